@@ -1,0 +1,181 @@
+"""What a quantizer is, how quantized weights are stored, and the rules all quantizers share."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from releq_gym.layers import BITWIDTHS
+from releq_gym.registry import Registry
+
+SMALLEST_SCALE = 1e-12
+"""Stands in for a scale of zero (a layer of zeros), so that nothing is divided by zero."""
+
+SQNR_RANGE_DB = (-20.0, 80.0)
+"""What `sqnr_db` is clipped to: noise ten times the weights, and (nearly) exact weights."""
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Integer weights and what turns them back: ``weight = codes * scale``.
+
+    Attributes:
+        codes: Integers in the shape of the weight; int8 where they fit, else int16.
+        scale: float32, a scalar or broadcastable to the weight (one value per output channel).
+    """
+
+    codes: Tensor
+    scale: Tensor
+
+    def decode(self) -> Tensor:
+        """The quantized weight as float32; the one place where codes become weights."""
+        return self.codes.to(torch.float32) * self.scale
+
+
+@dataclass(frozen=True)
+class Quantizer(ABC):
+    """Maps full-precision weights onto the few levels that a bitwidth affords.
+
+    ``init`` looks at the weights once, before retraining, and returns the tensors that the
+    quantizer keeps for this layer. A quantizer is one formula, ``scaled_codes``; ``quantize`` and
+    ``encode`` both follow from it and so agree to the bit:
+    ``quantize(w, state, b) == encode(w, state, b).decode()``.
+
+    At 1 bit every quantizer stores ``sign(w)``, with ``sign(0) = +1``, times a positive scale that
+    starts as the mean of ``|w|``, and the gradient passes straight through (DoReFa-Net, eq. 7).
+
+    Attributes:
+        name: What it is registered under.
+        learned: Which tensors of the state are trained together with the weights.
+        refuses_ptq: Why it cannot be used without retraining; empty where it can.
+    """
+
+    name: ClassVar[str]
+    learned: ClassVar[tuple[str, ...]] = ()
+    refuses_ptq: ClassVar[str] = ""
+
+    def init(self, weight: Tensor, bitwidth: int, axis: int = 0) -> dict[str, Tensor]:
+        """The state for one layer at one bitwidth; empty for quantizers without any.
+
+        Args:
+            weight: Full-precision weight.
+            bitwidth: 1 to 8.
+            axis: Which axis of the weight holds the output channels: 1 for transposed
+                convolutions, else 0.
+
+        Raises:
+            ValueError: If the bitwidth is outside 1 to 8.
+        """
+        check_bitwidth(bitwidth)
+        return {}
+
+    @abstractmethod
+    def scaled_codes(
+        self, weight: Tensor, state: dict[str, Tensor], bitwidth: int
+    ) -> tuple[Tensor, Tensor]:
+        """Whole-numbered codes as floats, with straight-through gradients, and their scale."""
+
+    def quantize(self, weight: Tensor, state: dict[str, Tensor], bitwidth: int) -> Tensor:
+        """The quantized weight, same shape, with straight-through gradients.
+
+        Raises:
+            ValueError: If the bitwidth is outside 1 to 8.
+        """
+        check_bitwidth(bitwidth)
+        codes, scale = self.scaled_codes(weight, state, bitwidth)
+        return codes * scale
+
+    def encode(self, weight: Tensor, state: dict[str, Tensor], bitwidth: int) -> Codes:
+        """The quantized weight as integers and a scale.
+
+        Raises:
+            ValueError: If the bitwidth is outside 1 to 8.
+        """
+        check_bitwidth(bitwidth)
+        with torch.no_grad():
+            codes, scale = self.scaled_codes(weight, state, bitwidth)
+            fits = codes.numel() == 0 or codes.abs().max() <= torch.iinfo(torch.int8).max
+            return Codes(codes.to(torch.int8 if fits else torch.int16), scale.clone())
+
+
+QUANTIZERS: Registry[type[Quantizer]] = Registry("quantizer", "releq_gym.quantizers")
+
+
+def make_quantizer(name: str | Quantizer, **kwargs: object) -> Quantizer:
+    """The quantizer called ``name``, built with ``kwargs``; a quantizer is returned as it is.
+
+    Raises:
+        UnknownNameError: If no quantizer is called ``name``.
+        ValueError: If the quantizer does not take one of the keywords.
+    """
+    if isinstance(name, Quantizer):
+        allowed, made = set(), name
+    else:
+        allowed = {field.name for field in dataclasses.fields(QUANTIZERS[name])}
+    unknown = sorted(kwargs.keys() - allowed)
+    if unknown and isinstance(name, Quantizer):
+        raise ValueError(f"Set {', '.join(unknown)} when building {made!r}, not afterwards.")
+    if unknown:
+        raise ValueError(
+            f"The quantizer {name!r} takes no argument {unknown[0]!r}; it takes "
+            f"{', '.join(sorted(allowed)) or 'none'}."
+        )
+    return name if isinstance(name, Quantizer) else QUANTIZERS[name](**kwargs)
+
+
+def check_bitwidth(bitwidth: int) -> None:
+    """Refuses what no quantizer can do."""
+    if bitwidth not in BITWIDTHS:
+        raise ValueError(f"A bitwidth of {bitwidth!r} is outside 1 to 8.")
+
+
+def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:
+    """``value`` forwards, to the bit, with the gradient of ``surrogate`` (same shape, finite)."""
+    return value.detach() + (surrogate - surrogate.detach())
+
+
+def round_through(values: Tensor) -> Tensor:
+    """Rounds to the nearest whole number (ties to even); the gradient is that of no rounding."""
+    return straight_through(values.round(), values)
+
+
+def sign_codes(weight: Tensor, scale: Tensor) -> Tensor:
+    """1-bit codes, -1 or +1; ``sign_codes(w, s) * s`` has gradient 1 by w and sign(w) by s."""
+    ones = torch.ones_like(weight)
+    return straight_through(torch.where(weight < 0, -ones, ones), weight / scale.detach())
+
+
+def mean_magnitude(weight: Tensor) -> Tensor:
+    """The mean of ``|w|`` over the layer, a positive scalar without gradient: the 1-bit scale."""
+    return weight.detach().abs().mean().clamp_min(SMALLEST_SCALE)
+
+
+def sqnr_db(weight: Tensor, quantizer: Quantizer, axis: int = 0) -> tuple[float, ...]:
+    """Signal-to-quantization-noise ratio of a weight at each of 1 to 8 bits, without retraining.
+
+    Args:
+        weight: Full-precision weight, finite.
+        quantizer: What quantizes it.
+        axis: Axis of the output channels, as for `Quantizer.init`.
+
+    Returns:
+        ``10 log10(sum w^2 / sum (w - q(w))^2)`` in dB at 1, 2, ... 8 bits, clipped to
+        `SQNR_RANGE_DB`; a weight that is reproduced exactly has the upper end.
+    """
+    low, high = SQNR_RANGE_DB
+    with torch.no_grad():
+        signal = weight.double().square().sum().item()
+        ratios = []
+        for bitwidth in BITWIDTHS:
+            quantized = quantizer.quantize(weight, quantizer.init(weight, bitwidth, axis), bitwidth)
+            noise = (weight - quantized).double().square().sum().item()
+            exact = noise <= signal * 10 ** (-high / 10)
+            ratio = high if exact else 10 * math.log10(max(signal, 1e-300) / noise)
+            ratios.append(min(max(ratio, low), high))
+    return tuple(ratios)

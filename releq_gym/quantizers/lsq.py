@@ -1,0 +1,44 @@
+"""LSQ: the uniform grid with a step that is learned together with the weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from releq_gym.quantizers.base import QUANTIZERS, SMALLEST_SCALE, straight_through
+from releq_gym.quantizers.uniform import Uniform, grid_codes
+
+
+@QUANTIZERS.register("lsq")
+@dataclass(frozen=True)
+class LSQ(Uniform):
+    """The grid of `Uniform`, its step trained by gradient descent from `Uniform`'s.
+
+    The step's gradient is ``round(w / step) - w / step`` inside the grid and -Q or Q outside,
+    times ``1 / sqrt(N Q)`` for N weights per step; the weight's is 1 inside and 0 outside. At
+    1 bit the step's is ``sign(w)`` (with Q = 1) and the weight's 1. Without retraining this is
+    `Uniform`, and should be called so.
+
+    Source: Esser et al., "Learned Step Size Quantization", ICLR 2020, equations 1 to 3 and
+    section 2.2 (on a symmetric grid, initialised by least squares).
+    """
+
+    name: ClassVar[str] = "lsq"
+    learned: ClassVar[tuple[str, ...]] = ("step",)
+    refuses_ptq: ClassVar[str] = (
+        "Without retraining LSQ learns nothing and equals 'uniform'; use quantizer='uniform'."
+    )
+
+    def scaled_codes(
+        self, weight: Tensor, state: dict[str, Tensor], bitwidth: int
+    ) -> tuple[Tensor, Tensor]:
+        """Codes in [-Q, Q] and the step."""
+        # Training may push a step through zero; only its magnitude has a meaning.
+        step = state["step"].abs().clamp_min(SMALLEST_SCALE)
+        largest = max(2 ** (bitwidth - 1) - 1, 1)
+        gradient_scale = 1 / math.sqrt(weight.numel() / step.numel() * largest)
+        step = straight_through(step, step * gradient_scale)
+        return grid_codes(weight, step, bitwidth), step
