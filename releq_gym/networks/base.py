@@ -1,0 +1,105 @@
+"""What a registered network states about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from torch import nn
+
+from releq_gym.registry import Registry
+
+Build = TypeVar("Build", bound=Callable[[], nn.Module])
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What retraining follows quantization (or, for ``pretrain``, what training comes first).
+
+    Attributes:
+        images: Training images shown in all, repeats counted; 0 means no retraining.
+        batch_size: Images per step.
+        learning_rate: Peak learning rate.
+        optimizer: ``"sgd"`` (Nesterov momentum 0.9) or ``"adam"``.
+        weight_decay: L2 penalty on weights of quantized layers.
+        schedule: ``"constant"`` or ``"cosine"`` (to zero, after ``warmup``).
+        warmup: Share of the steps over which the learning rate rises linearly from zero.
+        augment: Name of the augmentation, see `releq_gym.datasets.augment`; ``"none"``,
+            ``"shift"`` (random translation), ``"flip_shift"`` (and horizontal flips).
+        label_smoothing: Of the cross-entropy.
+        distillation: Weight in [0, 1] of the full-precision network's soft labels in the loss.
+        reestimate_batch_norm: Training images over which batch-norm statistics are measured anew
+            after quantization and retraining; 0 leaves them.
+    """
+
+    images: int = 0
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    optimizer: str = "sgd"
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    warmup: float = 0.0
+    augment: str = "none"
+    label_smoothing: float = 0.0
+    distillation: float = 0.0
+    reestimate_batch_norm: int = 0
+
+
+@dataclass(frozen=True)
+class Network:
+    """One registered network: how to build it, what it sees, how it is trained.
+
+    A module or factory that is not registered is described by its name and ``build`` alone; what
+    is then left empty has to come from the data.
+
+    Attributes:
+        name: What it is registered under.
+        build: Returns a new module, on the CPU; untrained unless it is a copy of a given module.
+        input_shape: Of one image, without the batch axis; empty where unknown.
+        classes: Number of classes; 0 where unknown.
+        dataset: Name of its data set; empty where unknown.
+        recipes: ``pretrain``, ``short`` and ``long``; ``ptq`` needs none.
+        mean: Per-channel mean that inputs in [0, 1] are normalised by.
+        std: Per-channel standard deviation, likewise.
+        source: Where the architecture comes from.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    input_shape: tuple[int, ...] = ()
+    classes: int = 0
+    dataset: str = ""
+    recipes: dict[str, Recipe] = field(default_factory=dict)
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    source: str = ""
+
+
+NETWORKS: Registry[Network] = Registry("net", "releq_gym.networks")
+
+
+def register_network(name: str, **fields: Any) -> Callable[[Build], Build]:
+    """Registers a module class or a factory without arguments as the net ``name``.
+
+    Example:
+        >>> @register_network("two_layers", input_shape=(1, 8, 8), classes=10, dataset="digits")
+        ... def two_layers():
+        ...     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+
+    Args:
+        name: How users call it.
+        **fields: The other fields of `Network`.
+
+    Returns:
+        A decorator that returns what it decorates.
+
+    Raises:
+        ValueError: If the name is taken.
+    """
+
+    def file_build(build: Build) -> Build:
+        NETWORKS.register(name)(Network(name=name, build=build, **fields))
+        return build
+
+    return file_build
