@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from releq_gym.networks.base import NETWORKS
 from releq_gym.networks.profile import QUANTIZABLE, output_axis
+from releq_gym.networks.resolve import NetworkLike, resolve_network
 from releq_gym.quantizers.base import Codes, Quantizer
 from releq_gym.registry import UnknownNameError
 
@@ -71,7 +82,8 @@ def quantize_network(
         quantizer: What quantizes.
 
     Raises:
-        ValueError: If a name is no such layer, or a bitwidth is missing or outside 1 to 8.
+        ValueError: If a name is no such layer, a bitwidth is missing or outside 1 to 8, or a
+            weight is parametrized already.
     """
     if len(layers) != len(bitwidths):
         raise ValueError(
@@ -83,6 +95,11 @@ def quantize_network(
         if name not in found:
             raise UnknownNameError("layer", name, found)
         layer = found[name]
+        if parametrize.is_parametrized(layer, "weight"):
+            raise ValueError(
+                f"The weight of layer {name!r} is parametrized already, by an earlier quantization "
+                "or a weight norm; bake or remove that first."
+            )
         fake = FakeQuantize(quantizer, layer.weight, bitwidth, output_axis(layer))
         parametrize.register_parametrization(layer, "weight", fake)
     return quantized
@@ -105,7 +122,175 @@ def fake_quantizers(module: nn.Module) -> dict[str, FakeQuantize]:
     found = {}
     for name, layer in module.named_modules():
         if parametrize.is_parametrized(layer, "weight"):
-            last = layer.parametrizations.weight[-1]
-            if isinstance(last, FakeQuantize):
-                found[name] = last
+            parametrization = layer.parametrizations.weight[0]
+            if isinstance(parametrization, FakeQuantize):
+                found[name] = parametrization
     return found
+
+
+def save_weights(module: nn.Module, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
+    """Writes a full-precision checkpoint as safetensors; the file appears whole or not at all.
+
+    Only weights (floating tensors of two or more axes) are stored in ``dtype``. Biases and batch
+    norm hardly take space, and variances can leave the range of float16.
+
+    Args:
+        module: Without parametrizations.
+        path: Where to write; missing folders are made.
+        dtype: Of the stored weights, for instance ``torch.float32`` to keep them exactly.
+    """
+    tensors = {
+        name: tensor.to(dtype) if tensor.is_floating_point() and tensor.dim() > 1 else tensor
+        for name, tensor in module.state_dict().items()
+    }
+    _write(path, tensors)
+
+
+def load_weights(module: nn.Module, path: str | Path) -> None:
+    """Loads a safetensors checkpoint into a module, every tensor in the module's own dtype.
+
+    Args:
+        module: Changed in place.
+        path: What `save_weights` or ``safetensors.torch.save_file`` wrote.
+
+    Raises:
+        ValueError: If there is no such file, it is not safetensors (pickles are never opened), its
+            names or shapes are not the module's, or a tensor holds NaN or infinity.
+    """
+    _load_strictly(module, _read(path), path)
+
+
+def save_quantized(path: str | Path, module: nn.Module, meta: Mapping[str, Any]) -> None:
+    """Writes a quantized network as safetensors: integer codes, scales, and all else exactly.
+
+    The tensors are ``<layer>.weight.codes`` (int8, or int16 where codes exceed 127),
+    ``<layer>.weight.scale`` (float32), and every other parameter and buffer under its own name.
+    The header's ``releq`` is JSON: ``meta`` and ``format``, ``bitwidths`` (by layer), ``quantizer``
+    (name and arguments). The file appears whole or not at all.
+
+    Args:
+        path: Where to write; missing folders are made.
+        module: What `quantize_network` returned, retrained or not.
+        meta: Plain JSON to keep; ``meta["net"]``, a registered name, lets `load_quantized` rebuild
+            the network without being told.
+
+    Raises:
+        ValueError: If the module has no quantized layer, or ``meta`` uses a key of the format.
+    """
+    fakes = fake_quantizers(module)
+    if not fakes:
+        raise ValueError("The module has no quantized layers; call quantize_network first.")
+    quantizers = {fake.quantizer for fake in fakes.values()}
+    if len(quantizers) > 1:
+        raise ValueError(f"One file holds one quantizer; the module uses {quantizers}.")
+    (quantizer,) = quantizers
+    header = {
+        "format": FORMAT,
+        "bitwidths": {name: fake.bitwidth for name, fake in fakes.items()},
+        "quantizer": {"name": quantizer.name, **dataclasses.asdict(quantizer)},
+    }
+    if taken := sorted(header.keys() & meta.keys()):
+        raise ValueError(f"meta may not hold {', '.join(taken)}: the file format sets them itself.")
+    tensors = bake(module).state_dict()
+    for name, fake in fakes.items():
+        encoded = fake.encode(module.get_parameter(f"{name}.parametrizations.weight.original"))
+        del tensors[f"{name}.weight"]
+        tensors[f"{name}.weight.codes"] = encoded.codes
+        tensors[f"{name}.weight.scale"] = encoded.scale
+    _write(path, tensors, {"releq": json.dumps({**meta, **header})})
+
+
+def load_quantized(path: str | Path, net: NetworkLike | None = None) -> nn.Module:
+    """The network that `save_quantized` wrote, in evaluation mode, on the CPU.
+
+    Its weights are plain float32 and its outputs equal those of ``bake(module)`` to the bit.
+
+    Args:
+        path: The file.
+        net: What to load it into; by default the registered net that the file names. Factories
+            named by a file are not imported: pass them here if you trust them.
+
+    Raises:
+        ValueError: If there is no such file, it is not of this format, names no registered net
+            while ``net`` is not given, or does not fit the net.
+    """
+    header = read_header(path)
+    if net is None and header.get("net") not in NETWORKS:
+        raise ValueError(
+            f"{path} is of the net {header.get('net')!r}, which is not registered; pass the module "
+            "or its factory as net."
+        )
+    tensors = _read(path)
+    for name in header["bitwidths"]:
+        codes, scale = tensors.pop(f"{name}.weight.codes"), tensors.pop(f"{name}.weight.scale")
+        tensors[f"{name}.weight"] = Codes(codes, scale).decode()
+    module = resolve_network(header["net"] if net is None else net).build()
+    _load_strictly(module, tensors, path)
+    return module.eval()
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """What `save_quantized` noted beside the tensors: bitwidths, quantizer, the caller's ``meta``.
+
+    Raises:
+        ValueError: If there is no such file or it is not of this format.
+    """
+    with _open(path) as file:
+        header = json.loads((file.metadata() or {}).get("releq", "{}"))
+    if header.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} is no quantized network of the format {FORMAT!r} but "
+            f"{header.get('format', 'plain safetensors')!r}; save_quantized writes them, "
+            "load_weights reads full-precision checkpoints."
+        )
+    return header
+
+
+def _open(path: str | Path) -> safe_open:
+    if not Path(path).is_file():
+        raise ValueError(f"There is no file {str(path)!r}.")
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise ValueError(
+            f"{str(path)!r} is not a safetensors file ({error}). Pickled checkpoints (.pt, .pth) "
+            "are never opened here, because they can run code. Convert one that you trust with "
+            "safetensors.torch.save_file(torch.load(OLD, weights_only=True), NEW)."
+        ) from error
+
+
+def _read(path: str | Path) -> dict[str, Tensor]:
+    with _open(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}
+
+
+def _write(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    # Clones, because safetensors refuses tensors that share memory, as tied weights do.
+    content = save({name: t.cpu().contiguous().clone() for name, t in tensors.items()}, metadata)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
+        file.write(content)
+    os.replace(file.name, path)
+
+
+def _load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    expected = module.state_dict()
+    kind = type(module).__name__
+    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected)
+    if missing or extra:
+        raise ValueError(
+            f"{path} does not fit {kind}: it lacks {', '.join(missing) or 'nothing'} and has "
+            f"{', '.join(extra) or 'nothing'} in excess. Use the checkpoint of this very network."
+        )
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise ValueError(
+                f"{path} does not fit {kind}: {name} has the shape {tuple(tensor.shape)} where "
+                f"the network has {tuple(expected[name].shape)}."
+            )
+        if not tensor.isfinite().all():
+            raise ValueError(f"{path} holds NaN or infinity in {name}; train the network anew.")
+    module.load_state_dict(tensors)
