@@ -1,0 +1,41 @@
+"""Bitwidths for the layers of a deep network, chosen by reinforcement learning.
+
+``import releq_gym`` registers ``releq/QuantizeNet-v0`` and one frozen id per shipped task.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+
+from releq_gym.ledger import Ledger
+from releq_gym.registry import UnknownNameError
+from releq_gym.tasks.catalog import FROZEN
+from releq_gym.transition import Transition
+
+if TYPE_CHECKING:
+    from releq_gym.quantized import load_quantized
+
+__version__ = "0.1.0"
+__all__ = ["Ledger", "Transition", "UnknownNameError", "__version__", "load_quantized"]
+
+_LAZY = {"load_quantized": "releq_gym.quantized"}
+"""Public names that need torch, and where they are."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        import importlib
+
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+gym.register("releq/QuantizeNet-v0", entry_point="releq_gym.env:QuantizeNetEnv")
+for _frozen_id, _settings in FROZEN.items():
+    gym.register(
+        _frozen_id,
+        entry_point="releq_gym.env:make_frozen",
+        kwargs={"frozen_id": _frozen_id, "settings": _settings},
+    )

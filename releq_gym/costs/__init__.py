@@ -1,0 +1,44 @@
+"""Cost models: what an assignment costs. One frozen dataclass per file, or several of a kind.
+
+A cost model is called with the layers and the bitwidths of interest and returns named physical
+figures, each a float64 array ``[layers, bitwidths]``; the total of an assignment is a sum over
+its layers. The first figure is the headline: divided by its total at 8 bits it is ``cost``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from releq_gym.layers import Layer
+from releq_gym.registry import Registry
+from releq_gym.rewards import construct
+
+Figures = Mapping[str, NDArray[np.float64]]
+CostModel = Callable[[Sequence[Layer], Sequence[int]], Figures]
+
+COSTS: Registry[Callable[..., CostModel]] = Registry("cost", "releq_gym.costs")
+
+
+def make_cost(name: str | CostModel, **kwargs: float) -> CostModel:
+    """The cost model called ``name`` with its parameters; a callable is returned as it is.
+
+    Raises:
+        ValueError: For an unknown name or parameter, or parameters beside a callable.
+    """
+    if isinstance(name, str):
+        return construct(COSTS[name], "cost", name, kwargs)
+    if not callable(name):
+        raise ValueError(f"cost={name!r} is neither a name nor a callable on (layers, bitwidths).")
+    if kwargs:
+        raise ValueError("cost_kwargs go with a cost model's name; a callable carries its own.")
+    return name
+
+
+def per_bit(weights: Sequence[float], bitwidths: Sequence[int]) -> NDArray[np.float64]:
+    """``weight * bitwidth`` for every layer and bitwidth, ``[layers, bitwidths]``."""
+    return np.multiply.outer(
+        np.asarray(weights, dtype=np.float64), np.asarray(bitwidths, dtype=np.float64)
+    )

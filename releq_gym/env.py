@@ -1,0 +1,444 @@
+"""The environment: an agent walks over the layers of a network and picks a bitwidth for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.error import ResetNeeded
+from numpy.typing import NDArray
+
+from releq_gym.costs import CostModel, make_cost
+from releq_gym.evaluators import Evaluation, Evaluator
+from releq_gym.evaluators.resolve import make_evaluator
+from releq_gym.ledger import Ledger
+from releq_gym.noise import first_repeat
+from releq_gym.observation import OBSERVATIONS, Situation
+from releq_gym.problem import Problem
+from releq_gym.registry import UnknownNameError
+from releq_gym.rewards import Reward, make_reward
+from releq_gym.transition import Transition
+
+TIMINGS = ("final", "every_step", "telescoped")
+EVALUATE = ("final", "every_step")
+NOISE = ("sample", "mean")
+ON_MASKED = ("nearest", "raise")
+
+
+class QuantizeNetEnv(gym.Env[Any, int]):
+    """Bitwidths for the layers of a pretrained network.
+
+    ## Description
+
+    A pretrained network is to run with few bits per weight. One episode is one walk over its
+    quantized layers, first to last; at each the agent picks a bitwidth. An *evaluator* answers
+    what accuracy an assignment gives (measured live, looked up in a table, or predicted), a
+    *cost model* what it costs, and a *reward* turns both into a number. This is the system of
+    ReLeQ (Elthakeb et al., arXiv 1811.01704).
+
+    >>> import gymnasium as gym
+    >>> import releq_gym
+    >>> env = gym.make("releq/QuantizeNet-v0", net="synthetic")
+    >>> observation, info = env.reset(seed=0)
+    >>> observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+    >>> env.unwrapped.task["net"]
+    'synthetic'
+
+    ## Action Space
+
+    `Discrete(len(bitwidths))`: index 0 is the fewest bits. `action_masks()` (through wrappers
+    `env.get_wrapper_attr("action_masks")()`) says which of them the cost budget leaves for the
+    layer at hand. A masked action is executed as the nearest allowed lower bitwidth, else the
+    nearest allowed one, and `info["executed_bitwidth"]` says so; `on_masked="raise"` refuses it.
+
+    ## Observation Space
+
+    float32 `Box(0.0, 1.0)`, of the same size for every network:
+
+    * `"layer"` (default): the layer to decide (position, kind, dimensions, weights, MACs, weight
+      standard deviation), its share of the cost, its signal-to-quantization-noise ratio at 1 to
+      8 bits, and where the episode stands (bitwidths so far, state of quantization, relative
+      accuracy and its loss on a log scale, cost now and least cost reachable, budget left).
+    * `"paper"`: ReLeQ's own (index, dimensions, standard deviation, bitwidth, the two states).
+    * `"full"`: a Dict with every layer's row, the bitwidths so far and a mask.
+
+    `releq_gym.observation` lists every entry with its meaning; `env.unwrapped.feature_names`
+    names them in order.
+
+    ## Rewards
+
+    `"accuracy_floor"` (default): `1 - cost` where the loss is tolerable, else minus the points
+    beyond, over 100. Also `"releq"` (the paper's), `"releq_code"`, `"ratio"`, `"difference"`,
+    `"lagrangian"`, or any callable on a `releq_gym.Transition`. `reward_timing` says when:
+    `"final"` after the last layer; `"every_step"` after each, undecided layers at the maximum
+    bitwidth; `"telescoped"` the increment `gamma * R_t - R_(t-1)`, `R_0 = 0`, whose sum (gamma
+    1) is the final reward. The last two measure at every step.
+
+    ## Starting State
+
+    Every layer at the maximum bitwidth, fixed layers at theirs. Nothing is measured or charged.
+
+    ## Episode End
+
+    `terminated` after the last layer. `truncated` at the first evaluation that the
+    `evaluation_budget` no longer allows, with reward 0 and nothing revealed.
+
+    ## Information
+
+    The same keys at every step, determined by the seed: `bitwidths` (one per layer),
+    `executed_bitwidth` (of this step; 0 at reset), `evaluated` (whether this step measured),
+    `accuracy`, `relative_accuracy`, `loss_points` (last measured in this episode; full precision
+    before the first measurement), `diverged`, `cost`, `state_of_quantization`,
+    `average_bitwidth`, `weighted_bitwidth`, and the cost model's physical figures by name.
+
+    ## Arguments
+
+    | name | default | meaning |
+    |---|---|---|
+    | `net` | `None` | a network by name, `"package.module:factory"`, or a module; None is the task's, else `"digits"` |
+    | `task` | `None` | a shipped task by name (`NAME` or `NAME/VERSION`), or a task folder; None is the net's default |
+    | `evaluator` | `"auto"` | `"auto"` takes the task; `"live"` quantizes and measures; or an evaluator object |
+    | `quantizer` | `None` | a quantizer by name; None is the task's, live `"wrpn"` |
+    | `recipe` | `None` | `"ptq"`, `"short"` or `"long"`; None is the task's, live `"short"` |
+    | `bitwidths` | `None` | the choice per layer, any subset of the evaluator's |
+    | `fixed_bitwidths` | `None` | `{layer name: bitwidth}` of layers that are not chosen |
+    | `activation_bitwidth` | `None` | 32 or 8; None is the task's, live 32 |
+    | `data` | `None` | where a live evaluator finds its images |
+    | `weights` | `None` | checkpoint of a live evaluator (safetensors) |
+    | `evaluator_kwargs` | `None` | further arguments of `releq_gym.evaluators.live.LiveEvaluator` |
+    | `observation` | `"layer"` | `"layer"`, `"paper"` or `"full"` |
+    | `reward` | `"accuracy_floor"` | a reward by name, or a callable on a `Transition` |
+    | `reward_kwargs` | `None` | parameters of a named reward |
+    | `reward_timing` | `"final"` | `"final"`, `"every_step"` or `"telescoped"` |
+    | `gamma` | `1.0` | discount that the telescoped reward is made for |
+    | `evaluate` | `None` | `"final"` or `"every_step"`: when accuracy is measured; None follows `reward_timing` |
+    | `cost` | `"quantization_state"` | a cost model by name, or a callable on (layers, bitwidths) |
+    | `cost_kwargs` | `None` | parameters of a named cost model |
+    | `cost_budget` | `None` | `{figure: limit}`, never exceeded |
+    | `evaluation_budget` | `None` | distinct assignments that may be measured, or `{"fresh": n}` |
+    | `noise` | `"sample"` | `"sample"` a repeat, another at each visit, or their `"mean"` |
+    | `on_masked` | `"nearest"` | what a masked action does: `"nearest"` or `"raise"` |
+    | `ledger` | `None` | a `releq_gym.Ledger` to share between environments of one process |
+    | `log` | `None` | file for the JSONL action log; not together with `ledger` |
+    | `render_mode` | `None` | `"ansi"` or `"rgb_array"`: a bar per layer, accuracy and cost beside it |
+
+    ## Version History
+
+    * v0: initial version.
+    """  # noqa: E501
+
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012
+
+    def __init__(
+        self,
+        net: Any = None,
+        task: str | Path | None = None,
+        evaluator: str | Evaluator = "auto",
+        quantizer: str | None = None,
+        recipe: str | None = None,
+        bitwidths: Sequence[int] | None = None,
+        fixed_bitwidths: Mapping[str, int] | None = None,
+        activation_bitwidth: int | None = None,
+        data: Any = None,
+        weights: str | Path | None = None,
+        evaluator_kwargs: Mapping[str, Any] | None = None,
+        observation: str = "layer",
+        reward: str | Reward = "accuracy_floor",
+        reward_kwargs: Mapping[str, float] | None = None,
+        reward_timing: str = "final",
+        gamma: float = 1.0,
+        evaluate: str | None = None,
+        cost: str | CostModel = "quantization_state",
+        cost_kwargs: Mapping[str, float] | None = None,
+        cost_budget: Mapping[str, float] | None = None,
+        evaluation_budget: int | Mapping[str, int] | None = None,
+        noise: str = "sample",
+        on_masked: str = "nearest",
+        ledger: Ledger | None = None,
+        log: str | Path | None = None,
+        render_mode: str | None = None,
+    ):
+        self.reward_timing = _one_of("reward_timing", reward_timing, TIMINGS)
+        default_evaluate = "final" if reward_timing == "final" else "every_step"
+        self.evaluate = _one_of("evaluate", evaluate or default_evaluate, EVALUATE)
+        if self.evaluate == "final" and reward_timing != "final":
+            raise ValueError(
+                f"reward_timing={reward_timing!r} needs an accuracy at every step, but "
+                "evaluate='final' measures only the last; use evaluate='every_step', or "
+                "reward_timing='final'."
+            )
+        self.noise = _one_of("noise", noise, NOISE)
+        self.on_masked = _one_of("on_masked", on_masked, ON_MASKED)
+        if render_mode is not None:
+            _one_of("render_mode", render_mode, self.metadata["render_modes"])
+        self.render_mode = render_mode
+        if not 0.0 < gamma <= 1.0:
+            raise ValueError(f"gamma={gamma!r} must lie in (0, 1].")
+        self.gamma = gamma
+
+        resolved = make_evaluator(
+            evaluator,
+            net=net,
+            task=task,
+            quantizer=quantizer,
+            recipe=recipe,
+            bitwidths=bitwidths,
+            activation_bitwidth=activation_bitwidth,
+            data=data,
+            weights=weights,
+            **dict(evaluator_kwargs or {}),
+        )
+        self.problem = Problem(
+            resolved,
+            reward=make_reward(reward, **dict(reward_kwargs or {})),
+            cost_model=make_cost(cost, **dict(cost_kwargs or {})),
+            bitwidths=bitwidths,
+            fixed_bitwidths=fixed_bitwidths,
+            cost_budget=cost_budget,
+        )
+        if ledger is not None and (evaluation_budget is not None or log is not None):
+            raise ValueError("A shared ledger carries its own evaluation_budget and log.")
+        self.ledger = ledger if ledger is not None else Ledger(evaluation_budget, log)
+        self._member = self.ledger.join(self.problem)
+        if self.noise == "mean" and not getattr(resolved, "has_mean", True):
+            raise ValueError(
+                f"noise='mean' needs a table; {resolved.name} measures one repeat at a time."
+            )
+
+        observer = OBSERVATIONS[observation]
+        self._observe: Callable[[Situation], Any] = observer(self.problem)
+        self.observation_space = self._observe.space
+        self.action_space = gym.spaces.Discrete(len(self.problem.bitwidths))
+
+        self._noise_seed: int | None = None
+        self._visits: dict[int, int] = {}
+        self._step: int | None = None
+        self._over = False
+        self._trace: dict[str, Any] | None = None
+
+    # The MDP
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Puts every layer back to the maximum bitwidth; measures and charges nothing.
+
+        Args:
+            seed: Fixes everything to come, the order of noisy repeats included.
+            options: None are known.
+        """
+        super().reset(seed=seed)
+        if options:
+            raise UnknownNameError("reset option", next(iter(options)), [])
+        if seed is not None or self._noise_seed is None:
+            self._noise_seed = seed if seed is not None else int(self.np_random.integers(2**62))
+            self._visits = {}
+        self._write_trace(cut=True)
+        self._step, self._over = 0, False
+        self._bitwidths = np.array(self.problem.start, dtype=np.intp)
+        self._totals = self.problem.totals(self._bitwidths)
+        self._executed = 0
+        self._evaluated = False
+        self._evaluation = Evaluation(self.problem.evaluator.full_precision_accuracy)
+        self._previous_reward = 0.0
+        self._begin_trace(seed)
+        return self._observation(), self._info()
+
+    def step(self, action: int) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Gives the layer at hand its bitwidth and moves on to the next one."""
+        if self._step is None:
+            raise ResetNeeded("Call reset() before the first step().")
+        if self._over:
+            raise ResetNeeded("The episode is over; call reset() before the next step().")
+        problem = self.problem
+        self._executed = self._execute(action)
+        self._bitwidths[problem.steps[self._step]] = self._executed
+        self._totals = problem.totals(self._bitwidths)
+        self._step += 1
+        terminated = self._step == len(problem.steps)
+        truncated, reward = False, 0.0
+        self._evaluated = False
+        if terminated or self.evaluate == "every_step":
+            bitwidths = tuple(self._bitwidths.tolist())
+            if self.ledger.affords(problem, bitwidths):
+                self._reveal(bitwidths)
+                reward = self._credit(bitwidths, terminated)
+            else:
+                terminated, truncated = False, True
+        self._over = terminated or truncated
+        if self._trace is not None:
+            self._trace["actions"].append(int(action))
+            self._trace["rewards"].append(reward)
+            if self._over:
+                self._write_trace(cut=False)
+        return self._observation(), reward, terminated, truncated, self._info()
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which bitwidths the layer at hand may take, bool ``[bitwidths]``."""
+        if self._step is None or self._step == len(self.problem.steps):
+            return np.ones(len(self.problem.bitwidths), dtype=np.bool_)
+        return self.problem.allowed(self._step, self._bitwidths)
+
+    def render(self) -> Any:
+        """A string (``"ansi"``) or a uint8 picture [height, width, 3] (``"rgb_array"``)."""
+        from releq_gym.render import render_ansi, render_rgb
+
+        if self.render_mode is None:
+            gym.logger.warn("render() does nothing without render_mode='ansi' or 'rgb_array'.")
+            return None
+        if self._step is None:
+            raise ResetNeeded("Call reset() before render().")
+        draw = render_ansi if self.render_mode == "ansi" else render_rgb
+        return draw(self.problem, self._step, self._info())
+
+    def close(self) -> None:
+        """Writes what the log still lacks."""
+        self._write_trace(cut=True)
+
+    # What stands behind it
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """What was resolved: evaluator, net, task, version, bitwidths, as plain JSON."""
+        return self.problem.describe()
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the observation's entries (of its parts, for a Dict)."""
+        return self._observe.names  # type: ignore[attr-defined]
+
+    def _execute(self, action: int) -> int:
+        """The bitwidth that an action gets."""
+        problem = self.problem
+        if not self.action_space.contains(action):
+            listed = ", ".join(f"{i}: {b} bits" for i, b in enumerate(problem.bitwidths))
+            raise ValueError(f"Action {action!r} is not an index into the bitwidths ({listed}).")
+        if not problem.has_budget:
+            return problem.bitwidths[action]
+        assert self._step is not None
+        allowed = np.flatnonzero(problem.allowed(self._step, self._bitwidths))
+        if action not in allowed:
+            layer = problem.layers[problem.steps[self._step]]
+            if self.on_masked == "raise":
+                choices = ", ".join(str(problem.bitwidths[i]) for i in allowed)
+                raise ValueError(
+                    f"{problem.bitwidths[action]} bits in layer {layer.name!r} would break the "
+                    f"cost budget; {choices} are left. action_masks() says so beforehand."
+                )
+            lower = allowed[allowed < action]
+            action = lower[-1] if lower.size else allowed[0]
+        return problem.bitwidths[action]
+
+    def _reveal(self, bitwidths: tuple[int, ...]) -> None:
+        """Asks the evaluator, and books the answer."""
+        evaluator = self.problem.evaluator
+        repeat = 0
+        if evaluator.repeats > 1:
+            repeat = self._next_repeat() if self.noise == "sample" else -1
+        self._evaluation = evaluator.evaluate(bitwidths, repeat)
+        self._evaluated = True
+        accuracy = self._evaluation.accuracy
+        self.ledger.charge(self.problem, bitwidths, accuracy, self._evaluation.milliseconds)
+        if self._trace is not None:
+            self._trace["revealed"].append([self._step, repeat, accuracy])
+
+    def _next_repeat(self) -> int:
+        """Another repeat at each visit, from a start that only seed and assignment determine."""
+        index = self.problem.index(self._bitwidths)
+        visit = self._visits.get(index, 0)
+        self._visits[index] = visit + 1
+        repeats = self.problem.evaluator.repeats
+        assert self._noise_seed is not None
+        return (first_repeat(self._noise_seed, index, repeats) + visit) % repeats
+
+    def _credit(self, bitwidths: tuple[int, ...], terminated: bool) -> float:
+        """The reward of this step by the chosen timing."""
+        transition: Transition = self.problem.transition(
+            bitwidths, self._evaluation.accuracy, terminated, self._totals
+        )
+        if self.reward_timing == "final" and not terminated:
+            return 0.0
+        reward = float(self.problem.reward(transition))
+        if self.reward_timing != "telescoped":
+            return reward
+        increment = self.gamma * reward - self._previous_reward
+        self._previous_reward = reward
+        return increment
+
+    def _observation(self) -> Any:
+        assert self._step is not None
+        full = self.problem.evaluator.full_precision_accuracy
+        accuracy = self._evaluation.accuracy
+        return self._observe(
+            Situation(
+                step=self._step,
+                bitwidths=self._bitwidths,
+                totals=self._totals,
+                relative_accuracy=accuracy / full,
+                loss_points=100.0 * (full - accuracy),
+                evaluated=self._evaluated,
+            )
+        )
+
+    def _info(self) -> dict[str, Any]:
+        problem, totals, evaluation = self.problem, self._totals, self._evaluation
+        full = problem.evaluator.full_precision_accuracy
+        return {
+            "bitwidths": tuple(self._bitwidths.tolist()),
+            "executed_bitwidth": self._executed,
+            "evaluated": self._evaluated,
+            "accuracy": evaluation.accuracy,
+            "relative_accuracy": evaluation.accuracy / full,
+            "loss_points": 100.0 * (full - evaluation.accuracy),
+            "diverged": evaluation.diverged,
+            "cost": problem.cost(totals),
+            "state_of_quantization": float(totals[-3]),
+            "average_bitwidth": float(totals[-2]) / len(problem.layers),
+            "weighted_bitwidth": problem.weighted_bitwidth(totals),
+            **problem.figure_totals(totals),
+        }
+
+    def _begin_trace(self, seed: int | None) -> None:
+        """Collects what the log says of this episode, where there is a log."""
+        if self.ledger.log is not None:
+            self._trace = {
+                "env": self._member,
+                "seed": seed,
+                "actions": [],
+                "revealed": [],
+                "rewards": [],
+            }
+
+    def _write_trace(self, *, cut: bool) -> None:
+        """Logs the episode, finished or not, if anything happened in it."""
+        trace, self._trace = self._trace, None
+        if trace is not None and (trace["actions"] or trace["seed"] is not None):
+            self.ledger.write({**trace, "bitwidths": self._bitwidths.tolist(), "cut": cut})
+
+
+def _one_of(argument: str, value: Any, choices: Sequence[str]) -> Any:
+    if value not in choices:
+        raise UnknownNameError(argument, value, choices)
+    return value
+
+
+FROZEN_OPTIONS = ("render_mode", "evaluation_budget", "ledger", "log")
+
+
+def make_frozen(frozen_id: str, settings: Mapping[str, Any], **options: Any) -> QuantizeNetEnv:
+    """Builds the environment of a frozen id, in which nothing but `FROZEN_OPTIONS` is open.
+
+    Raises:
+        ValueError: For any other keyword: two papers that name an id mean one problem.
+    """
+    refused = [name for name in options if name not in FROZEN_OPTIONS]
+    if refused:
+        raise ValueError(
+            f"{frozen_id} is frozen, so {refused[0]!r} cannot be changed; it takes "
+            f"{', '.join(FROZEN_OPTIONS)}. Use 'releq/QuantizeNet-v0' with the keywords "
+            f"{dict(settings)!r} and change them there."
+        )
+    return QuantizeNetEnv(**settings, **options)

@@ -1,0 +1,66 @@
+"""Accuracies that were measured beforehand, for every assignment there is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from releq_gym.evaluators.base import Evaluation
+from releq_gym.tasks.format import DIVERGED, Task
+
+
+class TableEvaluator:
+    """Looks assignments up in an exhaustive task; fulfils `Evaluator`.
+
+    Args:
+        task: The task; its search measurements are read at once.
+    """
+
+    def __init__(self, task: Task):
+        self.task = task
+        self.name = f"table:{task.name}"
+        self.net: str = task.card["net"]
+        self.layers = task.layers
+        self.bitwidths = task.bitwidths
+        self.images = task.images("search")
+        self.full_precision_accuracy = task.full_precision_accuracy("search")
+        self.max_loss_points = float(task.card.get("max_loss_points", 0.3))
+        measured = task.measurements("search")
+        self.repeats = len(measured.seed)
+        self._accuracy = measured.correct / self.images
+        self._mean = measured.correct.mean(axis=1) / self.images
+        self._milliseconds = measured.milliseconds
+        self._diverged = measured.status == DIVERGED
+        self._digit = {bitwidth: digit for digit, bitwidth in enumerate(self.bitwidths)}
+
+    def __deepcopy__(self, memo: dict) -> TableEvaluator:
+        """Shared between copies: nothing in it changes."""
+        return self
+
+    def index(self, bitwidths: Sequence[int]) -> int:
+        """Row of an assignment: mixed radix, first layer most significant."""
+        digit, radix = self._digit, len(self.bitwidths)
+        index = 0
+        for bitwidth in bitwidths:
+            index = index * radix + digit[bitwidth]
+        return index
+
+    def evaluate(self, bitwidths: Sequence[int], repeat: int) -> Evaluation:
+        """One measured repeat, or with repeat -1 the mean over all of them."""
+        row = self.index(bitwidths)
+        if repeat < 0:
+            return Evaluation(
+                float(self._mean[row]),
+                float(self._milliseconds[row].sum()),
+                bool(self._diverged[row].any()),
+            )
+        return Evaluation(
+            self._accuracy.item(row, repeat),
+            float(self._milliseconds.item(row, repeat)),
+            self._diverged.item(row, repeat),
+        )
+
+    def mean_accuracies(self) -> np.ndarray:
+        """Mean search accuracy of every configuration, float64 [configurations]."""
+        return self._mean

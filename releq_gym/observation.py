@@ -1,0 +1,310 @@
+"""What an agent sees: the layer embeddings, each one table of names and meanings.
+
+*Scales* are the same for every network; *shares* are relative to the network at hand. Every
+value lies in [0, 1], and every network gives an observation of the same size, so that one policy
+can serve many.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from releq_gym.layers import BITWIDTHS, KINDS, Layer
+from releq_gym.problem import Problem
+from releq_gym.registry import Registry
+
+LOSS_SCALE_POINTS = 0.1
+"""Losses are shown on a log scale on which this many points stand out from zero."""
+
+MAX_LAYERS = 64
+"""Rows of the ``"full"`` observation; a deeper network gets as many as it has layers."""
+
+
+class Situation(NamedTuple):
+    """Where an episode stands.
+
+    Attributes:
+        step: Decisions taken.
+        bitwidths: int array, one per layer.
+        totals: `Problem.totals` of them.
+        relative_accuracy: Last measured in this episode; 1 before the first measurement.
+        loss_points: Likewise; 0 before.
+        evaluated: Whether the last step measured.
+    """
+
+    step: int
+    bitwidths: NDArray[np.intp]
+    totals: NDArray[np.float64]
+    relative_accuracy: float
+    loss_points: float
+    evaluated: bool
+
+
+class Feature(NamedTuple):
+    """One number of an observation."""
+
+    name: str
+    meaning: str
+
+
+def _log2(value: float, scale: float) -> float:
+    """``log2(value)`` as a share of ``scale``, within [0, 1]."""
+    return min(max(math.log2(max(value, 1.0)) / scale, 0.0), 1.0)
+
+
+def _weight_std(layer: Layer) -> float:
+    """The decades from 1e-4 to 10 mapped to [0, 1]."""
+    return min(max((math.log10(max(layer.weight_std, 1e-12)) + 4.0) / 5.0, 0.0), 1.0)
+
+
+def _sqnr(layer: Layer, bitwidth: int) -> float:
+    """-10 to 60 dB mapped to [0, 1]."""
+    return min(max((layer.sqnr_db[bitwidth - 1] + 10.0) / 70.0, 0.0), 1.0)
+
+
+STATIC: dict[Feature, Callable[[Layer], float]] = {
+    **{
+        Feature(f"kind_{kind}", f"1 for a layer of kind {kind}"): (
+            lambda layer, kind=kind: float(layer.kind == kind)
+        )
+        for kind in KINDS
+    },
+    Feature("output_dim", "log2 of output channels or features, over 16"): (
+        lambda layer: _log2(layer.output_dim, 16)
+    ),
+    Feature("input_dim", "log2 of input channels or features, over 16"): (
+        lambda layer: _log2(layer.input_dim, 16)
+    ),
+    Feature("kernel_area", "log2 of kernel positions, over 8"): (
+        lambda layer: _log2(layer.kernel_area, 8)
+    ),
+    Feature("stride", "log2 of the product of strides, over 6"): (
+        lambda layer: _log2(layer.stride, 6)
+    ),
+    Feature("output_positions", "log2 of output positions per image, over 20"): (
+        lambda layer: _log2(layer.output_positions, 20)
+    ),
+    Feature("weights", "log2 of the number of weights, over 28"): (
+        lambda layer: _log2(layer.weights, 28)
+    ),
+    Feature("macs", "log2 of multiply-accumulates per image, over 36"): (
+        lambda layer: _log2(layer.macs, 36)
+    ),
+    Feature("weight_std", "log10 of the weights' standard deviation, from 1e-4 to 10"): _weight_std,
+    **{
+        Feature(f"sqnr_{bitwidth}", f"quantization SNR at {bitwidth} bits, -10 to 60 dB"): (
+            lambda layer, bitwidth=bitwidth: _sqnr(layer, bitwidth)
+        )
+        for bitwidth in BITWIDTHS
+    },
+}
+"""Of one layer alone."""
+
+PLACE = (
+    Feature("position", "index of the layer over the last layer's"),
+    Feature("layers", "log2 of the number of layers, over 8"),
+    Feature("cost_share", "this layer's share of the cost of all layers at the maximum bitwidth"),
+    Feature("undecided_share", "share of that cost in this and later layers"),
+)
+"""Of one layer in its network."""
+
+DYNAMIC = (
+    Feature("previous_bitwidth", "bitwidth of the last decision over 8; 0 before the first"),
+    Feature("mean_decided", "mean of the decided bitwidths over 8; 0 before the first"),
+    Feature("state_of_quantization", "the paper's"),
+    Feature("relative_accuracy", "last measured in this episode; 1 before the first measurement"),
+    Feature("loss", "its loss, log10(1 + points / 0.1) over 3"),
+    Feature("evaluated", "1 where the last step measured"),
+    Feature("cost", "cost now, undecided layers at the maximum bitwidth"),
+    Feature("least_cost", "least cost still reachable"),
+    Feature("budget_left", "share of the tightest cost limit not yet spent; 1 without a budget"),
+)
+"""Of the episode so far."""
+
+PAPER = (
+    Feature("index", "index of the layer over the number of layers"),
+    Feature("output_dim", "log2 of output channels or features, over 16"),
+    Feature("input_dim", "log2 of input channels or features, over 16"),
+    Feature("kernel_area", "log2 of kernel positions, over 8"),
+    Feature("weight_std", "log10 of the weights' standard deviation, from 1e-4 to 10"),
+    Feature("bitwidth", "current bitwidth of the layer over 8"),
+    Feature("state_of_quantization", "as in the paper"),
+    Feature("relative_accuracy", "last measured in this episode; 1 before the first measurement"),
+)
+"""What the paper's agent sees."""
+
+LAYER = (*STATIC, *PLACE, *DYNAMIC)
+"""The default observation."""
+
+
+class Observer:
+    """Turns situations into observations of one problem.
+
+    Attributes:
+        space: Where they lie.
+        names: Names of the entries, or of the parts of a Dict.
+    """
+
+    space: gym.Space[Any]
+    names: tuple[str, ...]
+
+    def __call__(self, situation: Situation) -> Any:
+        """A fresh observation."""
+        raise NotImplementedError
+
+
+OBSERVATIONS: Registry[Callable[[Problem], Observer]] = Registry("observation")
+
+
+def layer_rows(problem: Problem) -> NDArray[np.float32]:
+    """`STATIC` and `PLACE` of every layer, float32 ``[layers, features]``."""
+    layers = problem.layers
+    at_maximum = problem.layer_costs(problem.bitwidths[-1])
+    shares = at_maximum / at_maximum.sum()
+    undecided = np.cumsum(shares[::-1])[::-1]
+    count = len(layers)
+    rows = [
+        [
+            *(measure(layer) for measure in STATIC.values()),
+            index / max(count - 1, 1),
+            _log2(count, 8),
+            shares[index],
+            min(undecided[index], 1.0),
+        ]
+        for index, layer in enumerate(layers)
+    ]
+    return np.array(rows, dtype=np.float32)
+
+
+def dynamic_values(problem: Problem, situation: Situation) -> tuple[float, ...]:
+    """`DYNAMIC` of a situation."""
+    step, bitwidths, totals, relative_accuracy, loss_points, evaluated = situation
+    if step:
+        decided = bitwidths[problem.decided[step]]
+        previous, mean = decided[-1] / 8, decided.mean() / 8
+    else:
+        previous = mean = 0.0
+    loss = math.log10(1.0 + max(loss_points, 0.0) / LOSS_SCALE_POINTS) / 3.0
+    return (
+        previous,
+        mean,
+        totals[-3],
+        min(relative_accuracy, 1.0),
+        min(loss, 1.0),
+        evaluated,
+        min(problem.cost(totals), 1.0),
+        min(problem.least_cost(step, bitwidths), 1.0),
+        min(max(problem.budget_left(step, bitwidths), 0.0), 1.0),
+    )
+
+
+@OBSERVATIONS.register("layer")
+class LayerObserver(Observer):
+    """The row of the layer to decide, and where the episode stands (`LAYER`)."""
+
+    def __init__(self, problem: Problem):
+        self.problem = problem
+        self.space = gym.spaces.Box(0.0, 1.0, (len(LAYER),), np.float32)
+        self.names = tuple(feature.name for feature in LAYER)
+        rows = layer_rows(problem)[list(problem.steps)]
+        # After the last decision the last layer stays in view.
+        self._template = np.zeros((len(rows) + 1, len(LAYER)), dtype=np.float32)
+        self._template[:, : rows.shape[1]] = np.vstack([rows, rows[-1:]])
+        self._dynamic = rows.shape[1]
+
+    def __call__(self, situation: Situation) -> NDArray[np.float32]:
+        """float32 ``[features]``."""
+        observation = self._template[situation.step].copy()
+        observation[self._dynamic :] = dynamic_values(self.problem, situation)
+        return observation
+
+
+@OBSERVATIONS.register("paper")
+class PaperObserver(Observer):
+    """What the paper's agent sees of the layer to decide (`PAPER`)."""
+
+    def __init__(self, problem: Problem):
+        self.problem = problem
+        self.space = gym.spaces.Box(0.0, 1.0, (len(PAPER),), np.float32)
+        self.names = tuple(feature.name for feature in PAPER)
+        features = {feature.name: measure for feature, measure in STATIC.items()}
+        rows = [
+            [index / len(problem.layers)]
+            + [
+                features[name](problem.layers[index])
+                for name in ("output_dim", "input_dim", "kernel_area", "weight_std")
+            ]
+            + [0.0] * 3
+            for index in (*problem.steps, problem.steps[-1])
+        ]
+        self._template = np.array(rows, dtype=np.float32)
+
+    def __call__(self, situation: Situation) -> NDArray[np.float32]:
+        """float32 ``[features]``."""
+        steps = self.problem.steps
+        observation = self._template[situation.step].copy()
+        layer = steps[min(situation.step, len(steps) - 1)]
+        observation[-3:] = (
+            situation.bitwidths[layer] / 8,
+            situation.totals[-3],
+            min(situation.relative_accuracy, 1.0),
+        )
+        return observation
+
+
+@OBSERVATIONS.register("full")
+class FullObserver(Observer):
+    """All layers' rows, the bitwidths so far and where the episode stands: Markov.
+
+    A Dict of float32 Boxes in [0, 1], padded to `MAX_LAYERS` rows: ``layers`` [rows, features],
+    ``bitwidths`` [rows] over 8, ``decided`` [rows], ``current`` [rows] one-hot of the layer to
+    decide (all 0 at the end), ``mask`` [rows] 1 for real layers, ``episode`` [features].
+    """
+
+    def __init__(self, problem: Problem):
+        self.problem = problem
+        rows = layer_rows(problem)
+        self._count = len(rows)
+        size = max(MAX_LAYERS, self._count)
+        self._layers = np.zeros((size, rows.shape[1]), dtype=np.float32)
+        self._layers[: self._count] = rows
+        self._fixed = np.ones(self._count, dtype=np.float32)
+        self._fixed[list(problem.steps)] = 0.0
+        shapes = {
+            "layers": self._layers.shape,
+            "bitwidths": (size,),
+            "decided": (size,),
+            "current": (size,),
+            "mask": (size,),
+            "episode": (len(DYNAMIC),),
+        }
+        self.space = gym.spaces.Dict(
+            {name: gym.spaces.Box(0.0, 1.0, shape, np.float32) for name, shape in shapes.items()}
+        )
+        self.names = tuple(shapes)
+
+    def __call__(self, situation: Situation) -> dict[str, NDArray[np.float32]]:
+        """The Dict, every array fresh."""
+        step, count = situation.step, self._count
+        bitwidths, decided, current, mask = np.zeros((4, len(self._layers)), dtype=np.float32)
+        bitwidths[:count] = situation.bitwidths / 8
+        decided[:count] = self._fixed
+        decided[list(self.problem.steps[:step])] = 1.0
+        if step < len(self.problem.steps):
+            current[self.problem.steps[step]] = 1.0
+        mask[:count] = 1.0
+        episode = np.array(dynamic_values(self.problem, situation), dtype=np.float32)
+        return {
+            "layers": self._layers.copy(),
+            "bitwidths": bitwidths,
+            "decided": decided,
+            "current": current,
+            "mask": mask,
+            "episode": episode,
+        }

@@ -1,0 +1,92 @@
+"""Names for things: one small registry, and the error that an unknown name gets."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class UnknownNameError(ValueError):
+    """A name that nothing is registered under; says what is allowed and what is nearest."""
+
+    def __init__(self, kind: str, name: object, choices: Iterable[str], hint: str = ""):
+        self.kind, self.name, self.choices = kind, name, sorted(choices)
+        nearest = difflib.get_close_matches(str(name), self.choices, n=1, cutoff=0.5)
+        suggestion = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        listed = ", ".join(self.choices) or "none"
+        super().__init__(
+            f"Unknown {kind} {name!r}.{suggestion} Known: {listed}.{' ' + hint if hint else ''}"
+        )
+
+    def __reduce__(self):
+        """Rebuild from the parts, so that the error crosses process borders."""
+        return (UnknownNameError, (self.kind, self.name, self.choices))
+
+
+class Registry(Generic[T]):
+    """Maps names to objects that register themselves when their file is imported.
+
+    Every module of ``package`` is imported at the first look-up, so that a new entry is one new
+    file in that folder and nothing else.
+
+    Args:
+        kind: What an entry is called in messages, for instance ``"reward"``.
+        package: The package whose modules hold the entries; None where they stand beside it.
+    """
+
+    def __init__(self, kind: str, package: str | None = None):
+        self.kind, self.package = kind, package
+        self._entries: dict[str, T] = {}
+        self._discovered = package is None
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Returns the decorator that files its argument under ``name``; refuses duplicates."""
+
+        def file_entry(entry: T) -> T:
+            known = self._entries.get(name)
+            if known is not None and _origin(known) != _origin(entry):
+                raise ValueError(f"The {self.kind} {name!r} is registered already; use a new name.")
+            self._entries[name] = entry
+            return entry
+
+        return file_entry
+
+    def __getitem__(self, name: str) -> T:
+        """The entry called ``name``.
+
+        Raises:
+            UnknownNameError: Where there is none.
+        """
+        if name not in self._entries:
+            self._discover()
+        try:
+            return self._entries[name]
+        except (KeyError, TypeError):
+            raise UnknownNameError(self.kind, name, self._entries) from None
+
+    def __contains__(self, name: object) -> bool:
+        self._discover()
+        return name in self._entries
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        self._discover()
+        return sorted(self._entries)
+
+    def _discover(self) -> None:
+        if self._discovered or self.package is None:
+            return
+        package = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self.package}.{module.name}")
+        self._discovered = True
+
+
+def _origin(entry: object) -> tuple[object, object]:
+    """Where an entry was defined: a module that is reloaded may register it again."""
+    return getattr(entry, "__module__", None), getattr(entry, "__qualname__", id(entry))

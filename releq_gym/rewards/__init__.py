@@ -1,0 +1,39 @@
+"""Rewards: what an assignment is worth. One frozen dataclass per file, called on a `Transition`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from releq_gym.registry import Registry
+from releq_gym.transition import Transition
+
+Reward = Callable[[Transition], float]
+
+REWARDS: Registry[Callable[..., Reward]] = Registry("reward", "releq_gym.rewards")
+
+
+def make_reward(name: str | Reward, **kwargs: float) -> Reward:
+    """The reward called ``name`` with its parameters; a callable is returned as it is.
+
+    Raises:
+        ValueError: For an unknown name or parameter, or parameters beside a callable.
+    """
+    if isinstance(name, str):
+        return construct(REWARDS[name], "reward", name, kwargs)
+    if not callable(name):
+        raise ValueError(f"reward={name!r} is neither a name nor a callable on a Transition.")
+    if kwargs:
+        raise ValueError("reward_kwargs go with a reward's name; a callable carries its own.")
+    return name
+
+
+def construct(factory: Callable, kind: str, name: str, kwargs: dict[str, float]):
+    """Calls ``factory`` with ``kwargs``, and turns wrong keywords into a sentence."""
+    allowed = tuple(getattr(factory, "__dataclass_fields__", kwargs))
+    unknown = [key for key in kwargs if key not in allowed]
+    if unknown:
+        raise ValueError(
+            f"The {kind} {name!r} has no parameter {unknown[0]!r}; "
+            f"it takes {', '.join(allowed) or 'none'}."
+        )
+    return factory(**kwargs)

@@ -1,0 +1,32 @@
+"""Least cost under a bound on the accuracy that may be lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from releq_gym.rewards import REWARDS
+from releq_gym.transition import Transition
+
+
+@REWARDS.register("accuracy_floor")
+@dataclass(frozen=True)
+class AccuracyFloor:
+    """``1 - cost`` where the loss is tolerable, else minus the points beyond, over 100.
+
+    Any tolerable assignment beats any other one, so the maximum is the cheapest assignment that
+    keeps the accuracy: the constraint of the paper ("loss <= 0.3 %") stated as an objective.
+
+    Attributes:
+        max_loss_points: Tolerated loss in percentage points; None takes the task's own
+            (0.3 where at least 5,000 images measure it).
+    """
+
+    max_loss_points: float | None = None
+
+    def __call__(self, transition: Transition) -> float:
+        """The reward, in [-1, 1)."""
+        floor = self.max_loss_points
+        if floor is None:
+            floor = transition.max_loss_points
+        excess = transition.loss_points - floor
+        return 1.0 - transition.cost if excess <= 1e-9 else -excess / 100.0

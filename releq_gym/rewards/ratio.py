@@ -1,0 +1,18 @@
+"""Relative accuracy over cost: the first of the two rewards that the paper compares with its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from releq_gym.rewards import REWARDS
+from releq_gym.transition import Transition
+
+
+@REWARDS.register("ratio")
+@dataclass(frozen=True)
+class Ratio:
+    """``relative_accuracy / cost``. Source: ReLeQ, arXiv 1811.01704."""
+
+    def __call__(self, transition: Transition) -> float:
+        """The reward, at least 0."""
+        return transition.relative_accuracy / transition.cost

@@ -1,0 +1,65 @@
+"""Which tasks are shipped, which one a network gets by default, and the frozen ids."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from releq_gym.registry import UnknownNameError
+from releq_gym.tasks.format import Task, load_task
+
+DEFAULT_TASKS = {
+    "digits": "digits-digits-wrpn-short-w2to8",
+    "synthetic": "synthetic-20-0",
+}
+"""What ``net=`` alone means."""
+
+_SETTINGS = {
+    "observation": "layer",
+    "reward": "accuracy_floor",
+    "reward_timing": "final",
+    "cost": "quantization_state",
+    "noise": "sample",
+}
+
+FROZEN: dict[str, dict[str, Any]] = {
+    "releq/DigitsWRPN-v0": {"task": "digits-digits-wrpn-short-w2to8/1.0.0", **_SETTINGS},
+    "releq/Synthetic20-v0": {"task": "synthetic-20-0", **_SETTINGS},
+}
+"""Frozen ids and every setting they fix; a change of any of them is a new id."""
+
+
+def shipped_folder() -> Path:
+    """Where the tasks of this installation lie."""
+    return Path(str(files("releq_gym"))) / "data" / "tasks"
+
+
+@cache
+def shipped_tasks() -> dict[str, tuple[str, ...]]:
+    """Versions of every shipped task by name, oldest first."""
+    found: dict[str, list[str]] = {}
+    for card in sorted(shipped_folder().glob("*/*/card.json")):
+        found.setdefault(card.parent.parent.name, []).append(card.parent.name)
+    return {name: tuple(sorted(versions, key=_semver)) for name, versions in found.items()}
+
+
+def find_task(task: str | Path) -> Task:
+    """The task called ``NAME`` (latest version) or ``NAME/VERSION``, or in a folder.
+
+    Raises:
+        UnknownNameError: Where it is neither; lists the shipped tasks.
+    """
+    name, _, version = str(task).partition("/")
+    versions = shipped_tasks().get(name, ()) if isinstance(task, str) else ()
+    if versions and (not version or version in versions):
+        return load_task(shipped_folder() / name / (version or versions[-1]))
+    if Path(task).is_dir():
+        return load_task(task)
+    hint = "A folder with a card.json serves too; 'synthetic-LAYERS-SEED' is generated."
+    raise UnknownNameError("task", str(task), shipped_tasks(), hint)
+
+
+def _semver(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))

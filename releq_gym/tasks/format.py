@@ -1,0 +1,209 @@
+"""The task file format ``releq-task/1``: reading, checking and writing a task folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from releq_gym.layers import BITWIDTHS, Layer
+
+SCHEMA = "releq-task/1"
+SPLITS = ("search", "report")
+OK, DIVERGED, MISSING = 0, 1, 2
+"""Values of ``status``."""
+
+ARRAYS = {
+    "correct": np.dtype(np.uint32),
+    "milliseconds": np.dtype(np.uint32),
+    "status": np.dtype(np.uint8),
+    "seed": np.dtype(np.uint32),
+}
+"""Arrays of ``search.npz`` and ``report.npz``: all [configurations, repeats] but seed [repeats]."""
+
+
+class TaskError(ValueError):
+    """A task folder that cannot be used; the message names the file."""
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What was measured on one split.
+
+    Attributes:
+        correct: Images classified correctly, uint32 [configurations, repeats].
+        milliseconds: What it took, likewise.
+        status: `OK`, `DIVERGED` or `MISSING`, uint8 likewise.
+        seed: Of the retraining, uint32 [repeats].
+    """
+
+    correct: NDArray[np.uint32]
+    milliseconds: NDArray[np.uint32]
+    status: NDArray[np.uint8]
+    seed: NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task folder: its card, and its measurements when they are asked for.
+
+    Attributes:
+        folder: Where it lies.
+        card: ``card.json`` as it stands.
+    """
+
+    folder: Path
+    card: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """``id/version``, unique among shipped tasks."""
+        return f"{self.card['id']}/{self.card['version']}"
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The quantized layers, first to last."""
+        return tuple(Layer.from_dict(record) for record in self.card["layers"])
+
+    @property
+    def bitwidths(self) -> tuple[int, ...]:
+        """Ascending."""
+        return tuple(self.card["bitwidths"])
+
+    @property
+    def configurations(self) -> int:
+        """Number of assignments."""
+        return len(self.bitwidths) ** len(self.layers)
+
+    def images(self, split: str) -> int:
+        """Size of a split."""
+        return self.card["splits"][split]["images"]
+
+    def full_precision_accuracy(self, split: str) -> float:
+        """Of the unquantized network, in [0, 1]."""
+        return self.card["full_precision"]["correct"][split] / self.images(split)
+
+    def measurements(self, split: str) -> Measurements:
+        """Reads one split's file and checks it against the card.
+
+        Raises:
+            TaskError: For a damaged, truncated, altered or incomplete file.
+        """
+        path = self.folder / f"{split}.npz"
+        arrays = _read_arrays(path)
+        for name, dtype in ARRAYS.items():
+            array = arrays[name]
+            repeats = self.card["repeats"][split]
+            shape = (repeats,) if name == "seed" else (self.configurations, repeats)
+            if array.dtype != dtype or array.shape != shape:
+                raise TaskError(
+                    f"{path} is not what its card says: {name} is {array.dtype} {array.shape}, "
+                    f"expected {dtype} {shape}."
+                )
+            if array_sha256(array) != self.card["sha256"][split].get(name):
+                raise TaskError(
+                    f"{path} has been altered: the sha256 of {name} differs from card.json. "
+                    "Restore the file, or build the task again under a new version."
+                )
+        if (arrays["status"] == MISSING).any():
+            count = int((arrays["status"] == MISSING).sum())
+            raise TaskError(f"{path} lacks {count} measurements; finish `releq task build` first.")
+        return Measurements(**arrays)
+
+
+def load_task(folder: str | Path) -> Task:
+    """Reads the card of a task folder.
+
+    Raises:
+        TaskError: Where there is no card, or not one of this schema.
+    """
+    folder = Path(folder)
+    path = folder / "card.json"
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TaskError(f"{folder} is no task folder: it has no card.json.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise TaskError(f"{path} is damaged: {error}.") from None
+    if not isinstance(card, dict) or card.get("schema") != SCHEMA:
+        raise TaskError(f"{path} is not of schema {SCHEMA!r}.")
+    required = {"id", "version", "net", "layers", "bitwidths", "splits", "repeats", "sha256"}
+    required |= {"full_precision", "quantizer", "recipe"}
+    if missing := sorted(required - card.keys()):
+        raise TaskError(f"{path} lacks {', '.join(missing)}.")
+    if not set(card["bitwidths"]) <= set(BITWIDTHS):
+        raise TaskError(f"{path} has bitwidths outside 1 to 8: {card['bitwidths']}.")
+    return Task(folder, card)
+
+
+def write_task(
+    folder: str | Path, card: Mapping[str, Any], measured: Mapping[str, Measurements]
+) -> Task:
+    """Writes a task folder, whole or not at all, and reads it back.
+
+    Args:
+        folder: Where; created. An existing version is not overwritten.
+        card: Everything but ``schema``, ``repeats`` and ``sha256``, which follow from the arrays.
+        measured: `Measurements` by split.
+
+    Raises:
+        TaskError: Where the folder holds a task already.
+    """
+    folder = Path(folder)
+    if (folder / "card.json").exists():
+        raise TaskError(f"{folder} holds a task already; a changed task needs a new version.")
+    folder.mkdir(parents=True, exist_ok=True)
+    hashes: dict[str, dict[str, str]] = {}
+    for split, values in measured.items():
+        arrays = {name: getattr(values, name).astype(dtype) for name, dtype in ARRAYS.items()}
+        hashes[split] = {name: array_sha256(array) for name, array in arrays.items()}
+        partial = folder / f"{split}.partial.npz"
+        np.savez_compressed(partial, **arrays)
+        partial.rename(folder / f"{split}.npz")
+    repeats = {split: len(values.seed) for split, values in measured.items()}
+    complete = {"schema": SCHEMA, **card, "repeats": repeats, "sha256": hashes}
+    partial = folder / "card.partial.json"
+    partial.write_text(json.dumps(complete, indent=1) + "\n", encoding="utf-8")
+    partial.rename(folder / "card.json")
+    return load_task(folder)
+
+
+def array_sha256(array: NDArray) -> str:
+    """Of the values in little-endian C order, whatever the file's compression."""
+    values = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return hashlib.sha256(values.tobytes()).hexdigest()
+
+
+def configuration(index: int, radix: int, layers: int) -> tuple[int, ...]:
+    """Digits of a configuration index, first layer most significant."""
+    digits = []
+    for _ in range(layers):
+        index, digit = divmod(index, radix)
+        digits.append(digit)
+    return tuple(reversed(digits))
+
+
+def configuration_index(digits: Sequence[int], radix: int) -> int:
+    """The inverse of `configuration`."""
+    index = 0
+    for digit in digits:
+        index = index * radix + digit
+    return index
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in ARRAYS}
+    except FileNotFoundError:
+        raise TaskError(f"{path} is missing; the task is incomplete.") from None
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise TaskError(f"{path} is damaged or truncated: {error}.") from None
