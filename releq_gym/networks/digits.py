@@ -23,7 +23,7 @@ from releq_gym.networks.base import Recipe, register_network
             warmup=0.05,
             augment="shift",
         ),
-        "short": Recipe(images=1_280, learning_rate=1e-2),
+        "short": Recipe(images=1_024, learning_rate=1.5e-2),
         "long": Recipe(images=20 * 898, learning_rate=1e-2, schedule="cosine", warmup=0.05),
     },
     source="ours",

@@ -1,0 +1,135 @@
+"""What a data set is here: three splits with one purpose each, kept compact in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import platformdirs
+import torch
+from torch import Tensor
+
+from releq_gym.registry import Registry
+
+SEARCH_IMAGES = 5_000
+"""Images cut from an official training split for the search, where there are enough of them."""
+
+SPLIT_SEED = 20_180_711
+"""Fixes which images those are; changing it changes every task, so it never changes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images and labels of one split, in a fixed order.
+
+    Attributes:
+        images: ``[n, channels, height, width]`` (or whatever one input is), uint8 in 0 to 255 or
+            float32 in 0 to 1.
+        labels: int64 ``[n]``, classes from 0.
+        index_sha256: Hash of the positions these images have in the official split; see
+            `hash_index`.
+    """
+
+    images: Tensor
+    labels: Tensor
+    index_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if self.images.dtype not in (torch.uint8, torch.float32):
+            raise ValueError(
+                f"Images are {self.images.dtype}; give uint8 in 0 to 255 or float32 in 0 to 1."
+            )
+        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
+            raise ValueError(
+                f"Labels are {self.labels.dtype} of shape {tuple(self.labels.shape)} for "
+                f"{len(self.images)} images; give one int64 class per image."
+            )
+        if not len(self.labels):
+            raise ValueError("A split holds no images; give at least one.")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __deepcopy__(self, memo: dict) -> Split:
+        """Itself: a split is never written to, and may be large."""
+        return self
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the images and labels themselves, in order."""
+        digest = hashlib.sha256(f"{self.images.dtype}{tuple(self.images.shape)}".encode())
+        digest.update(self.images.contiguous().numpy())
+        digest.update(self.labels.contiguous().numpy())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """A data set, split by purpose.
+
+    Attributes:
+        name: What it is registered under, or any name for one's own.
+        train: What networks are trained and retrained on; None where there is no such split, and
+            then only recipes without training work.
+        search: What a search may see.
+        read_report: Reads the split that only the scorer and the final report open.
+        search_from_train: Whether ``search`` was cut from the official training split, so that
+            a checkpoint trained elsewhere has seen it.
+    """
+
+    name: str
+    train: Split | None
+    search: Split
+    read_report: Callable[[], Split]
+    search_from_train: bool = False
+
+    @cached_property
+    def report(self) -> Split:
+        """The report split, read on first access."""
+        return self.read_report()
+
+
+Loader = Callable[[str | os.PathLike | None], Splits]
+"""Takes the folder or file that the user named (None: look in `data_root`), returns the splits."""
+
+DATASETS: Registry[Loader] = Registry("data set", "releq_gym.datasets")
+
+
+def data_root(data: str | os.PathLike | None) -> tuple[Path, bool]:
+    """Where image data lies, and whether this package may download into that folder.
+
+    Args:
+        data: The folder a user named; None means ``$RELEQ_GYM_DATA``, and where that is unset the
+            user's cache, the only folder that anything is downloaded into.
+    """
+    named = data if data is not None else os.environ.get("RELEQ_GYM_DATA")
+    if named:
+        return Path(named).expanduser(), False
+    return platformdirs.user_cache_path("releq_gym") / "data", True
+
+
+def hold_out(split: Split) -> tuple[Split, Split]:
+    """Cuts an official training split into ``(train, search)``.
+
+    The search part has 5,000 images, or a fifth of the split where that is fewer; which ones is
+    a fixed function of the number of images.
+    """
+    generator = torch.Generator().manual_seed(SPLIT_SEED)
+    order = torch.randperm(len(split), generator=generator)
+    size = min(SEARCH_IMAGES, len(split) // 5)
+    return take(split, order[size:]), take(split, order[:size])
+
+
+def take(split: Split, index: Tensor) -> Split:
+    """The images at ``index``, in ascending order, with the hash of that list."""
+    index = index.sort().values
+    return Split(split.images[index], split.labels[index], hash_index(index))
+
+
+def hash_index(index: Tensor) -> str:
+    """The sha256 of a list of positions, as little-endian 64-bit integers."""
+    return hashlib.sha256(index.to(torch.int64).numpy().astype("<i8").tobytes()).hexdigest()

@@ -1,0 +1,461 @@
+"""Measures accuracies: quantizes, retrains and tests the real network."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import nn
+
+from releq_gym.datasets import DATASETS, Split, Splits, load_splits
+from releq_gym.datasets.normalise import Normalise
+from releq_gym.evaluators.base import Evaluation
+from releq_gym.evaluators.memo import Memo
+from releq_gym.layers import BITWIDTHS
+from releq_gym.networks import NetworkLike, Recipe, network_layers, resolve_network
+from releq_gym.networks.base import NETWORKS, Network
+from releq_gym.quantized import bake, load_weights
+from releq_gym.quantizers.base import Quantizer, make_quantizer
+from releq_gym.quantizers.uniform import Uniform
+from releq_gym.registry import UnknownNameError
+from releq_gym.training.accuracy import count_correct
+from releq_gym.training.device import resolve_device
+from releq_gym.training.retrain import Retrained, retrain
+from releq_gym.training.weights import find_weights, read_record
+
+REPORT_SEED = 1_000_000
+"""Retraining for the report uses the seeds from here on, the search those from 0."""
+
+CODE_VERSION = 1
+"""Raised whenever a change of the code changes what is measured; old results are then ignored."""
+
+PROBE_IMAGES = 32
+"""Search images whose logits identify the function that a network computes."""
+
+SplitName = Literal["search", "report"]
+
+
+class Measurement(NamedTuple):
+    """One assignment, retrained once and tested on one split.
+
+    Attributes:
+        correct: Images classified correctly; 0 where the retraining diverged.
+        images: Size of the split.
+        milliseconds: Wall time of quantization, retraining and testing when it was measured.
+        diverged: Whether the retraining ran into NaN or infinity.
+    """
+
+    correct: int
+    images: int
+    milliseconds: float
+    diverged: bool
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of the split that is classified correctly."""
+        return self.correct / self.images
+
+
+class LiveEvaluator:
+    """Measures what a table has measured before: the `Evaluator` for any network and data.
+
+    Every measurement starts from the same full-precision weights, so that it depends on the
+    assignment and the seed alone; results are kept in a `Memo`. Retraining draws from generators
+    of its own. Copies share the network, the images and the memo, none of which changes.
+
+    Args:
+        net: A registered name, a module with its weights, or whatever
+            `releq_gym.networks.resolve_network` takes.
+        data: For a registered net the folder that holds its data set. For one's own the name of
+            a data set, or a `Splits`. See `releq_gym.datasets.load_splits`.
+        weights: A safetensors file; None means the shipped weights of a registered net, and for
+            other nets the weights that they come with.
+        quantizer: Name of a quantizer, or one.
+        quantizer_kwargs: Arguments that go with the name.
+        recipe: ``"ptq"`` (no retraining), ``"short"``, ``"long"`` or a `Recipe`.
+        bitwidths: What a layer may have; None means all that the quantizer defines, 2 to 8 for
+            ``wrpn`` and ``dorefa``, 1 to 8 for ``uniform`` and ``lsq``.
+        activation_bitwidth: 32; activations are not quantized yet.
+        repeats: Independent retrainings per assignment; 1 where the recipe has no retraining.
+        memo: Whether to keep results in the user's cache; a path or `Memo` keeps them there.
+        search_from_train: Accept search images that a network trained elsewhere has seen.
+        device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
+
+    Attributes:
+        name: Net, data set, quantizer and recipe; says so where search images were seen before.
+        net: Name of the network.
+        layers: The quantized layers, first to last.
+        bitwidths: Those a layer may have, ascending.
+        repeats: Independent retrainings per assignment.
+        images: Size of the search split.
+        recipe: The one of `evaluate`.
+        quantizer: What quantizes the weights.
+        splits: The data.
+        module: The full-precision network; not to be changed.
+        weights_sha256: Hash of its weights.
+        activation_bitwidth: As given.
+        search_from_train: Whether the network may have been trained on the search images.
+
+    Raises:
+        ValueError: For anything that cannot be used as it was given; the sentence says why.
+    """
+
+    def __init__(
+        self,
+        net: NetworkLike,
+        *,
+        data: str | os.PathLike | Splits | None = None,
+        weights: str | os.PathLike | None = None,
+        quantizer: str | Quantizer = "wrpn",
+        quantizer_kwargs: Mapping[str, Any] | None = None,
+        recipe: str | Recipe = "short",
+        bitwidths: Sequence[int] | None = None,
+        activation_bitwidth: int = 32,
+        repeats: int = 10,
+        memo: bool | str | os.PathLike | Memo = True,
+        search_from_train: bool = False,
+        device: str = "auto",
+    ):
+        if activation_bitwidth != 32:
+            raise ValueError(
+                f"activation_bitwidth={activation_bitwidth!r} is not supported yet: activations "
+                "stay in full precision, so use 32."
+            )
+        if repeats < 1:
+            raise ValueError(f"repeats={repeats!r} has to be at least 1.")
+        network = resolve_network(net)
+        self.net = network.name
+        self.activation_bitwidth = activation_bitwidth
+        self.quantizer = make_quantizer(quantizer, **(quantizer_kwargs or {}))
+        self._recipes = {"ptq": Recipe()} | {
+            name: known for name, known in network.recipes.items() if name != "pretrain"
+        }
+        self.bitwidths = _resolve_bitwidths(bitwidths, self.quantizer)
+        self.device = resolve_device(device)
+
+        file = _resolve_weights(network, weights)
+        self.module = network.build()
+        if file is not None:
+            load_weights(self.module, file)
+        _check_finite(self.module)
+        self.module.to(self.device).eval()
+        self.weights_sha256 = hash_weights(self.module)
+
+        self.splits, self.search_from_train = _resolve_splits(
+            network, data, read_record(file) if file is not None else {}, search_from_train
+        )
+        self.images = len(self.splits.search)
+        self.recipe = self._resolve_recipe(recipe)
+        self.repeats = repeats if self.recipe.images else 1
+        self._normalise = Normalise(network.mean, network.std)
+        self._check_fit(network)
+        input_shape = tuple(self.splits.search.images.shape[1:])
+        self.layers = network_layers(self.module, input_shape, self.quantizer)
+        described = recipe if isinstance(recipe, str) else "own recipe"
+        seen = ", search images from train" if self.search_from_train else ""
+        self.name = f"live {self.net}/{self.splits.name} {self.quantizer.name} {described}{seen}"
+        self._memo = _resolve_memo(memo)
+
+    def __deepcopy__(self, memo: dict) -> LiveEvaluator:
+        """A copy that shares the network and the images: nothing here is ever written to."""
+        return copy.copy(self)
+
+    @property
+    def full_precision_accuracy(self) -> float:
+        """Of the unquantized network on the search split, in [0, 1]."""
+        return self.measure_full_precision("search").accuracy
+
+    def evaluate(self, bitwidths: Sequence[int], repeat: int) -> Evaluation:
+        """Accuracy on the search split after retraining with seed ``repeat``.
+
+        Args:
+            bitwidths: One per layer, first to last.
+            repeat: ``0 <= repeat < self.repeats``, or -1 for the mean over all of them.
+
+        Raises:
+            ValueError: For a wrong number of bitwidths, one that is not allowed, or a repeat
+                that does not exist.
+        """
+        if not -1 <= repeat < self.repeats:
+            raise ValueError(
+                f"Repeat {repeat!r} does not exist; use 0 to {self.repeats - 1}, or -1 for the "
+                "mean over all."
+            )
+        seeds = range(self.repeats) if repeat == -1 else (repeat,)
+        measured = [self.measure(bitwidths, seed) for seed in seeds]
+        return Evaluation(
+            accuracy=sum(one.correct for one in measured) / sum(one.images for one in measured),
+            milliseconds=sum(one.milliseconds for one in measured),
+            diverged=any(one.diverged for one in measured),
+        )
+
+    def measure(
+        self,
+        bitwidths: Sequence[int],
+        seed: int,
+        split: SplitName = "search",
+        recipe: str | Recipe | None = None,
+    ) -> Measurement:
+        """Retrains one assignment and counts what it gets right on a split.
+
+        Args:
+            bitwidths: One per layer, first to last.
+            seed: Of the retraining; reports use `REPORT_SEED` and the seeds after it.
+            split: ``"search"``, or ``"report"``, which only scorers and final reports ask for.
+            recipe: None means that of the evaluator.
+
+        Raises:
+            ValueError: For bitwidths, a split or a recipe that cannot be used.
+        """
+        assignment = self._check_bitwidths(bitwidths)
+        chosen = self.recipe if recipe is None else self._resolve_recipe(recipe)
+        seed = seed if chosen.images else 0  # without retraining nothing is random
+        fields = {
+            "quantizer": self.quantizer.name,
+            "quantizer_kwargs": dataclasses.asdict(self.quantizer),
+            "recipe": dataclasses.asdict(chosen),
+            "train": self.splits.train.sha256 if _uses_images(chosen) else None,
+            "bitwidths": assignment,
+            "seed": seed,
+        }
+        return self._measure(lambda: self._retrain(assignment, seed, chosen), split, fields)
+
+    def measure_full_precision(self, split: SplitName = "search") -> Measurement:
+        """What the unquantized network gets right on a split."""
+        return self._measure(lambda: Retrained(self.module, False, 0.0), split, {})
+
+    def train(
+        self, bitwidths: Sequence[int], seed: int, recipe: str | Recipe = "long"
+    ) -> nn.Module:
+        """The quantized network after retraining, for a final report or an export.
+
+        Args:
+            bitwidths: One per layer, first to last.
+            seed: Of the retraining.
+            recipe: How to retrain.
+
+        Raises:
+            ValueError: For bitwidths or a recipe that cannot be used, or a retraining that
+                diverged.
+        """
+        assignment, chosen = self._check_bitwidths(bitwidths), self._resolve_recipe(recipe)
+        retrained = self._retrain(assignment, seed, chosen)
+        if retrained.diverged:
+            raise ValueError(
+                f"The retraining of {assignment} diverged; use more bits or a recipe with a lower "
+                "learning_rate."
+            )
+        return retrained.module
+
+    def _retrain(self, bitwidths: list[int], seed: int, recipe: Recipe) -> Retrained:
+        images = self._train if _uses_images(recipe) else self._search
+        return retrain(
+            self.module,
+            [layer.name for layer in self.layers],
+            bitwidths,
+            self.quantizer,
+            recipe,
+            images.images,
+            images.labels,
+            seed,
+            normalise=self._normalise,
+        )
+
+    def _measure(
+        self, retraining: Callable[[], Retrained], split: SplitName, fields: dict[str, Any]
+    ) -> Measurement:
+        """Looks the result up, else measures it."""
+        if split not in ("search", "report"):
+            raise UnknownNameError("split", split, ("search", "report"))
+        data = self.splits.search if split == "search" else self.splits.report
+        if self._memo is not None:
+            fields = fields | self._identity | {"split": split, "images": data.sha256}
+            known = self._memo.get(fields)
+            if known is not None:
+                return Measurement(*known)
+        started = time.perf_counter()
+        retrained = retraining()
+        correct = 0
+        if not retrained.diverged:
+            held = self._search if split == "search" else _to(data, self.device)
+            correct = count_correct(
+                bake(retrained.module), held.images, held.labels, self._normalise
+            )
+        milliseconds = 1e3 * (time.perf_counter() - started)
+        measurement = Measurement(correct, len(data), milliseconds, retrained.diverged)
+        if self._memo is not None:
+            self._memo.put(fields, list(measurement))
+        return measurement
+
+    @cached_property
+    def _search(self) -> Split:
+        return _to(self.splits.search, self.device)
+
+    @cached_property
+    def _train(self) -> Split:
+        assert self.splits.train is not None  # `_resolve_recipe` has seen to it
+        return _to(self.splits.train, self.device)
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        """Everything besides the assignment and its retraining that can change a value."""
+        with torch.inference_mode():
+            logits = self.module(self._normalise(self._search.images[:PROBE_IMAGES]))
+        # Weights do not tell a ReLU from a tanh. Rounding leaves only real differences.
+        rounded = logits.double().cpu().round(decimals=2) + 0.0
+        return {
+            "code_version": CODE_VERSION,
+            "torch": torch.__version__,
+            "device": self.device.type,
+            "threads": torch.get_num_threads() if self.device.type == "cpu" else None,
+            "precision": "float32",
+            "activation_bitwidth": self.activation_bitwidth,
+            "weights": self.weights_sha256,
+            "network": hashlib.sha256(rounded.numpy().tobytes()).hexdigest(),
+            "normalise": dataclasses.asdict(self._normalise),
+        }
+
+    def _resolve_recipe(self, recipe: str | Recipe) -> Recipe:
+        if not isinstance(recipe, Recipe):
+            if recipe not in self._recipes:
+                raise UnknownNameError(
+                    f"recipe of {self.net}",
+                    recipe,
+                    self._recipes,
+                    "Or pass a releq_gym.networks.Recipe.",
+                )
+            recipe = self._recipes[recipe]
+        if not recipe.images and self.quantizer.refuses_ptq:
+            raise ValueError(f"A recipe without retraining: {self.quantizer.refuses_ptq}")
+        if _uses_images(recipe) and self.splits.train is None:
+            raise ValueError(
+                f"The recipe trains, but the data set {self.splits.name!r} has no training split; "
+                "use recipe='ptq' or pass data=Splits(...) with one."
+            )
+        return recipe
+
+    def _check_bitwidths(self, bitwidths: Sequence[int]) -> list[int]:
+        assignment = [int(bitwidth) for bitwidth in bitwidths]
+        if len(assignment) != len(self.layers):
+            raise ValueError(
+                f"{self.net} has {len(self.layers)} quantized layers; got {len(assignment)} "
+                "bitwidths. Give one per layer, first to last."
+            )
+        for bitwidth in assignment:
+            if bitwidth not in self.bitwidths:
+                raise ValueError(
+                    f"A bitwidth of {bitwidth} is not among {list(self.bitwidths)}, the ones of "
+                    "this evaluator; its argument bitwidths=[...] decides."
+                )
+        return assignment
+
+    def _check_fit(self, network: Network) -> None:
+        """Refuses data that the network cannot take, before anything is measured."""
+        search = self.splits.search
+        shape = tuple(search.images.shape[1:])
+        if network.input_shape and shape != tuple(network.input_shape):
+            raise ValueError(
+                f"{self.net} takes inputs of shape {tuple(network.input_shape)}, but the images of "
+                f"{self.splits.name!r} have {shape}. Name the data set of this net."
+            )
+        try:
+            with torch.inference_mode():
+                logits = self.module(self._normalise(self._search.images[:1]))
+        except RuntimeError as error:
+            raise ValueError(
+                f"{self.net} cannot take an image of shape {shape} from {self.splits.name!r}: "
+                f"{error}"
+            ) from error
+        classes = int(search.labels.max()) + 1
+        if logits.ndim != 2 or logits.shape[1] < classes:
+            raise ValueError(
+                f"{self.net} answers one image with a tensor of shape {tuple(logits.shape)}, but "
+                f"{self.splits.name!r} has {classes} classes; [1, {classes}] is needed."
+            )
+
+
+def hash_weights(module: nn.Module) -> str:
+    """The sha256 of everything in a module's state, names, shapes and types included."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _uses_images(recipe: Recipe) -> bool:
+    return bool(recipe.images or recipe.reestimate_batch_norm)
+
+
+def _to(split: Split, device: torch.device) -> Split:
+    return Split(split.images.to(device), split.labels.to(device), split.index_sha256)
+
+
+def _resolve_bitwidths(bitwidths: Sequence[int] | None, quantizer: Quantizer) -> tuple[int, ...]:
+    if bitwidths is None:
+        # Only a quantizer that fits its scale to the weights means something at 1 bit.
+        return tuple(b for b in BITWIDTHS if b > 1 or isinstance(quantizer, Uniform))
+    chosen = tuple(sorted({int(bitwidth) for bitwidth in bitwidths}))
+    if not chosen or not set(chosen) <= set(BITWIDTHS):
+        raise ValueError(f"bitwidths={list(bitwidths)!r}; give one or more of 1 to 8.")
+    return chosen
+
+
+def _resolve_weights(network: Network, weights: str | os.PathLike | None) -> Path | None:
+    if weights is not None:
+        return Path(weights).expanduser()
+    return find_weights(network.name) if network.name in NETWORKS else None
+
+
+def _resolve_splits(
+    network: Network,
+    data: str | os.PathLike | Splits | None,
+    record: Mapping[str, Any],
+    search_from_train: bool,
+) -> tuple[Splits, bool]:
+    """The splits, and whether the network may have been trained on the search images."""
+    if isinstance(data, Splits):
+        return data, False
+    if not network.dataset and data is None:
+        raise ValueError(
+            f"{network.name} is no registered net, so nothing says which data it is for: pass "
+            f"data= one of {', '.join(DATASETS.names())}, or data=Splits(...)."
+        )
+    # Weights that were trained here state which images they have seen.
+    trained_on = record.get("train_sha256")
+    allowed = search_from_train or trained_on is not None
+    if network.dataset:
+        splits = load_splits(network.dataset, data, allowed)
+    else:
+        splits = load_splits(str(data), None, allowed)
+    clean = splits.train is not None and splits.train.sha256 == trained_on
+    if splits.search_from_train and not clean and not search_from_train:
+        raise ValueError(
+            f"The weights of {network.name} were trained on other images than the train split of "
+            f"{splits.name!r}, so they may have seen its search images. Use the weights that "
+            f"`releq pretrain {network.name}` writes, or pass search_from_train=True."
+        )
+    return splits, splits.search_from_train and not clean
+
+
+def _resolve_memo(memo: bool | str | os.PathLike | Memo) -> Memo | None:
+    if isinstance(memo, bool):
+        return Memo() if memo else None
+    return memo if isinstance(memo, Memo) else Memo(memo)
+
+
+def _check_finite(module: nn.Module) -> None:
+    for name, tensor in module.state_dict().items():
+        if not tensor.isfinite().all():
+            raise ValueError(
+                f"The weights of the network hold NaN or infinity in {name!r}; load a checkpoint "
+                "with finite weights."
+            )

@@ -1,0 +1,1 @@
+"""Training in full precision (`fit`) and after quantization (`retrain`), over one loop."""

@@ -1,0 +1,137 @@
+"""The one training loop: seeded, resumable at any step that a chunk began with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from releq_gym.datasets.augment import find_augmentation
+from releq_gym.networks.base import Recipe
+from releq_gym.registry import UnknownNameError
+
+MOMENTUM = 0.9
+
+
+class Run:
+    """One training of one module by one recipe.
+
+    The order of the images is a fixed function of the seed, drawn anew for each pass over them;
+    nothing draws from the global random number generators.
+
+    Args:
+        module: Trained in place.
+        recipe: How; its number of images decides `steps`.
+        images: What to train on, ``[n, channels, height, width]``, before normalisation.
+        labels: int64 ``[n]``.
+        seed: Fixes everything random.
+        normalise: Applied to each augmented batch.
+        teacher: Full-precision network for ``recipe.distillation``.
+
+    Raises:
+        ValueError: For an unknown optimizer, schedule or augmentation.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        recipe: Recipe,
+        images: Tensor,
+        labels: Tensor,
+        seed: int,
+        normalise: Callable[[Tensor], Tensor],
+        teacher: nn.Module | None = None,
+    ):
+        self.module, self.recipe, self.seed = module, recipe, seed
+        self.images, self.labels, self.normalise = images, labels, normalise
+        self.teacher = teacher if recipe.distillation else None
+        self.steps = max(1, round(recipe.images / recipe.batch_size))
+        order = shuffled(len(labels), self.steps * recipe.batch_size, seed)
+        self.batches = order.view(self.steps, recipe.batch_size).to(images.device)
+        self.augment = find_augmentation(recipe.augment)
+        self.optimizer = _make_optimizer(module, recipe)
+        _rate(
+            recipe, self.steps - 1, self.steps
+        )  # an unknown schedule is refused before the first step
+
+    def advance(self, start: int, stop: int) -> bool:
+        """Takes the steps ``start`` to ``stop - 1``.
+
+        Returns:
+            Whether the loss stayed finite; the first one that is not ends the training.
+        """
+        self.module.train()
+        generator = torch.Generator().manual_seed(self._chunk_seed(start))
+        devices = [self.images.device] if self.images.is_cuda else []
+        # Dropout knows only the global generator: it is borrowed here, and given back as it was.
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(self._chunk_seed(start))
+            return all(self._step(step, generator) for step in range(start, stop))
+
+    def _step(self, step: int, generator: torch.Generator) -> bool:
+        index = self.batches[step]
+        images, labels = self.images[index], self.labels[index]
+        if self.augment is not None:
+            images = self.augment(images, generator)
+        images = self.normalise(images)
+        for group in self.optimizer.param_groups:
+            group["lr"] = _rate(self.recipe, step, self.steps)
+        loss = self._loss(images, labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return math.isfinite(loss.item())
+
+    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        logits = self.module(images)
+        smoothing = self.recipe.label_smoothing
+        loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+        if self.teacher is None:
+            return loss
+        with torch.no_grad():
+            soft_labels = self.teacher(images).softmax(dim=1)
+        return loss.lerp(functional.cross_entropy(logits, soft_labels), self.recipe.distillation)
+
+    def _chunk_seed(self, start: int) -> int:
+        return self.seed + 1_000_003 * (start + 1)
+
+
+def shuffled(count: int, length: int, seed: int) -> Tensor:
+    """``length`` positions out of ``count``: one permutation after the other."""
+    generator = torch.Generator().manual_seed(seed)
+    passes = math.ceil(length / count)
+    return torch.cat([torch.randperm(count, generator=generator) for _ in range(passes)])[:length]
+
+
+def _make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    # Biases, batch norm and learned steps have one axis or none, and are not decayed.
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {
+            "params": [parameter for parameter in trained if parameter.ndim > 1],
+            "weight_decay": recipe.weight_decay,
+        },
+        {"params": [parameter for parameter in trained if parameter.ndim <= 1]},
+    ]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, recipe.learning_rate, MOMENTUM, nesterov=True, fused=True)
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(groups, recipe.learning_rate, fused=True)
+    raise UnknownNameError("optimizer", recipe.optimizer, ("sgd", "adam"))
+
+
+def _rate(recipe: Recipe, step: int, steps: int) -> float:
+    """The learning rate of a step."""
+    warmup = recipe.warmup * steps
+    if step < warmup:
+        return recipe.learning_rate * (step + 1) / (warmup + 1)
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    if recipe.schedule == "cosine":
+        done = (step - warmup) / (steps - warmup)
+        return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    raise UnknownNameError("schedule", recipe.schedule, ("constant", "cosine"))

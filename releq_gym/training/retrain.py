@@ -1,0 +1,101 @@
+"""The short or long retraining that follows quantization."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from releq_gym.datasets.normalise import PIXELS
+from releq_gym.networks.base import Recipe
+from releq_gym.quantized import quantize_network
+from releq_gym.quantizers.base import Quantizer
+from releq_gym.training.accuracy import BATCH
+from releq_gym.training.loop import Run, shuffled
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """What came out of one retraining.
+
+    Attributes:
+        module: The quantized network, its weights still trainable.
+        diverged: Whether the loss or a weight became NaN or infinite.
+        milliseconds: Wall time of quantization and retraining.
+    """
+
+    module: nn.Module
+    diverged: bool
+    milliseconds: float
+
+
+def retrain(
+    module: nn.Module,
+    layer_names: Sequence[str],
+    bitwidths: Sequence[int],
+    quantizer: Quantizer,
+    recipe: Recipe,
+    images: Tensor,
+    labels: Tensor,
+    seed: int,
+    *,
+    normalise: Callable[[Tensor], Tensor] = PIXELS,
+    teacher: nn.Module | None = None,
+) -> Retrained:
+    """Quantizes a copy of a full-precision network and retrains it.
+
+    The result depends on the arguments alone, not on what was retrained before. The order of the
+    images depends on the seed alone, so that two assignments with one seed are compared on the
+    same steps.
+
+    Args:
+        module: Full-precision network; left as it is.
+        layer_names: Which layers are quantized.
+        bitwidths: One for each of them.
+        quantizer: Quantizes their weights.
+        recipe: How to retrain; 0 images means not at all.
+        images: Training images before normalisation, ``[n, channels, height, width]``.
+        labels: int64 ``[n]``.
+        seed: Fixes everything random.
+        normalise: From images to what the network sees.
+        teacher: Whose soft labels a recipe with distillation uses; None means ``module``.
+    """
+    started = time.perf_counter()
+    quantized = quantize_network(module, layer_names, bitwidths, quantizer)
+    finite = True
+    if recipe.images:
+        run = Run(quantized, recipe, images, labels, seed, normalise, teacher or module.eval())
+        finite = run.advance(0, run.steps)
+    if finite and recipe.reestimate_batch_norm:
+        order = shuffled(len(images), min(recipe.reestimate_batch_norm, len(images)), seed)
+        reestimate_batch_norm(quantized, images[order.to(images.device)], normalise)
+    quantized.eval()
+    finite = finite and all(bool(tensor.isfinite().all()) for tensor in quantized.parameters())
+    return Retrained(quantized, not finite, 1e3 * (time.perf_counter() - started))
+
+
+def reestimate_batch_norm(
+    module: nn.Module, images: Tensor, normalise: Callable[[Tensor], Tensor]
+) -> None:
+    """Measures batch-norm statistics anew, as plain means over batches of ``images``.
+
+    Source: Sun et al., "Hybrid 8-bit floating point training", 2019, and others: quantized
+    weights shift the activations that the old statistics describe.
+    """
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    module.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative mean
+        norm.train()
+    with torch.no_grad():
+        for batch in images.split(BATCH):
+            module(normalise(batch))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    module.eval()
