@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -271,9 +270,9 @@ def _write(
     content = save({name: t.cpu().contiguous().clone() for name, t in tensors.items()}, metadata)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-        file.write(content)
-    os.replace(file.name, path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)
 
 
 def _load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:

@@ -132,7 +132,7 @@ def make_quantizer(name: str | Quantizer, **kwargs: object) -> Quantizer:
 def check_bitwidth(bitwidth: int) -> None:
     """Refuses what no quantizer can do."""
     if bitwidth not in BITWIDTHS:
-        raise ValueError(f"A bitwidth of {bitwidth!r} is outside 1 to 8.")
+        raise ValueError(f"A bitwidth is a whole number from 1 to 8; got {bitwidth!r}.")
 
 
 def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:

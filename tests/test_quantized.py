@@ -1,0 +1,262 @@
+import copy
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from releq_gym.networks import NETWORKS
+from releq_gym.quantized import (
+    bake,
+    load_quantized,
+    load_weights,
+    quantize_network,
+    read_header,
+    save_quantized,
+    save_weights,
+)
+from releq_gym.quantizers import QUANTIZERS, make_quantizer
+from releq_gym.registry import UnknownNameError
+
+DIGITS_LAYERS = ["conv1", "conv2", "fc1", "fc2"]
+
+
+class Mixed(nn.Module):
+    """A transposed and a grouped convolution, batch norm, a fully connected layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.up = nn.ConvTranspose2d(2, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.grouped = nn.Conv2d(4, 4, 3, groups=2)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, images):
+        features = torch.relu(self.grouped(self.norm(self.up(images))))
+        return self.head(features.mean((2, 3)))
+
+
+MIXED_LAYERS = ["up", "grouped", "head"]
+
+
+def quantizer_of(name):
+    return (
+        make_quantizer(name, per_channel=True)
+        if name in ("uniform", "lsq")
+        else make_quantizer(name)
+    )
+
+
+@pytest.fixture
+def images():
+    return torch.randn(5, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def digits():
+    torch.manual_seed(0)
+    return NETWORKS["digits"].build()
+
+
+def train_a_little(module, images):
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.05)
+    module.train()
+    for _ in range(3):
+        optimizer.zero_grad()
+        module(images).square().mean().backward()
+        optimizer.step()
+    return module
+
+
+def test_named_layers_are_quantized_and_the_rest_is_untouched(images):
+    module = Mixed()
+    before = copy.deepcopy(module.state_dict())
+    quantized = quantize_network(module, ["up", "head"], [3, 2], make_quantizer("uniform"))
+    assert quantized.up.weight.unique().numel() <= 7
+    assert quantized.head.weight.unique().numel() <= 3
+    assert torch.equal(quantized.grouped.weight, module.grouped.weight)
+    assert torch.equal(quantized.up.bias, module.up.bias)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+    assert type(module.up) is nn.ConvTranspose2d
+    quantized(images)
+
+
+def test_per_channel_steps_lie_along_the_output_axis():
+    quantizer = make_quantizer("uniform", per_channel=True)
+    quantized = quantize_network(Mixed(), MIXED_LAYERS, [4, 4, 4], quantizer)
+    shapes = [
+        tuple(quantized.get_submodule(name).parametrizations.weight[0].step.shape)
+        for name in MIXED_LAYERS
+    ]
+    assert shapes == [(1, 4, 1, 1), (4, 1, 1, 1), (3, 1)]
+
+
+def test_learned_tensors_are_parameters_and_fixed_ones_buffers():
+    for name, parameters, buffers in (("lsq", 1, 0), ("uniform", 0, 1), ("wrpn", 0, 0)):
+        quantized = quantize_network(Mixed(), ["head"], [4], make_quantizer(name))
+        fake = quantized.head.parametrizations.weight[0]
+        assert len(list(fake.parameters())) == parameters
+        assert len(list(fake.buffers())) == buffers
+
+
+@pytest.mark.parametrize("name", QUANTIZERS.names())
+def test_retraining_moves_the_weights_underneath_and_learned_steps_only(name, images):
+    module = Mixed()
+    quantized = quantize_network(module, MIXED_LAYERS, [4, 5, 1], quantizer_of(name))
+    before = copy.deepcopy(quantized.state_dict())
+    train_a_little(quantized, images)
+    for key, tensor in quantized.state_dict().items():
+        if key.endswith("original"):
+            assert not torch.equal(tensor, before[key]), key
+        if key.endswith(".step"):
+            assert torch.equal(tensor, before[key]) == (name == "uniform"), key
+    assert torch.equal(module.up.weight, before["up.parametrizations.weight.original"])
+
+
+@pytest.mark.parametrize("name", QUANTIZERS.names())
+def test_copies_and_baked_networks_compute_the_same(name, images):
+    quantized = quantize_network(Mixed(), MIXED_LAYERS, [2, 8, 1], quantizer_of(name))
+    train_a_little(quantized, images).eval()
+    baked, copied = bake(quantized), copy.deepcopy(quantized)
+    assert type(baked.up) is nn.ConvTranspose2d
+    assert not any("parametrizations" in key for key in baked.state_dict())
+    assert torch.equal(baked(images), quantized(images))
+    assert torch.equal(baked(images), copied(images))
+    assert set(baked.state_dict()) == set(Mixed().state_dict())
+    train_a_little(copied, images)
+    assert torch.equal(baked(images), quantized(images))
+
+
+def test_layers_and_bitwidths_that_do_not_fit_are_refused(digits):
+    wrpn = make_quantizer("wrpn")
+    with pytest.raises(ValueError, match="2 layers need as many bitwidths"):
+        quantize_network(digits, ["conv1", "conv2"], [4], wrpn)
+    with pytest.raises(UnknownNameError, match="Did you mean 'conv1'"):
+        quantize_network(digits, ["conv_1"], [4], wrpn)
+    with pytest.raises(ValueError, match="whole number from 1 to 8; got 9"):
+        quantize_network(digits, ["conv1"], [9], wrpn)
+    with pytest.raises(ValueError, match="parametrized already"):
+        quantize_network(quantize_network(digits, ["conv1"], [4], wrpn), ["conv1"], [4], wrpn)
+
+
+@pytest.mark.parametrize("name", QUANTIZERS.names())
+@pytest.mark.parametrize("bitwidth", range(1, 9))
+def test_export_gives_the_same_logits_to_the_bit(name, bitwidth, images, tmp_path):
+    quantized = quantize_network(Mixed(), MIXED_LAYERS, [bitwidth, 8, 3], quantizer_of(name))
+    train_a_little(quantized, images)
+    path = tmp_path / "folder" / "net.safetensors"
+    save_quantized(path, quantized, {"net": "mixed"})
+    loaded = load_quantized(path, net=Mixed)
+    assert not loaded.training
+    assert torch.equal(loaded(images), bake(quantized).eval()(images))
+    assert [file.name for file in path.parent.iterdir()] == ["net.safetensors"]
+
+
+def test_export_stores_integers_and_what_was_done(digits, tmp_path):
+    path = tmp_path / "digits.safetensors"
+    quantizer = make_quantizer("uniform", per_channel=True)
+    quantized = quantize_network(digits, DIGITS_LAYERS, [8, 4, 2, 1], quantizer)
+    save_quantized(path, quantized, {"net": "digits", "accuracy": 0.97})
+    assert read_header(path) == {
+        "format": "releq-quantized/1",
+        "net": "digits",
+        "accuracy": 0.97,
+        "bitwidths": {"conv1": 8, "conv2": 4, "fc1": 2, "fc2": 1},
+        "quantizer": {"name": "uniform", "per_channel": True},
+    }
+    tensors = load_file(path)
+    assert tensors["fc1.weight.codes"].dtype == torch.int8
+    assert tensors["fc1.weight.codes"].unique().tolist() == [-1, 0, 1]
+    assert tensors["fc1.weight.scale"].shape == (32, 1)
+    assert torch.equal(tensors["fc1.bias"], digits.fc1.bias)
+    image = torch.rand(2, 1, 8, 8)
+    assert torch.equal(load_quantized(path)(image), quantized(image))
+
+
+def test_export_refuses_what_it_cannot_describe(digits, tmp_path):
+    path = tmp_path / "net.safetensors"
+    with pytest.raises(ValueError, match="call quantize_network first"):
+        save_quantized(path, digits, {})
+    quantized = quantize_network(digits, ["fc1"], [4], make_quantizer("wrpn"))
+    with pytest.raises(ValueError, match="meta may not hold bitwidths"):
+        save_quantized(path, quantized, {"bitwidths": [4]})
+    both = quantize_network(quantized, ["fc2"], [4], make_quantizer("uniform"))
+    with pytest.raises(ValueError, match="one quantizer"):
+        save_quantized(path, both, {})
+    assert not path.exists()
+
+
+def test_a_file_cannot_name_code_to_import(tmp_path):
+    path = tmp_path / "net.safetensors"
+    quantized = quantize_network(Mixed(), ["head"], [4], make_quantizer("wrpn"))
+    for meta in ({}, {"net": "os:getcwd"}):
+        save_quantized(path, quantized, meta)
+        with pytest.raises(ValueError, match="not registered; pass the module or its factory"):
+            load_quantized(path)
+
+
+def test_full_precision_checkpoint_is_no_quantized_network(digits, tmp_path):
+    path = tmp_path / "digits.safetensors"
+    save_weights(digits, path)
+    with pytest.raises(ValueError, match="is no quantized network"):
+        load_quantized(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_weights_survive_a_checkpoint(dtype, digits, tmp_path):
+    path = tmp_path / "digits.safetensors"
+    save_weights(digits, path, dtype)
+    assert load_file(path)["conv1.weight"].dtype == dtype
+    assert load_file(path)["conv1.bias"].dtype == torch.float32
+    other = NETWORKS["digits"].build()
+    load_weights(other, path)
+    for name, tensor in digits.state_dict().items():
+        expected = tensor.to(dtype).float() if tensor.dim() > 1 else tensor
+        assert other.state_dict()[name].dtype == torch.float32
+        assert torch.equal(other.state_dict()[name], expected)
+
+
+def test_batch_norm_counters_and_tied_weights_survive_a_checkpoint(images, tmp_path):
+    module, other = Mixed(), Mixed()
+    for net in (module, other):
+        net.tied = nn.Linear(4, 3)
+        net.tied.weight = net.head.weight
+    module(images)
+    save_weights(module, tmp_path / "net.safetensors", torch.float32)
+    load_weights(other, tmp_path / "net.safetensors")
+    assert other.norm.num_batches_tracked.item() == 1
+    assert torch.equal(module.eval()(images), other.eval()(images))
+
+
+@pytest.mark.parametrize("load", [lambda p: load_weights(nn.Linear(2, 2), p), load_quantized])
+def test_missing_files_and_pickles_are_refused(load, tmp_path):
+    with pytest.raises(ValueError, match="There is no file"):
+        load(tmp_path / "absent.safetensors")
+
+    class Trap:
+        def __reduce__(self):
+            return (pytest.fail, ("a pickle was opened",))
+
+    torch.save({"weight": Trap()}, tmp_path / "net.pt")
+    (tmp_path / "net.safetensors").write_bytes(pickle.dumps(Trap()))
+    for name in ("net.pt", "net.safetensors"):
+        with pytest.raises(ValueError, match=r"not a safetensors file.*never opened.*save_file"):
+            load(tmp_path / name)
+
+
+def test_checkpoints_that_do_not_fit_are_explained(tmp_path):
+    path = tmp_path / "net.safetensors"
+    good = {"weight": torch.ones(2, 2), "bias": torch.ones(2)}
+    for tensors, message in (
+        ({"weight": good["weight"]}, "lacks bias and has nothing in excess"),
+        ({**good, "extra": torch.ones(1)}, "lacks nothing and has extra in excess"),
+        (
+            {**good, "bias": torch.ones(3)},
+            r"bias has the shape \(3,\) where .* has \(2,\)",
+        ),
+        ({**good, "weight": torch.full((2, 2), torch.nan)}, "NaN or infinity in weight"),
+    ):
+        save_file(tensors, path)
+        with pytest.raises(ValueError, match=message):
+            load_weights(nn.Linear(2, 2), path)

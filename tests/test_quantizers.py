@@ -1,0 +1,324 @@
+import itertools
+import math
+
+import pytest
+import torch
+
+from releq_gym.quantizers import QUANTIZERS, make_quantizer, sqnr_db
+from releq_gym.quantizers.uniform import least_squares_step
+from releq_gym.registry import UnknownNameError
+
+NAMES = QUANTIZERS.names()
+GRIDS = [
+    make_quantizer(name, per_channel=per_channel)
+    for name in ("uniform", "lsq")
+    for per_channel in (False, True)
+]
+EVERY = [make_quantizer(name) for name in ("wrpn", "dorefa", "dorefa_scaled")] + GRIDS
+BITWIDTHS = range(1, 9)
+
+
+def gaussian(*shape, std=0.3, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * std
+
+
+def quantize(quantizer, weight, bitwidth, axis=0):
+    return quantizer.quantize(weight, quantizer.init(weight, bitwidth, axis), bitwidth)
+
+
+def error(quantizer, weight, bitwidth):
+    return (weight - quantize(quantizer, weight, bitwidth)).square().sum().item()
+
+
+def gradient(quantizer, weight, state, bitwidth, upstream=None):
+    weight = weight.clone().requires_grad_()
+    quantized = quantizer.quantize(weight, state, bitwidth)
+    quantized.backward(torch.ones_like(weight) if upstream is None else upstream)
+    return weight.grad
+
+
+def test_registry_holds_the_documented_quantizers():
+    assert NAMES == ["dorefa", "dorefa_scaled", "lsq", "uniform", "wrpn"]
+    assert all(QUANTIZERS[name].name == name for name in NAMES)
+
+
+def test_unknown_quantizer_names_the_nearest():
+    with pytest.raises(UnknownNameError, match="Did you mean 'wrpn'"):
+        make_quantizer("wrpm")
+
+
+def test_unknown_argument_names_what_is_allowed():
+    with pytest.raises(ValueError, match="takes no argument 'bits'; it takes per_channel"):
+        make_quantizer("uniform", bits=3)
+    with pytest.raises(ValueError, match="when building"):
+        make_quantizer(make_quantizer("uniform"), per_channel=True)
+
+
+@pytest.mark.parametrize("quantizer", EVERY, ids=str)
+@pytest.mark.parametrize("bitwidth", [0, 9, -1, 2.5])
+def test_bitwidths_outside_one_to_eight_are_refused(quantizer, bitwidth):
+    weight = gaussian(4, 5)
+    for call in (
+        lambda: quantizer.init(weight, bitwidth),
+        lambda: quantizer.quantize(weight, {"step": torch.tensor(1.0)}, bitwidth),
+        lambda: quantizer.encode(weight, {"step": torch.tensor(1.0)}, bitwidth),
+    ):
+        with pytest.raises(ValueError, match="whole number from 1 to 8"):
+            call()
+
+
+@pytest.mark.parametrize("quantizer", EVERY, ids=str)
+@pytest.mark.parametrize("bitwidth", BITWIDTHS)
+def test_codes_decode_to_the_quantized_weight_to_the_bit(quantizer, bitwidth):
+    for axis in (0, 1):
+        weight = gaussian(6, 7, 3, 3)
+        state = quantizer.init(weight, bitwidth, axis)
+        encoded = quantizer.encode(weight, state, bitwidth)
+        assert torch.equal(encoded.decode(), quantizer.quantize(weight, state, bitwidth))
+        wide = "dorefa" in quantizer.name and bitwidth == 8
+        assert encoded.codes.dtype == (torch.int16 if wide else torch.int8)
+
+
+@pytest.mark.parametrize("quantizer", EVERY, ids=str)
+@pytest.mark.parametrize("bitwidth", BITWIDTHS)
+def test_zero_weights_stay_finite_with_finite_gradients(quantizer, bitwidth):
+    weight = torch.zeros(3, 4)
+    state = quantizer.init(weight, bitwidth)
+    assert quantizer.quantize(weight, state, bitwidth).isfinite().all()
+    assert gradient(quantizer, weight, state, bitwidth).isfinite().all()
+    if quantizer.name != "dorefa":
+        assert quantizer.quantize(weight, state, bitwidth).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("quantizer", EVERY, ids=str)
+def test_one_bit_is_sign_times_mean_magnitude(quantizer):
+    weight = torch.tensor([[1.0, -3.0, 0.0, 4.0]])
+    assert quantize(quantizer, weight, 1).tolist() == [[2.0, -2.0, 2.0, 2.0]]
+    state = quantizer.init(weight, 1)
+    upstream = torch.tensor([[1.0, 2.0, 3.0, -4.0]])
+    assert torch.allclose(gradient(quantizer, weight, state, 1, upstream), upstream)
+
+
+@pytest.mark.parametrize("quantizer", EVERY, ids=str)
+def test_the_one_bit_scale_follows_the_weights_only_without_a_step(quantizer):
+    weight = gaussian(8, 8)
+    ratio = quantizer.quantize(2 * weight, quantizer.init(weight, 1), 1) / quantize(
+        quantizer, weight, 1
+    )
+    assert torch.allclose(ratio, torch.full_like(ratio, 1 if quantizer in GRIDS else 2))
+
+
+@pytest.mark.parametrize("bitwidth", range(2, 9))
+def test_wrpn_levels_are_multiples_of_a_fixed_step(bitwidth):
+    n = 2 ** (bitwidth - 1) - 1
+    levels = quantize(make_quantizer("wrpn"), torch.linspace(-1.5, 1.5, 9001), bitwidth).unique()
+    assert torch.allclose(levels, torch.arange(-n, n + 1) / n)
+
+
+def test_wrpn_by_hand():
+    weight = torch.tensor([-1.7, -0.4, 0.0, 0.2, 0.5, 1.0])
+    assert quantize(make_quantizer("wrpn"), weight, 2).tolist() == [-1, 0, 0, 0, 0, 1]
+    thirds = torch.tensor([-3.0, -1.0, 0.0, 1.0, 2.0, 3.0]) / 3
+    assert torch.allclose(quantize(make_quantizer("wrpn"), weight, 3), thirds)
+
+
+def test_wrpn_gradient_passes_inside_the_clip_only():
+    weight = torch.tensor([-1.2, -0.99, -0.3, 0.0, 0.9, 1.1])
+    got = gradient(make_quantizer("wrpn"), weight, {}, 4)
+    assert torch.allclose(got, torch.tensor([0.0, 1, 1, 1, 1, 0]))
+
+
+@pytest.mark.parametrize("bitwidth", range(2, 9))
+def test_dorefa_levels_are_odd_fractions_without_zero(bitwidth):
+    n = 2**bitwidth - 1
+    weight = torch.linspace(-2, 2, 20001)
+    levels = quantize(make_quantizer("dorefa"), weight, bitwidth).unique()
+    assert torch.allclose(levels, torch.arange(-n, n + 1, 2) / n)
+    scaled = quantize(make_quantizer("dorefa_scaled"), weight, bitwidth).unique()
+    assert torch.allclose(scaled, 2 * levels)
+
+
+def test_dorefa_by_hand():
+    # tanh is [-0.6, 0.2, 0.6] up to rounding, t = [0, 2/3, 1], so codes [-3, 1, 3] over 3.
+    weight = torch.tensor([-0.6, 0.2, 0.6]).atanh()
+    thirds = torch.tensor([-3.0, 1.0, 3.0]) / 3
+    assert torch.allclose(quantize(make_quantizer("dorefa"), weight, 2), thirds)
+    scaled = quantize(make_quantizer("dorefa_scaled"), weight, 2)
+    assert torch.allclose(scaled, thirds * math.atanh(0.6))
+
+
+def test_dorefa_gradient_follows_tanh_and_maximum():
+    weight = torch.tensor([0.5, -0.2])
+    first, second = math.tanh(0.5), math.tanh(-0.2)
+    # The output is [1, second / first] without the rounding.
+    expected = [
+        -second / first**2 * (1 - first**2),
+        (1 - second**2) / first,
+    ]
+    got = gradient(make_quantizer("dorefa"), weight, {}, 3)
+    assert got.tolist() == pytest.approx(expected, rel=1e-5)
+    first_part = math.tanh(-0.2) / math.tanh(0.5)
+    scaled = gradient(make_quantizer("dorefa_scaled"), weight, {}, 3)
+    # times max|w| = 0.5, plus the level sum (1 and -3/7, the nearest to -0.43) by the maximum
+    assert abs(first_part + 3 / 7) < 1 / 7
+    assert scaled.tolist() == pytest.approx(
+        [0.5 * expected[0] + 1 - 3 / 7, 0.5 * expected[1]], rel=1e-5
+    )
+
+
+def test_dorefa_alone_and_lsq_say_why_they_need_retraining():
+    reasons = {name: QUANTIZERS[name].refuses_ptq for name in NAMES}
+    assert [name for name in NAMES if reasons[name]] == ["dorefa", "lsq"]
+    assert "retrained" in reasons["dorefa"]
+    weight = gaussian(2000, std=0.15)
+    assert quantize(make_quantizer("dorefa"), weight, 8).std() > 1.5 * weight.std()
+
+
+@pytest.mark.parametrize("quantizer", GRIDS, ids=str)
+@pytest.mark.parametrize("bitwidth", range(2, 9))
+def test_grid_has_symmetric_integer_levels_with_zero(quantizer, bitwidth):
+    largest = 2 ** (bitwidth - 1) - 1
+    state = quantizer.init(gaussian(3, 1000), bitwidth)
+    weight = torch.linspace(-2, 2, 10_001).repeat(3, 1)
+    codes = quantizer.encode(weight, state, bitwidth).codes
+    assert codes.unique().tolist() == list(range(-largest, largest + 1))
+    assert torch.equal(
+        quantizer.quantize(-weight, state, bitwidth), -quantizer.quantize(weight, state, bitwidth)
+    )
+
+
+@pytest.mark.parametrize("quantizer", [make_quantizer("wrpn"), *GRIDS], ids=str)
+@pytest.mark.parametrize("bitwidth", range(2, 9))
+def test_quantizing_twice_changes_nothing(quantizer, bitwidth):
+    weight = gaussian(5, 400)
+    state = quantizer.init(weight, bitwidth)
+    once = quantizer.quantize(weight, state, bitwidth)
+    assert torch.equal(quantizer.quantize(once, state, bitwidth), once)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("shape", [(4, 9), (16, 8, 3, 3), (50, 200)])
+def test_error_falls_with_bits(shape, seed):
+    weight = gaussian(*shape, seed=seed)
+    for quantizer in GRIDS:
+        errors = [error(quantizer, weight, bitwidth) for bitwidth in BITWIDTHS]
+        assert all(more > fewer for more, fewer in itertools.pairwise(errors))
+    errors = [error(make_quantizer("wrpn"), weight, bitwidth) for bitwidth in range(3, 9)]
+    assert all(more > fewer for more, fewer in itertools.pairwise(errors))
+
+
+@pytest.mark.parametrize("bitwidth", range(2, 9))
+@pytest.mark.parametrize("tail", ["normal", "laplace", "outlier", "few"])
+def test_uniform_step_is_close_to_the_best_there_is(bitwidth, tail):
+    weight = gaussian(1, 1500)
+    if tail == "laplace":
+        weight = weight.sign() * weight.abs() ** 2
+    if tail == "outlier":
+        weight[0, 0] = 15.0 * weight.std()
+    if tail == "few":
+        weight = weight[:, :25]
+    largest = 2 ** (bitwidth - 1) - 1
+    candidates = weight.abs().max() / largest * torch.linspace(0.02, 1.05, 1500)[:, None]
+    codes = (weight / candidates).round().clamp(-largest, largest)
+    best = (weight - codes * candidates).square().sum(1).min().item()
+    step = least_squares_step(weight, bitwidth).item()
+    codes = (weight / step).round().clamp(-largest, largest)
+    # With few weights and many levels the error is a comb of narrow valleys.
+    tolerance = 1.35 if tail == "few" else 1.01
+    assert (weight - codes * step).square().sum().item() <= tolerance * best
+
+
+def test_uniform_recovers_a_grid_exactly():
+    weight = torch.randint(-7, 8, (6, 50), generator=torch.Generator().manual_seed(0)) * 0.03
+    assert torch.allclose(quantize(make_quantizer("uniform"), weight, 4), weight)
+
+
+@pytest.mark.parametrize("name", ["uniform", "lsq"])
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("bitwidth", BITWIDTHS)
+def test_per_channel_treats_each_output_channel_alone(name, axis, bitwidth):
+    weight = gaussian(3, 4, 5, 5)
+    weight *= torch.tensor([0.01, 1.0, 3.0, 50.0])[: weight.shape[axis]].reshape(
+        [-1 if dim == axis else 1 for dim in range(4)]
+    )
+    whole = quantize(make_quantizer(name, per_channel=True), weight, bitwidth, axis)
+    state = make_quantizer(name, per_channel=True).init(weight, bitwidth, axis)
+    assert state["step"].shape == ((3, 1, 1, 1) if axis == 0 else (1, 4, 1, 1))
+    for channel in range(weight.shape[axis]):
+        alone = quantize(make_quantizer(name), weight.select(axis, channel), bitwidth)
+        assert torch.allclose(whole.select(axis, channel), alone, rtol=1e-5)
+
+
+def test_per_layer_step_is_a_scalar():
+    assert make_quantizer("uniform").init(gaussian(3, 4), 4)["step"].shape == ()
+
+
+def test_uniform_gradient_passes_inside_the_grid_only():
+    weight = torch.tensor([-3.5, -2.9, 0.2, 2.9, 3.1])
+    got = gradient(make_quantizer("uniform"), weight, {"step": torch.tensor(1.0)}, 3)
+    assert got.tolist() == [0, 1, 1, 1, 0]
+
+
+def test_lsq_gradients_are_those_of_the_paper():
+    weight = torch.tensor([[-2.0, -0.3, 0.2, 0.7]], requires_grad=True)
+    step = torch.tensor(0.5, requires_grad=True)
+    upstream = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+    make_quantizer("lsq").quantize(weight, {"step": step}, 3).backward(upstream)
+    # w / step = [-4, -0.6, 0.4, 1.4]; Q = 3, N = 4.
+    assert weight.grad.tolist() == [[0, 2, 3, 4]]
+    inside = 1 * -3 + 2 * (-1 + 0.6) + 3 * (0 - 0.4) + 4 * (1 - 1.4)
+    assert step.grad.item() == pytest.approx(inside / math.sqrt(4 * 3))
+
+
+def test_lsq_step_gradient_is_per_channel_and_scaled_by_its_own_weights():
+    weight = torch.tensor([[-2.0, 0.3], [0.2, 0.7]])
+    step = torch.tensor([[0.5], [0.5]], requires_grad=True)
+    make_quantizer("lsq", per_channel=True).quantize(weight, {"step": step}, 2).sum().backward()
+    # w / step = [[-4, 0.6], [0.4, 1.4]]; Q = 1, N = 2.
+    expected = [(-1 + (1 - 0.6)) / math.sqrt(2), (-0.4 + 1) / math.sqrt(2)]
+    assert step.grad.flatten().tolist() == pytest.approx(expected)
+
+
+def test_lsq_one_bit_step_gradient_is_the_sign():
+    step = torch.tensor(0.5, requires_grad=True)
+    weight = torch.tensor([-2.0, 0.3, 0.2, 0.7])
+    make_quantizer("lsq").quantize(weight, {"step": step}, 1).sum().backward()
+    assert step.grad.item() == pytest.approx((-1 + 1 + 1 + 1) / math.sqrt(4))
+
+
+@pytest.mark.parametrize("bitwidth", BITWIDTHS)
+def test_lsq_without_retraining_is_uniform(bitwidth):
+    weight = gaussian(4, 30)
+    ours = quantize(make_quantizer("lsq"), weight, bitwidth)
+    assert torch.equal(ours, quantize(make_quantizer("uniform"), weight, bitwidth))
+
+
+def test_lsq_survives_a_step_trained_through_zero():
+    weight = gaussian(4, 30)
+    for step in (0.0, -0.1):
+        quantized = make_quantizer("lsq").quantize(weight, {"step": torch.tensor(step)}, 4)
+        assert quantized.isfinite().all()
+
+
+def test_only_lsq_learns():
+    assert {name: QUANTIZERS[name].learned for name in NAMES if QUANTIZERS[name].learned} == {
+        "lsq": ("step",)
+    }
+
+
+@pytest.mark.parametrize("quantizer", EVERY, ids=str)
+def test_sqnr_is_finite_and_in_range(quantizer):
+    for weight in (gaussian(5, 8), torch.zeros(3, 3), gaussian(5, 8, std=1e-20)):
+        ratios = sqnr_db(weight, quantizer)
+        assert len(ratios) == 8
+        assert all(-20 <= ratio <= 80 for ratio in ratios)
+
+
+def test_sqnr_by_hand():
+    wrpn = make_quantizer("wrpn")
+    assert sqnr_db(torch.tensor([1.0, -1.0]), wrpn) == (80.0,) * 8
+    # 2 bits round 0.9 to 1 and 0.3 to 0: 0.90 over 0.10.
+    assert sqnr_db(torch.tensor([0.9, 0.3]), wrpn)[1] == pytest.approx(10 * math.log10(9), rel=1e-6)
+    # Six decibels a bit for a fitted step.
+    ratios = sqnr_db(gaussian(20_000), make_quantizer("uniform"))
+    assert all(5 < b - a < 8 for a, b in itertools.pairwise(ratios[1:]))
