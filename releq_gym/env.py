@@ -203,10 +203,6 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             raise ValueError("A shared ledger carries its own evaluation_budget and log.")
         self.ledger = ledger if ledger is not None else Ledger(evaluation_budget, log)
         self._member = self.ledger.join(self.problem)
-        if self.noise == "mean" and not getattr(resolved, "has_mean", True):
-            raise ValueError(
-                f"noise='mean' needs a table; {resolved.name} measures one repeat at a time."
-            )
 
         observer = OBSERVATIONS[observation]
         self._observe: Callable[[Situation], Any] = observer(self.problem)

@@ -48,8 +48,9 @@ class Answer(NamedTuple):
 class Ledger:
     """Counts what a run reveals, over all environments that share it.
 
-    Assignments are told apart per evaluator, by its name. Copies of an environment (``copy.deepcopy``, as planners make them) share its ledger, so that
-    nobody looks ahead for free. Pickling copies it: workers in other processes count alone.
+    Assignments are told apart per evaluator, by its name. Copies of an environment
+    (``copy.deepcopy``, as planners make them) share its ledger, so that nobody looks ahead for
+    free. Pickling copies it: workers in other processes count alone.
 
     Args:
         evaluation_budget: Accuracies that may be revealed. An int, or ``{"distinct": n}``,

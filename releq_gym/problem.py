@@ -56,6 +56,13 @@ class Problem:
         cost_budget: Mapping[str, float] | None = None,
     ):
         self.evaluator, self.reward = evaluator, reward
+        self._options = {
+            "reward": reward,
+            "cost_model": cost_model,
+            "bitwidths": bitwidths,
+            "fixed_bitwidths": fixed_bitwidths,
+            "cost_budget": cost_budget,
+        }
         self.layers = evaluator.layers
         self.bitwidths = _check_bitwidths(bitwidths, evaluator)
         fixed = _check_fixed(fixed_bitwidths or {}, evaluator)
@@ -77,6 +84,10 @@ class Problem:
     def __deepcopy__(self, memo: dict) -> Problem:
         """Shared between copies: nothing in it changes."""
         return self
+
+    def with_evaluator(self, evaluator: Evaluator) -> Problem:
+        """The same problem with another source of accuracies, for instance report data."""
+        return Problem(evaluator, **self._options)
 
     # What an assignment costs and is worth
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from releq_gym.evaluators.base import Evaluation
 from releq_gym.tasks.format import DIVERGED, Task
@@ -14,22 +15,23 @@ class TableEvaluator:
     """Looks assignments up in an exhaustive task; fulfils `Evaluator`.
 
     Args:
-        task: The task; its search measurements are read at once.
+        task: The task; the split's measurements are read at once.
+        split: ``"search"``; only scorers and final reports ask for ``"report"``.
     """
 
-    def __init__(self, task: Task):
+    def __init__(self, task: Task, split: str = "search"):
         self.task = task
-        self.name = f"table:{task.name}"
+        self.name = f"table:{task.name}" + ("" if split == "search" else f":{split}")
         self.net: str = task.card["net"]
         self.layers = task.layers
         self.bitwidths = task.bitwidths
-        self.images = task.images("search")
-        self.full_precision_accuracy = task.full_precision_accuracy("search")
+        self.images = task.images(split)
+        self.full_precision_accuracy = task.full_precision_accuracy(split)
         self.max_loss_points = float(task.card.get("max_loss_points", 0.3))
-        measured = task.measurements("search")
+        measured = task.measurements(split)
         self.repeats = len(measured.seed)
         self._accuracy = measured.correct / self.images
-        self._mean = measured.correct.mean(axis=1) / self.images
+        self._mean = self.mean_accuracies()
         self._milliseconds = measured.milliseconds
         self._diverged = measured.status == DIVERGED
         self._digit = {bitwidth: digit for digit, bitwidth in enumerate(self.bitwidths)}
@@ -61,6 +63,6 @@ class TableEvaluator:
             self._diverged.item(row, repeat),
         )
 
-    def mean_accuracies(self) -> np.ndarray:
-        """Mean search accuracy of every configuration, float64 [configurations]."""
-        return self._mean
+    def mean_accuracies(self, repeats: slice = slice(None)) -> NDArray[np.float64]:
+        """Mean accuracy of every assignment over these repeats, float64 [configurations]."""
+        return self._accuracy[:, repeats].mean(axis=1)

@@ -1,4 +1,4 @@
-"""Relative accuracy over cost: the first of the two rewards that the paper compares with its own."""
+"""Relative accuracy over cost: the first of two rewards that the paper compares with its own."""
 
 from __future__ import annotations
 

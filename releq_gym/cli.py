@@ -1,0 +1,210 @@
+"""The command ``releq``: networks, tasks, pretraining, evaluation."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; user errors are one sentence and exit code 2.
+
+    Args:
+        arguments: What was typed after ``releq``; None reads the command line.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    command: Callable[[argparse.Namespace], int | None] = options.run
+    try:
+        return command(options) or 0
+    except KeyboardInterrupt:
+        print("Stopped; the same command goes on from here.", file=sys.stderr)
+        return 130
+    except ModuleNotFoundError as error:
+        extra = "agents" if error.name in ("stable_baselines3", "sb3_contrib") else "live"
+        print(
+            f"This needs the package {error.name!r}: pip install 'releq_gym[{extra}]'",
+            file=sys.stderr,
+        )
+        return 2
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="releq", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    nets = commands.add_parser("nets", help="list the networks with their quantized layers")
+    nets.add_argument("net", nargs="?", help="one network, layer by layer")
+    nets.set_defaults(run=_nets)
+
+    tasks = commands.add_parser("tasks", help="list the shipped tasks and the frozen ids")
+    tasks.set_defaults(run=_tasks)
+
+    pretrain = commands.add_parser("pretrain", help="train a network in full precision")
+    pretrain.add_argument("net")
+    pretrain.add_argument("--data", help="folder that holds the data set")
+    pretrain.add_argument("--output", help="file to write (default: where the package looks)")
+    pretrain.add_argument("--seed", type=int, default=0)
+    pretrain.set_defaults(run=_pretrain)
+
+    evaluate = commands.add_parser(
+        "evaluate", help="test accuracy of a network, or of the run in a folder"
+    )
+    evaluate.add_argument("target", help="a network's name, or a run folder of agents.train")
+    evaluate.add_argument("--data", help="folder that holds the data set")
+    evaluate.set_defaults(run=_evaluate)
+
+    task = commands.add_parser("task", help="build, verify or show a task")
+    actions = task.add_subparsers(required=True, metavar="ACTION")
+    build = actions.add_parser("build", help="measure every assignment of a network")
+    build.add_argument("net")
+    build.add_argument("--quantizer", default="wrpn")
+    build.add_argument("--recipe", default="short")
+    build.add_argument("--bitwidths", type=int, nargs="+", help="default: all the quantizer has")
+    build.add_argument("--repeats", type=int, default=10, help="per split (default 10)")
+    build.add_argument("--max-loss", type=float, default=0.3, help="tolerated loss in points")
+    build.add_argument("--per-channel", action="store_true", help="a step per output channel")
+    build.add_argument("--version", default="1.0.0")
+    build.add_argument("--data", help="folder that holds the data set")
+    build.add_argument("--workers", type=int, help="processes (default: one per core)")
+    build.add_argument("--output", default="tasks", help="parent folder (default ./tasks)")
+    build.set_defaults(run=_task_build)
+
+    verify = actions.add_parser("verify", help="check hashes, and measure some cells again")
+    verify.add_argument("task", help="a shipped task by name, or a folder")
+    verify.add_argument("--cells", type=int, default=20, help="cells to measure again, 0 for none")
+    verify.add_argument("--data", help="folder that holds the data set")
+    verify.set_defaults(run=_task_verify)
+
+    show = actions.add_parser("show", help="print a task's card")
+    show.add_argument("task", help="a shipped task by name, or a folder")
+    show.set_defaults(run=_task_show)
+    return parser
+
+
+def _nets(options: argparse.Namespace) -> None:
+    from releq_gym.networks import NETWORKS, network_layers
+    from releq_gym.quantizers import make_quantizer
+
+    names = [options.net] if options.net else NETWORKS.names()
+    for name in names:
+        network = NETWORKS[name]
+        layers = network_layers(network.build(), network.input_shape, make_quantizer("uniform"))
+        weights, macs = sum(x.weights for x in layers), sum(x.macs for x in layers)
+        shape = "x".join(map(str, network.input_shape))
+        print(
+            f"{name}: {network.dataset}, input {shape}, {len(layers)} layers, "
+            f"{weights:,} weights, {macs:,} MACs"
+        )
+        if options.net:
+            for layer in layers:
+                kernel = "x".join(map(str, layer.weight_shape))
+                print(
+                    f"  {layer.name:<24} {layer.kind:<11} {kernel:<16} "
+                    f"{layer.weights:>12,} weights {layer.macs:>14,} MACs"
+                )
+
+
+def _tasks(options: argparse.Namespace) -> None:
+    from releq_gym.tasks import DEFAULT_TASKS, FROZEN, shipped_tasks
+
+    for name, versions in shipped_tasks().items():
+        nets = [net for net, task in DEFAULT_TASKS.items() if task == name]
+        default = f" (default of net {nets[0]!r})" if nets else ""
+        print(f"{name}: {', '.join(versions)}{default}")
+    print("synthetic-LAYERS-SEED: generated, 4 to 64 layers (default of net 'synthetic': 20-0)")
+    for frozen_id, settings in FROZEN.items():
+        print(f"{frozen_id}: {settings['task']}")
+
+
+def _pretrain(options: argparse.Namespace) -> None:
+    from releq_gym.training.fit import pretrain
+
+    result = pretrain(options.net, options.data, options.output, seed=options.seed)
+    print(
+        f"{result.path}: {100 * result.train_accuracy:.2f} % on train, "
+        f"{100 * result.search_accuracy:.2f} % on search, {result.seconds:.0f} s"
+    )
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    if Path(options.target).is_dir():
+        from releq_gym.report import evaluate_run
+
+        print(evaluate_run(options.target, data=options.data))
+        return
+    from releq_gym.evaluators.live import LiveEvaluator
+
+    evaluator = LiveEvaluator(options.target, data=options.data, memo=False)
+    measured = evaluator.measure_full_precision("report")
+    print(
+        f"{options.target}: {100 * measured.accuracy:.2f} % of {measured.images:,} test images, "
+        "full precision"
+    )
+
+
+def _task_build(options: argparse.Namespace) -> None:
+    from releq_gym.tasks.build import Plan, build_task
+
+    plan = Plan(
+        net=options.net,
+        quantizer=options.quantizer,
+        recipe=options.recipe,
+        version=options.version,
+        bitwidths=tuple(options.bitwidths) if options.bitwidths else None,
+        repeats=options.repeats,
+        max_loss_points=options.max_loss,
+        quantizer_kwargs={"per_channel": True} if options.per_channel else {},
+    )
+    words = [
+        f"releq task build {plan.net} --quantizer {plan.quantizer} --recipe {plan.recipe}",
+        f"--repeats {plan.repeats} --max-loss {plan.max_loss_points} --version {plan.version}",
+    ]
+    if plan.bitwidths:
+        words.append(f"--bitwidths {shlex.join(map(str, plan.bitwidths))}")
+    if options.per_channel:
+        words.append("--per-channel")
+    task = build_task(
+        plan,
+        options.output,
+        data=options.data,
+        workers=options.workers,
+        command=" ".join(words),
+    )
+    print(f"{task.name}: {task.configurations:,} assignments in {task.folder}")
+
+
+def _task_verify(options: argparse.Namespace) -> int:
+    from releq_gym.tasks import find_task
+    from releq_gym.tasks.verify import check_files, verify_cells
+
+    task = find_task(options.task)
+    check_files(task)
+    print(f"{task.name}: files are whole, hashes agree, no measurement is missing")
+    if not options.cells:
+        return 0
+    agreement = verify_cells(task, options.cells, data=options.data)
+    print(
+        f"{agreement.within} of {agreement.cells} cells measured again lie within "
+        f"{agreement.tolerance_points:.2f} points; bias {agreement.bias_points:+.2f} "
+        f"+- {agreement.bias_error_points:.2f}: {'agrees' if agreement.holds else 'DISAGREES'}"
+    )
+    return 0 if agreement.holds else 1
+
+
+def _task_show(options: argparse.Namespace) -> None:
+    import json
+
+    from releq_gym.tasks import find_task
+
+    print(json.dumps(find_task(options.task).card, indent=1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Searchers that are not reinforcement learning. One per file, all on the same environment.
+
+A searcher plays whole episodes, so that what it reveals is charged, limited and logged as for any
+agent, until the ledger's evaluation budget is spent or it has nothing left to ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from releq_gym.env import QuantizeNetEnv
+from releq_gym.registry import Registry
+
+Searcher = Callable[[gym.Env, np.random.Generator], None]
+
+SEARCHERS: Registry[Searcher] = Registry("searcher", "releq_gym.search")
+
+
+class Player:
+    """Plays chosen assignments on an environment.
+
+    Args:
+        env: Any `QuantizeNetEnv`, wrapped or not, that measures only complete assignments.
+
+    Attributes:
+        choices: Per step, the bitwidths to choose from.
+        spent: Whether the evaluation budget has refused an assignment.
+
+    Raises:
+        ValueError: Where the environment measures at every step, which would charge a searcher
+            for answers that it did not ask for.
+    """
+
+    def __init__(self, env: gym.Env):
+        base: Any = env.unwrapped
+        assert isinstance(base, QuantizeNetEnv)
+        if base.evaluate != "final":
+            raise ValueError("A searcher needs an environment with evaluate='final'.")
+        self.env, self.problem = env, base.problem
+        self.choices = [self.problem.bitwidths] * len(self.problem.steps)
+        self.spent = False
+
+    def play(self, bitwidths: Sequence[int]) -> tuple[tuple[int, ...], float]:
+        """One episode; returns what was executed, one bitwidth per step, and its objective.
+
+        Args:
+            bitwidths: One per step. The cost budget may execute lower ones.
+        """
+        self.env.reset()
+        reward, info = 0.0, {"bitwidths": self.problem.start}
+        for bitwidth in bitwidths:
+            action = self.problem.bitwidths.index(bitwidth)
+            _, reward, _, truncated, info = self.env.step(action)  # type: ignore[assignment]
+            self.spent = self.spent or truncated
+        executed = tuple(info["bitwidths"][layer] for layer in self.problem.steps)
+        return executed, -np.inf if self.spent else float(reward)
+
+
+def assignments(choices: Sequence[Sequence[int]]) -> int:
+    """Size of the space, a Python int."""
+    size = 1
+    for options in choices:
+        size *= len(options)
+    return size

@@ -1,0 +1,25 @@
+"""Uniformly random assignments, none asked twice."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+
+from releq_gym.search import SEARCHERS, Player, assignments
+
+
+@SEARCHERS.register("random")
+def random_search(env: gym.Env, rng: np.random.Generator) -> None:
+    """Every assignment is equally likely, without repetition.
+
+    Args:
+        env: Environment with ``evaluate="final"`` and an evaluation budget.
+        rng: Source of the assignments.
+    """
+    player = Player(env)
+    tried: set[tuple[int, ...]] = set()
+    while not player.spent and len(tried) < assignments(player.choices):
+        drawn = tuple(int(rng.choice(options)) for options in player.choices)
+        if drawn not in tried:
+            tried.add(drawn)
+            player.play(drawn)
