@@ -18,10 +18,10 @@ from releq_gym.quantizers.base import (
 )
 
 SEARCH_SAMPLE = 2**14
-"""Weights per step that the search for a step looks at; the refinement sees them all."""
+"""Weights that the search for a step looks at (2**11 per step where there are many steps)."""
 
 REFINEMENTS = 10
-"""Alternations of codes and step; each lowers the error, and by then it has settled."""
+"""At most so many alternations of codes and step, over all weights; each lowers the error."""
 
 
 @QUANTIZERS.register("uniform")
@@ -85,13 +85,17 @@ def least_squares_step(rows: Tensor, bitwidth: int) -> Tensor:
     if bitwidth == 1:
         return magnitudes.mean(1).clamp_min(SMALLEST_SCALE)
     largest = 2 ** (bitwidth - 1) - 1
-    sample = magnitudes[:, :: -(-magnitudes.shape[1] // SEARCH_SAMPLE)]
+    sample_size = max(SEARCH_SAMPLE // magnitudes.shape[0], 2**11)
+    sample = magnitudes[:, :: -(-magnitudes.shape[1] // sample_size)]
     widest = magnitudes.amax(1).clamp_min(SMALLEST_SCALE) / largest
     coarse = torch.logspace(-1.7, 0, 40)
     step = _best_candidate(sample, widest, coarse, largest)
     step = _best_candidate(sample, step, torch.linspace(0.92, 1.08, 41), largest)
     for _ in range(REFINEMENTS):
+        previous = step
         step, _ = _refit(magnitudes, step, largest)
+        if torch.allclose(step, previous, rtol=1e-4, atol=0):
+            break
     return step
 
 
