@@ -82,10 +82,11 @@ NETWORKS: Registry[Network] = Registry("net", "releq_gym.networks")
 def register_network(name: str, **fields: Any) -> Callable[[Build], Build]:
     """Registers a module class or a factory without arguments as the net ``name``.
 
-    Example:
-        >>> @register_network("two_layers", input_shape=(1, 8, 8), classes=10, dataset="digits")
-        ... def two_layers():
-        ...     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    For instance::
+
+        @register_network("two_layers", input_shape=(1, 8, 8), classes=10, dataset="digits")
+        def two_layers():
+            return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
 
     Args:
         name: How users call it.
