@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -27,7 +27,7 @@ from releq_gym.quantizers.base import Quantizer, make_quantizer
 from releq_gym.quantizers.uniform import Uniform
 from releq_gym.registry import UnknownNameError
 from releq_gym.training.accuracy import count_correct
-from releq_gym.training.device import resolve_device
+from releq_gym.training.device import place, resolve_device
 from releq_gym.training.retrain import Retrained, retrain
 from releq_gym.training.weights import find_weights, read_record
 
@@ -39,8 +39,6 @@ CODE_VERSION = 1
 
 PROBE_IMAGES = 32
 """Search images whose logits identify the function that a network computes."""
-
-SplitName = Literal["search", "report"]
 
 
 class Measurement(NamedTuple):
@@ -97,8 +95,10 @@ class LiveEvaluator:
         repeats: Independent retrainings per assignment.
         images: Size of the search split.
         recipe: The one of `evaluate`.
+        recipes: Those it knows by name.
         quantizer: What quantizes the weights.
         splits: The data.
+        normalise: From images to what the network sees.
         module: The full-precision network; not to be changed.
         weights_sha256: Hash of its weights.
         activation_bitwidth: As given.
@@ -135,7 +135,7 @@ class LiveEvaluator:
         self.net = network.name
         self.activation_bitwidth = activation_bitwidth
         self.quantizer = make_quantizer(quantizer, **(quantizer_kwargs or {}))
-        self._recipes = {"ptq": Recipe()} | {
+        self.recipes = {"ptq": Recipe()} | {
             name: known for name, known in network.recipes.items() if name != "pretrain"
         }
         self.bitwidths = _resolve_bitwidths(bitwidths, self.quantizer)
@@ -146,7 +146,6 @@ class LiveEvaluator:
         if file is not None:
             load_weights(self.module, file)
         _check_finite(self.module)
-        self.module.to(self.device).eval()
         self.weights_sha256 = hash_weights(self.module)
 
         self.splits, self.search_from_train = _resolve_splits(
@@ -155,9 +154,10 @@ class LiveEvaluator:
         self.images = len(self.splits.search)
         self.recipe = self._resolve_recipe(recipe)
         self.repeats = repeats if self.recipe.images else 1
-        self._normalise = Normalise(network.mean, network.std)
-        self._check_fit(network)
+        self.normalise = Normalise(network.mean, network.std)
         input_shape = tuple(self.splits.search.images.shape[1:])
+        place(self.module, self.device, input_shape).eval()
+        self._check_fit(network)
         self.layers = network_layers(self.module, input_shape, self.quantizer)
         described = recipe if isinstance(recipe, str) else "own recipe"
         seen = ", search images from train" if self.search_from_train else ""
@@ -201,7 +201,7 @@ class LiveEvaluator:
         self,
         bitwidths: Sequence[int],
         seed: int,
-        split: SplitName = "search",
+        split: str = "search",
         recipe: str | Recipe | None = None,
     ) -> Measurement:
         """Retrains one assignment and counts what it gets right on a split.
@@ -222,13 +222,13 @@ class LiveEvaluator:
             "quantizer": self.quantizer.name,
             "quantizer_kwargs": dataclasses.asdict(self.quantizer),
             "recipe": dataclasses.asdict(chosen),
-            "train": self.splits.train.sha256 if _uses_images(chosen) else None,
+            "train": self._train.sha256 if _uses_images(chosen) else None,
             "bitwidths": assignment,
             "seed": seed,
         }
         return self._measure(lambda: self._retrain(assignment, seed, chosen), split, fields)
 
-    def measure_full_precision(self, split: SplitName = "search") -> Measurement:
+    def measure_full_precision(self, split: str = "search") -> Measurement:
         """What the unquantized network gets right on a split."""
         return self._measure(lambda: Retrained(self.module, False, 0.0), split, {})
 
@@ -266,11 +266,11 @@ class LiveEvaluator:
             images.images,
             images.labels,
             seed,
-            normalise=self._normalise,
+            normalise=self.normalise,
         )
 
     def _measure(
-        self, retraining: Callable[[], Retrained], split: SplitName, fields: dict[str, Any]
+        self, retraining: Callable[[], Retrained], split: str, fields: dict[str, Any]
     ) -> Measurement:
         """Looks the result up, else measures it."""
         if split not in ("search", "report"):
@@ -287,7 +287,7 @@ class LiveEvaluator:
         if not retrained.diverged:
             held = self._search if split == "search" else _to(data, self.device)
             correct = count_correct(
-                bake(retrained.module), held.images, held.labels, self._normalise
+                bake(retrained.module), held.images, held.labels, self.normalise
             )
         milliseconds = 1e3 * (time.perf_counter() - started)
         measurement = Measurement(correct, len(data), milliseconds, retrained.diverged)
@@ -308,7 +308,7 @@ class LiveEvaluator:
     def _identity(self) -> dict[str, Any]:
         """Everything besides the assignment and its retraining that can change a value."""
         with torch.inference_mode():
-            logits = self.module(self._normalise(self._search.images[:PROBE_IMAGES]))
+            logits = self.module(self.normalise(self._search.images[:PROBE_IMAGES]))
         # Weights do not tell a ReLU from a tanh. Rounding leaves only real differences.
         rounded = logits.double().cpu().round(decimals=2) + 0.0
         return {
@@ -320,19 +320,19 @@ class LiveEvaluator:
             "activation_bitwidth": self.activation_bitwidth,
             "weights": self.weights_sha256,
             "network": hashlib.sha256(rounded.numpy().tobytes()).hexdigest(),
-            "normalise": dataclasses.asdict(self._normalise),
+            "normalise": dataclasses.asdict(self.normalise),
         }
 
     def _resolve_recipe(self, recipe: str | Recipe) -> Recipe:
         if not isinstance(recipe, Recipe):
-            if recipe not in self._recipes:
+            if recipe not in self.recipes:
                 raise UnknownNameError(
                     f"recipe of {self.net}",
                     recipe,
-                    self._recipes,
+                    self.recipes,
                     "Or pass a releq_gym.networks.Recipe.",
                 )
-            recipe = self._recipes[recipe]
+            recipe = self.recipes[recipe]
         if not recipe.images and self.quantizer.refuses_ptq:
             raise ValueError(f"A recipe without retraining: {self.quantizer.refuses_ptq}")
         if _uses_images(recipe) and self.splits.train is None:
@@ -368,7 +368,7 @@ class LiveEvaluator:
             )
         try:
             with torch.inference_mode():
-                logits = self.module(self._normalise(self._search.images[:1]))
+                logits = self.module(self.normalise(self._search.images[:1]))
         except RuntimeError as error:
             raise ValueError(
                 f"{self.net} cannot take an image of shape {shape} from {self.splits.name!r}: "

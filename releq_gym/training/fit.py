@@ -23,7 +23,7 @@ from releq_gym.networks.base import Network
 from releq_gym.quantized import load_weights, save_weights
 from releq_gym.registry import UnknownNameError
 from releq_gym.training.accuracy import count_correct
-from releq_gym.training.device import resolve_device
+from releq_gym.training.device import place, resolve_device
 from releq_gym.training.loop import Run
 from releq_gym.training.weights import add_record, default_weights_path
 
@@ -84,7 +84,7 @@ def pretrain(
     where = resolve_device(device)
     train = Split(splits.train.images.to(where), splits.train.labels.to(where))
     normalise = Normalise(network.mean, network.std)
-    module = build_seeded(network, seed).to(where)
+    module = place(build_seeded(network, seed), where, network.input_shape)
     run = Run(module, recipe, train.images, train.labels, seed, normalise)
 
     identity = {

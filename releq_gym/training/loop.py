@@ -54,7 +54,7 @@ class Run:
         self.batches = order.view(self.steps, recipe.batch_size).to(images.device)
         self.augment = find_augmentation(recipe.augment)
         self.optimizer = _make_optimizer(module, recipe)
-        _rate(
+        learning_rate(
             recipe, self.steps - 1, self.steps
         )  # an unknown schedule is refused before the first step
 
@@ -79,7 +79,7 @@ class Run:
             images = self.augment(images, generator)
         images = self.normalise(images)
         for group in self.optimizer.param_groups:
-            group["lr"] = _rate(self.recipe, step, self.steps)
+            group["lr"] = learning_rate(self.recipe, step, self.steps)
         loss = self._loss(images, labels)
         self.optimizer.zero_grad()
         loss.backward()
@@ -124,7 +124,7 @@ def _make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     raise UnknownNameError("optimizer", recipe.optimizer, ("sgd", "adam"))
 
 
-def _rate(recipe: Recipe, step: int, steps: int) -> float:
+def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     """The learning rate of a step."""
     warmup = recipe.warmup * steps
     if step < warmup:
