@@ -15,7 +15,7 @@ class UnknownNameError(ValueError):
     """A name that nothing is registered under; says what is allowed and what is nearest."""
 
     def __init__(self, kind: str, name: object, choices: Iterable[str], hint: str = ""):
-        self.kind, self.name, self.choices = kind, name, sorted(choices)
+        self.kind, self.name, self.choices, self.hint = kind, name, sorted(choices), hint
         nearest = difflib.get_close_matches(str(name), self.choices, n=1, cutoff=0.5)
         suggestion = f" Did you mean {nearest[0]!r}?" if nearest else ""
         listed = ", ".join(self.choices) or "none"
@@ -25,7 +25,7 @@ class UnknownNameError(ValueError):
 
     def __reduce__(self):
         """Rebuild from the parts, so that the error crosses process borders."""
-        return (UnknownNameError, (self.kind, self.name, self.choices))
+        return (UnknownNameError, (self.kind, self.name, self.choices, self.hint))
 
 
 class Registry(Generic[T]):
@@ -62,15 +62,15 @@ class Registry(Generic[T]):
         Raises:
             UnknownNameError: Where there is none.
         """
-        if name not in self._entries:
-            self._discover()
-        try:
-            return self._entries[name]
-        except (KeyError, TypeError):
-            raise UnknownNameError(self.kind, name, self._entries) from None
+        if name not in self:
+            raise UnknownNameError(self.kind, name, self._entries)
+        return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
-        self._discover()
+        if not isinstance(name, str):
+            return False
+        if name not in self._entries:
+            self._discover()
         return name in self._entries
 
     def names(self) -> list[str]:
@@ -88,5 +88,9 @@ class Registry(Generic[T]):
 
 
 def _origin(entry: object) -> tuple[object, object]:
-    """Where an entry was defined: a module that is reloaded may register it again."""
-    return getattr(entry, "__module__", None), getattr(entry, "__qualname__", id(entry))
+    """Where an entry was defined: a cell that runs again may register it again."""
+    definition = getattr(entry, "build", entry)
+    return (
+        getattr(definition, "__module__", None),
+        getattr(definition, "__qualname__", id(definition)),
+    )

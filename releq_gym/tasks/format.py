@@ -201,7 +201,9 @@ def configuration_index(digits: Sequence[int], radix: int) -> int:
 
 def _read_arrays(path: Path) -> dict[str, NDArray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, zipfile.ZipFile(stream):
+            stream.seek(0)
+            archive = np.load(stream, allow_pickle=False)
             return {name: archive[name] for name in ARRAYS}
     except FileNotFoundError:
         raise TaskError(f"{path} is missing; the task is incomplete.") from None

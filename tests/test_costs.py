@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+from toys import ToyEvaluator, toy_problem
+
+from releq_gym.costs import COSTS, make_cost
+from releq_gym.layers import BITWIDTHS
+from releq_gym.registry import UnknownNameError
+
+LAYERS = ToyEvaluator.layers
+
+
+@pytest.mark.parametrize("name", COSTS.names())
+def test_all_at_8_bits_costs_exactly_1_and_fewer_bits_never_cost_more(name):
+    problem = toy_problem(cost_model=make_cost(name))
+    assert problem.cost(problem.totals((8, 8, 8))) == 1.0
+    for values in make_cost(name)(LAYERS, BITWIDTHS).values():
+        assert values.shape == (3, 8)
+        assert (np.diff(values, axis=1) >= 0).all()
+
+
+@pytest.mark.parametrize("name", COSTS.names())
+def test_cost_docstrings_have_the_four_heads(name):
+    doc = COSTS[name].__doc__
+    for head in ("What it counts:", "Units:", "What it leaves out:", "Source:"):
+        assert head in doc
+
+
+def test_quantization_state_by_hand():
+    problem = toy_problem()
+    weights = [10 * 120 + 100, 70 * 120 + 100, 20 * 120 + 300]
+    totals = problem.totals((2, 4, 8))
+    expected = (weights[0] * 2 + weights[1] * 4 + weights[2] * 8) / (8 * sum(weights))
+    assert problem.cost(totals) == pytest.approx(expected, rel=1e-12)
+    transition = problem.transition((2, 4, 8), 0.9)
+    assert transition.state_of_quantization == pytest.approx(expected, rel=1e-12)
+    assert transition.average_bitwidth == pytest.approx(14 / 3)
+    assert transition.weighted_bitwidth == pytest.approx((10 * 2 + 70 * 4 + 20 * 8) / 100)
+
+
+def test_model_size_packs_whole_bytes_and_counts_scales():
+    size = make_cost("model_size")(LAYERS, [1, 3, 8])["bytes"]
+    assert size[0].tolist() == [4 + 2, 4 + 4, 4 + 10]
+    assert make_cost("model_size", scale_bytes=0)(LAYERS, [3])["bytes"][1, 0] == 27
+    per_channel = make_cost("model_size", scales_per_channel=True)
+    assert per_channel(LAYERS, [8])["bytes"][0, 0] == 10 + 4
+
+
+def test_bit_operations_count_both_operands():
+    operations = make_cost("bit_operations", activation_bitwidth=8)(LAYERS, [2])
+    assert operations["bit_operations"][2, 0] == 300 * 2 * 8
+
+
+def test_wrong_costs_get_a_sentence():
+    with pytest.raises(UnknownNameError, match="Did you mean 'model_size'"):
+        make_cost("modelsize")
+    with pytest.raises(ValueError, match="no parameter 'x'"):
+        make_cost("model_size", x=1)
+    with pytest.raises(ValueError, match="neither a name nor a callable"):
+        make_cost(5)
+    with pytest.raises(ValueError, match="shape"):
+        toy_problem(cost_model=lambda layers, bitwidths: {"steps": np.ones(3)})
+    with pytest.raises(ValueError, match="finite"):
+        toy_problem(cost_model=lambda layers, bitwidths: {"steps": np.full((3, 8), np.nan)})
+    with pytest.raises(ValueError, match="cannot rank"):
+        toy_problem(cost_model=lambda layers, bitwidths: {"steps": np.zeros((3, 8))})

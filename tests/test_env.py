@@ -1,0 +1,396 @@
+import copy
+import inspect
+import json
+import pickle
+import re
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.error import ResetNeeded
+from gymnasium.utils.env_checker import check_env, data_equivalence
+from toys import ToyEvaluator, toy_task
+
+from releq_gym import Ledger, UnknownNameError
+from releq_gym.env import QuantizeNetEnv
+from releq_gym.tasks import FROZEN
+
+ID = "releq/QuantizeNet-v0"
+
+
+def toy_env(**options):
+    options.setdefault("reward_kwargs", {"max_loss_points": 1.0} if "reward" not in options else {})
+    return gym.make(ID, evaluator=ToyEvaluator(), **options)
+
+
+def walk(env, actions, seed=None):
+    """Rewards, last info and how it ended."""
+    _, info = env.reset(seed=seed)
+    rewards = []
+    for action in actions:
+        _, reward, terminated, truncated, info = env.step(action)
+        rewards.append(reward)
+        if terminated or truncated:
+            break
+    return rewards, info, (terminated, truncated)
+
+
+ENVIRONMENTS = [
+    {},
+    {"net": "synthetic"},
+    {"net": "synthetic", "observation": "full"},
+    {"net": "synthetic", "observation": "paper", "reward": "releq", "reward_timing": "telescoped"},
+    {"task": "synthetic-6-1", "cost_budget": {"cost": 0.5}, "evaluate": "every_step"},
+    {"noise": "mean", "fixed_bitwidths": {"conv1": 8}, "reward_timing": "every_step"},
+]
+
+
+@pytest.mark.parametrize("options", ENVIRONMENTS, ids=json.dumps)
+def test_both_checkers_pass_without_a_warning(options):
+    check_env(gym.make(ID, **options).unwrapped)
+    sb3 = pytest.importorskip("stable_baselines3.common.env_checker")
+    sb3.check_env(gym.make(ID, **options))
+
+
+@pytest.mark.parametrize("frozen_id", FROZEN)
+def test_frozen_ids_pass_the_checker_and_refuse_other_keywords(frozen_id):
+    check_env(gym.make(frozen_id).unwrapped)
+    gym.make(frozen_id, evaluation_budget=5, render_mode="ansi")
+    with pytest.raises(ValueError, match=r"frozen, so 'reward' cannot be changed"):
+        gym.make(frozen_id, reward="ratio")
+
+
+@pytest.mark.parametrize("options", ENVIRONMENTS, ids=json.dumps)
+def test_two_envs_with_one_seed_agree_step_by_step(options):
+    first, second = gym.make(ID, **options), gym.make(ID, **options)
+    rng = np.random.default_rng(0)
+    for episode in range(20):
+        seed = 7 if episode == 0 else None
+        assert data_equivalence(first.reset(seed=seed), second.reset(seed=seed))
+        over = False
+        while not over:
+            action = int(rng.integers(first.action_space.n))
+            one, two = first.step(action), second.step(action)
+            assert data_equivalence(one, two)
+            over = one[2] or one[3]
+
+
+def test_an_episode_walks_the_layers_once():
+    env = toy_env()
+    rewards, info, ended = walk(env, [0, 1, 2], seed=0)
+    assert info["bitwidths"] == (2, 4, 8)
+    assert ended == (True, False)
+    assert rewards[:2] == [0.0, 0.0]
+
+
+def test_reset_reveals_and_charges_nothing():
+    env = toy_env()
+    _, info = env.reset(seed=0)
+    assert not info["evaluated"]
+    assert info["accuracy"] == 0.9 and info["relative_accuracy"] == 1
+    assert info["bitwidths"] == (8, 8, 8) and info["cost"] == 1
+    assert env.unwrapped.ledger.fresh == 0
+
+
+def test_final_timing_measures_once():
+    env = toy_env()
+    walk(env, [2, 2, 2])
+    assert env.unwrapped.ledger.fresh == 1
+
+
+def test_every_step_measures_with_undecided_layers_at_the_maximum():
+    env = toy_env(reward="difference", reward_timing="every_step", noise="mean")
+    rewards, info, _ = walk(env, [1, 1, 0])
+    importance = np.array([1300, 8500, 2700])
+    costs = [importance @ b / (8 * importance.sum()) for b in ([4, 8, 8], [4, 4, 8], [4, 4, 2])]
+    accuracies = [1.0, 1.0, 0.8 / 0.9]
+    assert rewards == pytest.approx(np.array(accuracies) - costs)
+    assert env.unwrapped.ledger.fresh == 3
+    assert info["loss_points"] == pytest.approx(10)
+
+
+def test_measuring_every_step_may_go_with_a_final_reward():
+    env = toy_env(evaluate="every_step")
+    rewards, _, _ = walk(env, [1, 1, 1])
+    assert rewards[:2] == [0, 0]
+    assert rewards[2] == pytest.approx(0.5)
+    assert env.unwrapped.ledger.fresh == 3
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.9])
+def test_telescoped_return_is_the_final_reward(gamma):
+    final = toy_env(reward="ratio", noise="mean")
+    dense = toy_env(reward="ratio", noise="mean", reward_timing="telescoped", gamma=gamma)
+    target = walk(final, [0, 2, 1])[0][-1]
+    rewards = walk(dense, [0, 2, 1])[0]
+    discounted = sum(reward * gamma**step for step, reward in enumerate(rewards))
+    assert discounted == pytest.approx(gamma ** len(rewards) * target)
+
+
+def test_repeats_come_round_robin_from_a_seeded_start():
+    env = toy_env()
+    seen = [
+        walk(env, [2, 2, 2], seed=3 if visit == 0 else None)[1]["accuracy"] for visit in range(8)
+    ]
+    assert len(set(seen[:4])) == 4
+    assert seen[4:] == seen[:4]
+    assert walk(env, [2, 2, 2], seed=3)[1]["accuracy"] == seen[0]
+    starts = {walk(env, [2, 2, 2], seed=seed)[1]["accuracy"] for seed in range(30)}
+    assert len(starts) == 4
+
+
+def test_other_queries_do_not_change_the_order_of_repeats():
+    env, other = toy_env(), toy_env()
+    env.reset(seed=1)
+    other.reset(seed=1)
+    walk(other, [0, 0, 0])
+    assert walk(env, [2, 2, 2])[1]["accuracy"] == walk(other, [2, 2, 2])[1]["accuracy"]
+
+
+def test_planners_copies_go_their_own_way_on_one_ledger():
+    env = toy_env()
+    env.reset(seed=0)
+    env.step(2)
+    twin = copy.deepcopy(env)
+    twin.step(0)
+    twin.step(0)
+    _, _, terminated, _, info = [env.step(2) for _ in range(2)][-1]
+    assert terminated and info["bitwidths"] == (8, 8, 8)
+    assert env.unwrapped.ledger.fresh == 2
+    assert twin.unwrapped.ledger is env.unwrapped.ledger
+
+
+def test_pickling_in_mid_episode():
+    env = gym.make(ID, net="synthetic")
+    env.reset(seed=0)
+    env.step(3)
+    twin = pickle.loads(pickle.dumps(env))
+    assert data_equivalence(env.step(2), twin.step(2))
+
+
+def test_spec_round_trips_through_json():
+    env = gym.make(ID, task="synthetic-5-3", reward="releq", reward_kwargs={"a": 0.3})
+    twin = gym.make(gym.envs.registration.EnvSpec.from_json(env.spec.to_json()))
+    assert twin.unwrapped.task == env.unwrapped.task
+
+
+def test_async_vector_env_spawned():
+    envs = gym.make_vec(
+        f"releq_gym:{ID}",
+        num_envs=2,
+        vectorization_mode="async",
+        vector_kwargs={"context": "spawn"},
+        net="synthetic",
+    )
+    observations, _ = envs.reset(seed=0)
+    assert observations.shape[0] == 2
+    envs.step(envs.action_space.sample())
+    envs.close()
+
+
+def test_masked_action_becomes_the_nearest_allowed_lower_one():
+    env = toy_env(cost_budget={"cost": 0.5})
+    env.reset(seed=0)
+    for _ in range(3):
+        mask = env.get_wrapper_attr("action_masks")()
+        action = int(np.flatnonzero(~mask)[-1]) if not mask.all() else 2
+        _, _, _, _, info = env.step(action)
+        chosen = env.unwrapped.problem.bitwidths.index(info["executed_bitwidth"])
+        lower = np.flatnonzero(mask[: action + 1])
+        assert chosen == lower[-1]
+    assert info["cost"] <= 0.5
+
+
+def test_masked_action_may_raise():
+    env = toy_env(cost_budget={"cost": 0.3}, on_masked="raise")
+    env.reset(seed=0)
+    env.step(0)
+    with pytest.raises(ValueError, match=r"8 bits in layer 'middle' would break the cost budget"):
+        env.step(2)
+
+
+def test_no_budget_masks_nothing():
+    env = toy_env()
+    env.reset(seed=0)
+    assert env.get_wrapper_attr("action_masks")().all()
+
+
+def test_a_spent_evaluation_budget_truncates_and_reveals_nothing():
+    env = toy_env(evaluation_budget=2)
+    walk(env, [2, 2, 2], seed=0)
+    walk(env, [1, 1, 1], seed=1)
+    rewards, info, ended = walk(env, [0, 0, 0], seed=2)
+    assert ended == (False, True)
+    assert rewards[-1] == 0 and not info["evaluated"]
+    assert info["accuracy"] == 0.9
+    assert env.unwrapped.ledger.distinct == 2
+    assert walk(env, [2, 2, 2])[2] == (True, False)
+
+
+def test_the_budget_is_counted_over_all_environments_of_a_ledger():
+    ledger = Ledger(evaluation_budget=1)
+    first, second = toy_env(ledger=ledger), toy_env(ledger=ledger)
+    walk(first, [2, 2, 2])
+    assert walk(second, [1, 1, 1])[2] == (False, True)
+
+
+def test_truncation_in_mid_episode_when_every_step_measures():
+    env = toy_env(reward="ratio", reward_timing="every_step", evaluation_budget=1)
+    rewards, _, ended = walk(env, [1, 1, 1])
+    assert len(rewards) == 2 and ended == (False, True)
+
+
+def test_info_has_the_same_keys_and_plain_values_at_every_step():
+    env = gym.make(ID, net="synthetic")
+    _, info = env.reset(seed=0)
+    _, _, _, _, later = env.step(0)
+    assert info.keys() == later.keys()
+    json.dumps([info, later])
+
+
+def test_what_was_resolved_stands_in_task():
+    assert gym.make(ID).unwrapped.task["evaluator"] == "table:digits-digits-wrpn-short-w2to8/1.0.0"
+
+
+def test_action_log_tells_what_happened(tmp_path):
+    env = toy_env(log=str(tmp_path / "log.jsonl"))
+    walk(env, [0, 1, 2], seed=5)
+    env.reset()
+    env.step(1)
+    env.close()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines[0]["problem"]["evaluator"] == "toy"
+    assert lines[1]["seed"] == 5 and lines[1]["actions"] == [0, 1, 2]
+    assert lines[1]["bitwidths"] == [2, 4, 8] and not lines[1]["cut"]
+    step, repeat, accuracy = lines[1]["revealed"][0]
+    assert step == 3 and accuracy == ToyEvaluator().evaluate((2, 4, 8), repeat).accuracy
+    assert lines[2]["actions"] == [1] and lines[2]["cut"]
+
+
+def test_rendering():
+    env = gym.make(ID, net="synthetic", render_mode="ansi")
+    env.reset(seed=0)
+    env.step(0)
+    assert "layer0  ##       2" in env.render()
+    env = gym.make(ID, net="synthetic", render_mode="rgb_array")
+    env.reset(seed=0)
+    frame = env.render()
+    assert frame.dtype == np.uint8 and frame.ndim == 3 and frame.std() > 0
+
+
+def test_a_task_folder_of_ones_own(tmp_path):
+    folder = toy_task(tmp_path / "task")
+    env = gym.make(ID, task=str(folder))
+    check_env(env.unwrapped)
+    assert env.unwrapped.problem.evaluator.net == "toy"
+
+
+# What a user may get wrong
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"net": "digit"}, "Unknown net 'digit'. Did you mean 'digits'"),
+        ({"task": "digits-wrpn"}, "Unknown task 'digits-wrpn'"),
+        ({"task": "synthetic-x"}, "synthetic-LAYERS-SEED"),
+        ({"task": "synthetic-99-0"}, "4 to 64 layers"),
+        ({"reward": "acuracy_floor"}, "Did you mean 'accuracy_floor'"),
+        ({"reward_kwargs": {"maximum": 1}}, "no parameter 'maximum'; it takes max_loss_points"),
+        ({"evaluator": "lve"}, "Unknown evaluator 'lve'. Did you mean 'live'"),
+        ({"evaluator": 3}, "evaluator=3 has no evaluate"),
+        ({"quantizer": "lsq"}, "No shipped task of the net 'digits' has quantizer='lsq'"),
+        ({"recipe": "long"}, "evaluator='live'"),
+        ({"net": "synthetic", "quantizer": "wrpn"}, "evaluator='live'"),
+        ({"bitwidths": [1, 2]}, r"has bitwidths=\[2, 3, 4, 5, 6, 7, 8\], not bitwidths=\[1, 2\]"),
+        ({"bitwidths": [9]}, "bitwidths"),
+        ({"fixed_bitwidths": {"conv9": 8}}, "Unknown layer in fixed_bitwidths 'conv9'"),
+        ({"fixed_bitwidths": {"conv1": 1}}, r"\['conv1'\] = 1 is not among"),
+        ({"evaluate": "final", "reward_timing": "every_step"}, "measures only the last"),
+        ({"evaluate": "final", "reward_timing": "telescoped"}, "measures only the last"),
+        ({"evaluate": "never"}, "Unknown evaluate 'never'"),
+        ({"reward_timing": "last"}, "Unknown reward_timing 'last'"),
+        ({"observation": "layers"}, "Did you mean 'layer'"),
+        ({"noise": "gaussian"}, "Unknown noise 'gaussian'"),
+        ({"on_masked": "clip"}, "Unknown on_masked 'clip'"),
+        ({"gamma": 0}, "gamma=0 must lie"),
+        ({"cost": "quantisation_state"}, "Did you mean 'quantization_state'"),
+        ({"cost_budget": {"cost": 0.1}}, "least reachable is 0.25"),
+        ({"evaluation_budget": 0}, "at least 1"),
+        ({"data": "somewhere"}, "data= is for evaluator='live'"),
+        ({"evaluator": "live", "task": "synthetic-20-0"}, "leave it out with evaluator='live'"),
+        ({"net": "synthetic", "task": "digits-digits-wrpn-short-w2to8"}, "about the net 'digits'"),
+        ({"net": "lenet"}, "No task is shipped for the net 'lenet'"),
+        ({"ledger": Ledger(), "log": "x"}, "carries its own"),
+    ],
+    ids=lambda value: json.dumps(value, default=str) if isinstance(value, dict) else "",
+)
+def test_wrong_keywords_get_a_sentence(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        gym.make(ID, **options)
+
+
+@pytest.mark.parametrize("action", [-1, 3, 1.5, "2 bits"])
+def test_step_rejects_action_outside_space(action):
+    env = toy_env().unwrapped
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"0: 2 bits, 1: 4 bits, 2: 8 bits"):
+        env.step(action)
+
+
+def test_step_needs_a_reset_before_and_after_an_episode():
+    env = toy_env().unwrapped
+    with pytest.raises(ResetNeeded, match="before the first"):
+        env.step(0)
+    walk(env, [0, 0, 0])
+    with pytest.raises(ResetNeeded, match="episode is over"):
+        env.step(0)
+
+
+def test_unknown_reset_option_is_refused():
+    with pytest.raises(UnknownNameError, match="reset option 'bitwidth'"):
+        toy_env().reset(options={"bitwidth": 3})
+
+
+# The docstring is the documentation
+
+
+def test_docstring_has_exactly_the_nine_headings():
+    headings = re.findall(r"^    ## (.+)$", QuantizeNetEnv.__doc__, re.MULTILINE)
+    assert headings == [
+        "Description",
+        "Action Space",
+        "Observation Space",
+        "Rewards",
+        "Starting State",
+        "Episode End",
+        "Information",
+        "Arguments",
+        "Version History",
+    ]
+
+
+def test_arguments_table_equals_the_signature():
+    rows = re.findall(r"^    \| `(\w+)` \| `(.+?)` \|", QuantizeNetEnv.__doc__, re.MULTILINE)
+    parameters = list(inspect.signature(QuantizeNetEnv).parameters.values())
+    assert [name for name, _ in rows] == [parameter.name for parameter in parameters]
+    expected = [
+        json.dumps(p.default) if isinstance(p.default, str) else repr(p.default) for p in parameters
+    ]
+    assert [default for _, default in rows] == expected
+
+
+def test_information_section_names_every_key():
+    section = QuantizeNetEnv.__doc__.split("## Information")[1].split("## Arguments")[0]
+    _, info = toy_env().reset(seed=0)
+    for key in info.keys() - {"mac_bits"}:
+        assert f"`{key}`" in section
+
+
+def test_the_spaces_in_the_docstring_are_the_envs():
+    env = toy_env().unwrapped
+    assert "`Discrete(len(bitwidths))`" in QuantizeNetEnv.__doc__
+    assert env.action_space.n == 3
+    assert "float32 `Box(0.0, 1.0)`" in QuantizeNetEnv.__doc__
+    assert env.observation_space.dtype == np.float32
+    assert len(env.feature_names) == env.observation_space.shape[0]

@@ -1,0 +1,78 @@
+import copy
+import json
+import pickle
+
+import pytest
+from toys import ToyEvaluator, toy_problem
+
+from releq_gym import Ledger
+
+
+def test_distinct_budget_lets_one_ask_again():
+    ledger, problem = Ledger(evaluation_budget=1), toy_problem()
+    assert ledger.affords(problem, (8, 8, 8))
+    ledger.charge(problem, (8, 8, 8), 0.9, 5.0)
+    assert ledger.spent
+    assert ledger.affords(problem, (8, 8, 8))
+    assert not ledger.affords(problem, (4, 8, 8))
+
+
+def test_fresh_budget_counts_every_answer():
+    ledger, problem = Ledger(evaluation_budget={"fresh": 1}), toy_problem()
+    ledger.charge(problem, (8, 8, 8), 0.9, 5.0)
+    assert not ledger.affords(problem, (8, 8, 8))
+    assert (ledger.fresh, ledger.distinct, ledger.milliseconds) == (1, 1, 5.0)
+
+
+def test_answer_is_the_best_objective_at_the_mean_accuracy():
+    ledger, problem = Ledger(), toy_problem()
+    ledger.charge(problem, (4, 4, 4), 0.90, 0)
+    ledger.charge(problem, (2, 4, 4), 0.90, 0)  # one lucky answer
+    ledger.charge(problem, (2, 4, 4), 0.80, 0)
+    answer = ledger.best(problem)
+    assert answer.bitwidths == (4, 4, 4)
+    assert answer.objective == pytest.approx(0.5)
+    assert answer.visits == 1
+
+
+def test_ties_go_to_the_lower_cost():
+    ledger, problem = Ledger(), toy_problem(reward=lambda transition: 1.0)
+    for bitwidths in ((8, 8, 8), (4, 4, 4), (8, 4, 8)):
+        ledger.charge(problem, bitwidths, 0.9, 0)
+    assert ledger.best(problem).bitwidths == (4, 4, 4)
+
+
+def test_nothing_asked_means_no_answer():
+    assert Ledger().best(toy_problem()) is None
+
+
+def test_problems_on_one_evaluator_share_their_cells():
+    ledger = Ledger()
+    ledger.charge(toy_problem(), (8, 8, 8), 0.9, 0)
+    ledger.charge(toy_problem(), (8, 8, 8), 0.8, 0)
+    assert ledger.distinct == 1
+    assert ledger.cells(toy_problem())[8, 8, 8].accuracy == pytest.approx(0.85)
+
+
+def test_copies_share_and_pickles_do_not():
+    ledger = Ledger(evaluation_budget=5)
+    assert copy.deepcopy(ledger) is ledger
+    ledger.charge(toy_problem(), (8, 8, 8), 0.9, 0)
+    twin = pickle.loads(pickle.dumps(ledger))
+    assert twin.distinct == 1 and twin is not ledger
+
+
+@pytest.mark.parametrize("budget", [0, -1, {"distinct": 0}, {"minutes": 3}, {}])
+def test_wrong_budgets_get_a_sentence(budget):
+    with pytest.raises(ValueError, match="evaluation_budget"):
+        Ledger(evaluation_budget=budget)
+
+
+def test_log_is_json_lines(tmp_path):
+    path = tmp_path / "folder" / "log.jsonl"
+    ledger = Ledger(log=path)
+    assert ledger.join(toy_problem()) == 0
+    ledger.write({"a": 1})
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines[0]["problem"]["evaluator"] == ToyEvaluator.name
+    assert lines[1] == {"a": 1}

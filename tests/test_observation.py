@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Dict
+from toys import toy_problem
+
+from releq_gym.observation import (
+    DYNAMIC,
+    LAYER,
+    MAX_LAYERS,
+    OBSERVATIONS,
+    PAPER,
+    Situation,
+    dynamic_values,
+    layer_rows,
+)
+
+
+def situation(problem, bitwidths, step, relative_accuracy=1.0, loss_points=0.0, evaluated=False):
+    bitwidths = np.array(bitwidths)
+    totals = problem.totals(bitwidths)
+    return Situation(step, bitwidths, totals, relative_accuracy, loss_points, evaluated)
+
+
+def named(problem, where):
+    names = [feature.name for feature in DYNAMIC]
+    return dict(zip(names, dynamic_values(problem, where), strict=True))
+
+
+def test_dynamic_values_by_hand():
+    problem = toy_problem(cost_budget={"cost": 0.5})
+    values = named(problem, situation(problem, (2, 4, 8), 2, 0.9, 9.0, True))
+    assert values["previous_bitwidth"] == 0.5
+    assert values["mean_decided"] == 3 / 8
+    assert values["relative_accuracy"] == 0.9
+    assert values["loss"] == pytest.approx(np.log10(1 + 90) / 3)
+    assert values["evaluated"] == 1
+    importance = np.array([1300, 8500, 2700])
+    least = (importance @ [2, 4, 2]) / (8 * importance.sum())
+    assert values["least_cost"] == pytest.approx(least)
+    assert values["cost"] == pytest.approx((importance @ [2, 4, 8]) / (8 * importance.sum()))
+    assert values["budget_left"] == pytest.approx(1 - least / 0.5, abs=1e-6)
+
+
+def test_a_loss_of_the_floor_is_visible():
+    problem = toy_problem()
+    values = named(problem, situation(problem, (8, 8, 8), 0, loss_points=0.3))
+    assert values["loss"] > 0.15
+
+
+def test_nothing_is_measured_at_the_start():
+    problem = toy_problem()
+    values = named(problem, situation(problem, problem.start, 0))
+    assert values["relative_accuracy"] == 1 and values["evaluated"] == 0
+    assert values["previous_bitwidth"] == values["mean_decided"] == 0
+
+
+def test_shares_of_a_net_sum_to_one():
+    rows = layer_rows(toy_problem())
+    share = [feature.name for feature in LAYER].index("cost_share")
+    assert rows[:, share].sum() == pytest.approx(1)
+    assert rows[0, share + 1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", OBSERVATIONS.names())
+def test_observations_lie_in_their_space_and_are_fresh(name):
+    problem = toy_problem(fixed_bitwidths={"middle": 4})
+    observe = OBSERVATIONS[name](problem)
+    for step in range(len(problem.steps) + 1):
+        where = situation(problem, problem.start, step, 1.2, -3.0)
+        seen = observe(where)
+        assert seen in observe.space
+        if isinstance(seen, np.ndarray):
+            seen[:] = -1
+            assert (observe(where) != -1).all()
+
+
+def test_sizes_are_the_same_for_every_net():
+    assert OBSERVATIONS["layer"](toy_problem()).space == Box(0, 1, (len(LAYER),), np.float32)
+    assert OBSERVATIONS["paper"](toy_problem()).space == Box(0, 1, (len(PAPER),), np.float32)
+    full = OBSERVATIONS["full"](toy_problem()).space
+    assert isinstance(full, Dict) and full["mask"].shape == (MAX_LAYERS,)
+
+
+def test_paper_observation_shows_the_current_bitwidth_of_the_layer_at_hand():
+    problem = toy_problem(bitwidths=[2, 4])
+    observe = OBSERVATIONS["paper"](problem)
+    seen = observe(situation(problem, (2, 4, 4), 1, 0.75))
+    names = [feature.name for feature in PAPER]
+    assert seen[names.index("index")] == pytest.approx(1 / 3)
+    assert seen[names.index("bitwidth")] == 0.5
+    assert seen[names.index("relative_accuracy")] == 0.75
+
+
+def test_full_observation_marks_fixed_and_decided_layers():
+    problem = toy_problem(fixed_bitwidths={"middle": 4})
+    seen = OBSERVATIONS["full"](problem)(situation(problem, (2, 4, 8), 1))
+    assert seen["decided"][:4].tolist() == [1, 1, 0, 0]
+    assert seen["current"][:4].tolist() == [0, 0, 1, 0]
+    assert seen["mask"][:4].tolist() == [1, 1, 1, 0]
+    assert seen["bitwidths"][:3].tolist() == [0.25, 0.5, 1.0]

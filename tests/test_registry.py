@@ -1,0 +1,48 @@
+import pickle
+
+import pytest
+
+from releq_gym.registry import Registry, UnknownNameError
+
+
+def test_unknown_name_lists_choices_and_the_nearest():
+    registry = Registry("colour")
+    registry.register("green")(object())
+    registry.register("grey")(object())
+    with pytest.raises(UnknownNameError, match=r"Unknown colour 'gren'\. Did you mean 'green'"):
+        registry["gren"]
+    with pytest.raises(ValueError, match="Known: green, grey"):
+        registry["xyz"]
+
+
+def test_unhashable_name_is_unknown_too():
+    with pytest.raises(UnknownNameError, match="Known: none"):
+        Registry("colour")[["green"]]
+
+
+def test_a_name_is_given_once():
+    registry = Registry("colour")
+    registry.register("green")(dict)
+    registry.register("green")(dict)
+    with pytest.raises(ValueError, match="registered already"):
+        registry.register("green")(list)
+
+
+def test_every_module_of_the_package_is_discovered():
+    from releq_gym.rewards import REWARDS
+
+    assert REWARDS.names() == [
+        "accuracy_floor",
+        "difference",
+        "lagrangian",
+        "ratio",
+        "releq",
+        "releq_code",
+    ]
+    assert "releq" in REWARDS and "other" not in REWARDS
+
+
+def test_unknown_name_error_survives_pickling():
+    error = pickle.loads(pickle.dumps(UnknownNameError("net", "vgg", ["vgg11"], "A hint.")))
+    assert "Did you mean 'vgg11'" in str(error)
+    assert "A hint." in str(error)

@@ -1,0 +1,169 @@
+import json
+
+import numpy as np
+import pytest
+from toys import toy_task
+
+from releq_gym.evaluators.table import TableEvaluator
+from releq_gym.noise import first_repeat, splitmix64
+from releq_gym.registry import UnknownNameError
+from releq_gym.tasks import DEFAULT_TASKS, FROZEN, TaskError, find_task, load_task, shipped_tasks
+from releq_gym.tasks.format import (
+    ARRAYS,
+    MISSING,
+    array_sha256,
+    configuration,
+    configuration_index,
+    write_task,
+)
+
+
+def test_a_task_reads_back_what_was_written(tmp_path):
+    task = load_task(toy_task(tmp_path / "task"))
+    assert task.name == "toy-toy-wrpn-short-w2to8/1.0.0"
+    assert [layer.weights for layer in task.layers] == [10, 30]
+    assert task.configurations == 9
+    assert task.full_precision_accuracy("search") == 0.9
+    measured = task.measurements("search")
+    assert measured.correct.shape == (9, 3)
+    assert set(measured.seed) & set(task.measurements("report").seed) == set()
+
+
+def test_the_first_layer_is_most_significant(tmp_path):
+    evaluator = TableEvaluator(load_task(toy_task(tmp_path / "task")))
+    assert evaluator.index((2, 8)) == 2
+    assert evaluator.index((8, 2)) == 6
+    assert evaluator.evaluate((8, 2), -1).accuracy == pytest.approx(0.81, abs=0.004)
+    for index in range(9):
+        digits = configuration(index, 3, 2)
+        assert configuration_index(digits, 3) == index
+
+
+def test_the_mean_is_the_mean_of_the_repeats(tmp_path):
+    evaluator = TableEvaluator(load_task(toy_task(tmp_path / "task")))
+    repeats = [evaluator.evaluate((4, 4), k).accuracy for k in range(3)]
+    assert evaluator.evaluate((4, 4), -1).accuracy == pytest.approx(np.mean(repeats))
+    assert evaluator.evaluate((4, 4), 1).milliseconds == 7
+
+
+def test_report_data_is_another_split(tmp_path):
+    task = load_task(toy_task(tmp_path / "task"))
+    report = TableEvaluator(task, "report")
+    assert report.full_precision_accuracy == 0.905
+    assert report.name != TableEvaluator(task).name
+
+
+def test_an_existing_task_is_not_overwritten(tmp_path):
+    task = load_task(toy_task(tmp_path / "task"))
+    with pytest.raises(TaskError, match="needs a new version"):
+        write_task(task.folder, task.card, {})
+
+
+def test_a_truncated_file_is_refused_by_name(tmp_path):
+    folder = toy_task(tmp_path / "task")
+    path = folder / "search.npz"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(TaskError, match=r"search\.npz is damaged or truncated"):
+        load_task(folder).measurements("search")
+
+
+def test_an_altered_file_is_refused_by_name(tmp_path):
+    folder = toy_task(tmp_path / "task")
+    with np.load(folder / "search.npz") as archive:
+        arrays = {name: archive[name] for name in ARRAYS}
+    arrays["correct"][0, 0] += 1
+    np.savez_compressed(folder / "search.npz", **arrays)
+    with pytest.raises(TaskError, match=r"search\.npz has been altered: the sha256 of correct"):
+        load_task(folder).measurements("search")
+
+
+def test_wrong_shapes_and_missing_cells_are_refused(tmp_path):
+    folder = toy_task(tmp_path / "task")
+    with np.load(folder / "search.npz") as archive:
+        arrays = {name: archive[name] for name in ARRAYS}
+    np.savez_compressed(folder / "search.npz", **{**arrays, "correct": arrays["correct"][:4]})
+    with pytest.raises(TaskError, match=r"correct is uint32 \(4, 3\), expected uint32 \(9, 3\)"):
+        load_task(folder).measurements("search")
+    arrays["status"][3, 1] = MISSING
+    np.savez_compressed(folder / "search.npz", **arrays)
+    card = json.loads((folder / "card.json").read_text())
+    card["sha256"]["search"]["status"] = array_sha256(arrays["status"])
+    (folder / "card.json").write_text(json.dumps(card))
+    with pytest.raises(TaskError, match=r"search\.npz lacks 1 measurements"):
+        load_task(folder).measurements("search")
+
+
+def test_a_pickle_is_never_opened(tmp_path):
+    folder = toy_task(tmp_path / "task")
+    objects = np.array([{"a": 1}], dtype=object)
+    np.savez(
+        folder / "search.npz", correct=objects, milliseconds=objects, status=objects, seed=objects
+    )
+    with pytest.raises(TaskError, match=r"search\.npz is damaged"):
+        load_task(folder).measurements("search")
+
+
+def test_wrong_cards_are_refused(tmp_path):
+    with pytest.raises(TaskError, match=r"has no card\.json"):
+        load_task(tmp_path)
+    card = tmp_path / "card.json"
+    card.write_text("{")
+    with pytest.raises(TaskError, match=r"card\.json is damaged"):
+        load_task(tmp_path)
+    card.write_text("[]")
+    with pytest.raises(TaskError, match="schema 'releq-task/1'"):
+        load_task(tmp_path)
+    card.write_text('{"schema": "releq-task/1"}')
+    with pytest.raises(TaskError, match="lacks bitwidths, full_precision"):
+        load_task(tmp_path)
+
+
+def test_missing_split_is_named(tmp_path):
+    folder = toy_task(tmp_path / "task")
+    (folder / "report.npz").unlink()
+    with pytest.raises(TaskError, match=r"report\.npz is missing"):
+        load_task(folder).measurements("report")
+
+
+def test_tasks_are_found_by_name_version_and_folder(tmp_path):
+    name = DEFAULT_TASKS["digits"]
+    version = shipped_tasks()[name][-1]
+    assert find_task(name).name == find_task(f"{name}/{version}").name == f"{name}/{version}"
+    assert find_task(toy_task(tmp_path / "task")).card["net"] == "toy"
+    with pytest.raises(UnknownNameError, match="Did you mean"):
+        find_task(name[:-1])
+    with pytest.raises(UnknownNameError):
+        find_task(f"{name}/9.9.9")
+
+
+@pytest.mark.parametrize("name", shipped_tasks())
+def test_shipped_tasks_are_whole(name):
+    task = find_task(name)
+    for split in ("search", "report"):
+        measured = task.measurements(split)
+        assert (measured.correct <= task.images(split)).all()
+    seeds = [set(task.measurements(split).seed.tolist()) for split in ("search", "report")]
+    assert not seeds[0] & seeds[1]
+
+
+def test_frozen_ids_name_shipped_tasks_with_their_version():
+    for settings in FROZEN.values():
+        if not settings["task"].startswith("synthetic"):
+            assert "/" in settings["task"]
+            find_task(settings["task"])
+
+
+def test_splitmix64_is_the_published_one():
+    # First outputs of the reference generator with seed 1234567.
+    golden = 0x9E3779B97F4A7C15
+    state = 1234567
+    outputs = []
+    for _ in range(3):
+        outputs.append(splitmix64(state))
+        state = (state + golden) % 2**64
+    assert outputs == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+
+
+def test_first_repeats_are_spread_evenly():
+    counts = np.bincount([first_repeat(0, index, 10) for index in range(10_000)], minlength=10)
+    assert (abs(counts - 1000) < 150).all()
