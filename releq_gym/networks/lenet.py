@@ -25,7 +25,7 @@ from releq_gym.networks.base import Recipe, register_network
         ),
         "short": Recipe(images=6_400, learning_rate=1e-2),
         "long": Recipe(
-            images=5 * 55_000, learning_rate=1e-2, schedule="cosine", warmup=0.05, augment="shift"
+            images=3 * 55_000, learning_rate=1e-2, schedule="cosine", warmup=0.05, augment="shift"
         ),
     },
     source="LeCun et al., 1998, in the form of Caffe's lenet.prototxt",

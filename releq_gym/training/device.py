@@ -36,4 +36,5 @@ def place(module: nn.Module, device: torch.device, input_shape: Sequence[int]) -
     more than that saves.
     """
     large = len(input_shape) == 3 and min(input_shape[1:]) >= SMALLEST_CHANNELS_LAST
-    return module.to(device, memory_format=torch.channels_last if large else torch.preserve_format)
+    module = module.to(device)
+    return module.to(memory_format=torch.channels_last) if large else module

@@ -1,0 +1,283 @@
+import copy
+import dataclasses
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from releq_gym.datasets import Split, Splits, load_splits
+from releq_gym.evaluators.base import Evaluator
+from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator, hash_weights
+from releq_gym.evaluators.memo import Memo
+from releq_gym.networks import Recipe, resolve_network
+from releq_gym.registry import UnknownNameError
+
+QUICK = Recipe(images=192, learning_rate=1e-2)
+
+
+@pytest.fixture
+def live():
+    """The digits net with three steps of retraining, nothing remembered."""
+    return LiveEvaluator("digits", recipe=QUICK, repeats=2, memo=False)
+
+
+class Linear(nn.Sequential):
+    """A net of one's own, with its own weights."""
+
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(64, 10))
+
+
+def refuse(*arguments, **keywords):
+    raise AssertionError("this should not have been called")
+
+
+def test_it_fulfils_the_protocol(live):
+    assert isinstance(live, Evaluator)
+    assert live.net == "digits" and live.images == 450
+    assert [layer.name for layer in live.layers] == ["conv1", "conv2", "fc1", "fc2"]
+    assert live.bitwidths == (2, 3, 4, 5, 6, 7, 8)
+    assert 0.97 <= live.full_precision_accuracy <= 1
+
+
+def test_evaluate_is_a_function_of_bitwidths_and_repeat(live):
+    other = LiveEvaluator("digits", recipe=QUICK, repeats=2, memo=False)
+    other.evaluate([2, 2, 8, 8], 1)
+    for repeat in (0, 1):
+        left, right = (one.evaluate([3, 4, 3, 4], repeat) for one in (live, other))
+        assert left.accuracy == right.accuracy
+
+
+def test_mean_is_over_all_repeats(live):
+    each = [live.evaluate([3, 3, 3, 3], repeat).accuracy for repeat in range(2)]
+    assert live.evaluate([3, 3, 3, 3], -1).accuracy == pytest.approx(sum(each) / 2)
+    assert each[0] != each[1]
+
+
+def test_evaluate_never_opens_the_report_split(monkeypatch):
+    splits = dataclasses.replace(load_splits("digits"), read_report=refuse)
+    live = LiveEvaluator("digits", data=splits, recipe=QUICK, memo=False)
+    assert live.evaluate([8, 8, 8, 8], 0).accuracy > 0.9
+    with pytest.raises(AssertionError, match="should not"):
+        live.measure([8, 8, 8, 8], REPORT_SEED, "report")
+
+
+def test_report_counts_other_images(live):
+    measured = live.measure([8, 8, 8, 8], REPORT_SEED, "report")
+    assert measured.images == 449
+    assert measured.accuracy > 0.9
+    assert live.measure_full_precision("report").accuracy > 0.9
+
+
+def test_diverged_retraining_counts_nothing(live):
+    recipe = dataclasses.replace(QUICK, learning_rate=1e30)
+    measured = live.measure([8, 8, 8, 8], 0, recipe=recipe)
+    assert measured.diverged and measured.correct == 0 and measured.accuracy == 0.0
+    with pytest.raises(ValueError, match="diverged; use more bits"):
+        live.train([8, 8, 8, 8], 0, recipe)
+
+
+def test_ptq_has_one_repeat_and_ignores_the_seed():
+    live = LiveEvaluator("digits", recipe="ptq", quantizer="uniform", repeats=10, memo=False)
+    assert live.repeats == 1 and live.bitwidths == tuple(range(1, 9))
+    assert live.measure([4, 4, 4, 4], 0).correct == live.measure([4, 4, 4, 4], 9).correct
+
+
+@pytest.mark.parametrize(("quantizer", "reason"), [("lsq", "uniform"), ("dorefa", "rescales")])
+def test_quantizer_that_needs_retraining_refuses_ptq(quantizer, reason):
+    with pytest.raises(ValueError, match=rf"without retraining.*{reason}"):
+        LiveEvaluator("digits", recipe="ptq", quantizer=quantizer, memo=False)
+
+
+def test_quantizer_arguments_arrive():
+    options = {"quantizer": "uniform", "recipe": "ptq", "memo": False}
+    per_layer = LiveEvaluator("digits", **options)
+    per_channel = LiveEvaluator("digits", quantizer_kwargs={"per_channel": True}, **options)
+    assert per_channel.layers[1].sqnr_db[3] > per_layer.layers[1].sqnr_db[3]
+
+
+def test_train_returns_a_quantized_network(live):
+    module = live.train([2, 3, 4, 5], seed=0, recipe=QUICK)
+    assert len(module.fc1.weight.unique()) <= 2**4
+    measured = live.measure([2, 3, 4, 5], 0)
+    images = live.splits.search
+
+    logits = module(live.normalise(images.images))
+    assert int((logits.argmax(1) == images.labels).sum()) == measured.correct
+
+
+def test_memo_answers_without_measuring(tmp_path, monkeypatch):
+    options = {"recipe": QUICK, "repeats": 2, "memo": tmp_path / "memo.sqlite3"}
+    first = LiveEvaluator("digits", **options)
+    measured = first.measure([4, 4, 4, 4], 0)
+    full_precision = first.full_precision_accuracy
+    again = LiveEvaluator("digits", **options)
+    monkeypatch.setattr("releq_gym.evaluators.live.retrain", refuse)
+    monkeypatch.setattr("releq_gym.evaluators.live.count_correct", refuse)
+    assert again.measure([4, 4, 4, 4], 0) == measured
+    assert again.full_precision_accuracy == full_precision
+    with pytest.raises(AssertionError):
+        again.measure([4, 4, 4, 4], 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"quantizer": "uniform"},
+        {"recipe": dataclasses.replace(QUICK, weight_decay=1e-4)},
+        {"weights": "other"},
+    ],
+)
+def test_memo_is_not_shared_where_a_value_can_differ(tmp_path, monkeypatch, change):
+    memo = Memo(tmp_path / "memo.sqlite3")
+    LiveEvaluator("digits", recipe=QUICK, memo=memo).measure([4, 4, 4, 4], 0)
+    if "weights" in change:
+        module = resolve_network("digits").build()
+        options = {"net": module, "data": load_splits("digits"), "recipe": QUICK}
+    else:
+        options = {"net": "digits", "recipe": QUICK} | change
+    other = LiveEvaluator(memo=memo, **options)
+    monkeypatch.setattr("releq_gym.evaluators.live.retrain", refuse)
+    with pytest.raises(AssertionError):
+        other.measure([4, 4, 4, 4], 0)
+
+
+def test_memo_tells_nets_with_equal_weights_apart(tmp_path):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    twin = nn.Sequential(nn.Flatten(), net[1], nn.Tanh(), net[3])
+    options = {"data": load_splits("digits"), "recipe": "ptq", "memo": tmp_path / "memo.sqlite3"}
+    left, right = (LiveEvaluator(one, **options) for one in (net, twin))
+    assert left.weights_sha256 == right.weights_sha256
+    assert left._identity != right._identity
+
+
+def test_memo_lies_in_the_cache_by_default(own_cache):
+    LiveEvaluator("digits", recipe="ptq").evaluate([8, 8, 8, 8], 0)
+    assert (own_cache / "memo.sqlite3").exists()
+
+
+def test_copies_share_what_is_heavy_and_agree(live):
+    expected = live.evaluate([3, 4, 5, 6], 1).accuracy
+    copied = copy.deepcopy(live)
+    assert copied is not live
+    assert copied.module is live.module and copied.splits is live.splits
+    assert copied.evaluate([3, 4, 5, 6], 1).accuracy == expected
+
+
+def test_pickled_evaluator_agrees(live):
+    expected = live.evaluate([3, 4, 5, 6], 1).accuracy
+    assert pickle.loads(pickle.dumps(live)).evaluate([3, 4, 5, 6], 1).accuracy == expected
+
+
+def test_evaluating_leaves_the_global_generator_alone(live):
+    state = torch.random.get_rng_state()
+    live.evaluate([4, 4, 4, 4], 0)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_net_of_ones_own_brings_its_weights():
+    net = Linear()
+    live = LiveEvaluator(net, data=load_splits("digits"), recipe=QUICK, memo=False)
+    assert live.net == "Linear" and not live.search_from_train
+    assert live.weights_sha256 == hash_weights(net)
+    assert live.evaluate([8], 0).accuracy == live.evaluate([8], 0).accuracy
+    assert live.weights_sha256 == hash_weights(net)
+
+
+def test_net_trained_elsewhere_needs_held_out_images():
+    with pytest.raises(ValueError, match="search_from_train=True"):
+        LiveEvaluator(Linear(), data="digits", recipe="ptq", memo=False)
+    accepted = LiveEvaluator(
+        Linear(), data="digits", recipe="ptq", memo=False, search_from_train=True
+    )
+    assert accepted.search_from_train and "search images from train" in accepted.name
+
+
+def test_weights_trained_on_other_images_need_it_too(tmp_path):
+    from releq_gym.training.weights import add_record, find_weights
+
+    path = tmp_path / "digits.safetensors"
+    path.write_bytes(find_weights("digits").read_bytes())
+    add_record(path, {"train_sha256": "of other images"})
+    with pytest.raises(ValueError, match="other images"):
+        LiveEvaluator("digits", weights=path, memo=False)
+
+
+def test_images_without_a_training_split_allow_ptq_only():
+    digits = load_splits("digits")
+    held_out = Splits("sample", None, digits.search, digits.read_report)
+    live = LiveEvaluator("digits", data=held_out, recipe="ptq", memo=False)
+    assert live.evaluate([8, 8, 8, 8], 0).accuracy > 0.9
+    with pytest.raises(ValueError, match="no training split"):
+        LiveEvaluator("digits", data=held_out, recipe="short", memo=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"activation_bitwidth": 8}, "activation_bitwidth=8 is not supported yet"),
+        ({"repeats": 0}, "at least 1"),
+        ({"bitwidths": [0, 4]}, "one or more of 1 to 8"),
+        ({"bitwidths": []}, "one or more of 1 to 8"),
+        ({"recipe": "shrt"}, "Did you mean 'short'"),
+        ({"quantizer": "wrnp"}, "Did you mean 'wrpn'"),
+        ({"device": "gpu"}, "Unknown device"),
+        ({"weights": "missing.safetensors"}, "no file"),
+    ],
+)
+def test_mistakes_are_sentences(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        LiveEvaluator("digits", memo=False, **options)
+
+
+@pytest.mark.parametrize(
+    ("bitwidths", "repeat", "sentence"),
+    [
+        ([8, 8, 8], 0, "4 quantized layers; got 3"),
+        ([8, 8, 8, 1], 0, "bitwidth of 1 is not among"),
+        ([8, 8, 8, 8], 2, "Repeat 2 does not exist"),
+        ([8, 8, 8, 8], -2, "Repeat -2 does not exist"),
+    ],
+)
+def test_questions_that_cannot_be_answered(live, bitwidths, repeat, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        live.evaluate(bitwidths, repeat)
+
+
+def test_unknown_split_is_named(live):
+    with pytest.raises(UnknownNameError, match="split 'test'"):
+        live.measure([8, 8, 8, 8], 0, "test")
+
+
+def test_nan_weights_are_a_sentence():
+    net = Linear()
+    net[1].bias.data[0] = float("nan")
+    with pytest.raises(ValueError, match=r"NaN or infinity in '1.bias'"):
+        LiveEvaluator(net, data=load_splits("digits"), memo=False)
+
+
+def test_net_without_data_is_a_sentence():
+    with pytest.raises(ValueError, match=r"no registered net.*digits"):
+        LiveEvaluator(Linear(), memo=False)
+
+
+def test_images_of_another_shape_are_a_sentence():
+    search = Split(torch.zeros(4, 1, 9, 9), torch.zeros(4, dtype=torch.int64))
+    splits = Splits("nines", None, search, refuse)
+    with pytest.raises(ValueError, match=r"inputs of shape \(1, 8, 8\).*\(1, 9, 9\)"):
+        LiveEvaluator("digits", data=splits, recipe="ptq", memo=False)
+    with pytest.raises(ValueError, match="cannot take an image"):
+        LiveEvaluator(Linear(), data=splits, recipe="ptq", memo=False)
+
+
+def test_more_classes_than_the_net_has_are_a_sentence():
+    search = Split(torch.zeros(4, 1, 8, 8), torch.tensor([0, 3, 7, 11]))
+    with pytest.raises(ValueError, match="12 classes"):
+        LiveEvaluator("digits", data=Splits("x", None, search, refuse), recipe="ptq", memo=False)
+
+
+@pytest.mark.data
+def test_shipped_lenet_passes_99_2_percent(data_root):
+    live = LiveEvaluator("lenet", data=data_root, memo=False)
+    assert live.measure_full_precision("report").accuracy >= 0.992

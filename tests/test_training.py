@@ -1,0 +1,284 @@
+import copy
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from releq_gym.datasets import load_splits
+from releq_gym.datasets.normalise import PIXELS, Normalise
+from releq_gym.evaluators.live import LiveEvaluator
+from releq_gym.networks import NETWORKS, Recipe, resolve_network
+from releq_gym.quantized import load_weights
+from releq_gym.quantizers.base import make_quantizer
+from releq_gym.registry import UnknownNameError
+from releq_gym.training import fit, weights
+from releq_gym.training.accuracy import count_correct
+from releq_gym.training.device import resolve_device
+from releq_gym.training.fit import pretrain
+from releq_gym.training.loop import Run, learning_rate, shuffled
+from releq_gym.training.retrain import reestimate_batch_norm, retrain
+from releq_gym.training.weights import add_record, find_weights, read_record
+
+LAYERS = ("conv1", "conv2", "fc1", "fc2")
+QUICK = Recipe(images=192, learning_rate=1e-2)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_splits("digits")
+
+
+@pytest.fixture
+def module():
+    network = resolve_network("digits")
+    built = network.build()
+    load_weights(built, find_weights("digits"))
+    return built
+
+
+def run_retrain(module, digits, bitwidths=(4, 4, 4, 4), recipe=QUICK, seed=0, quantizer="wrpn"):
+    return retrain(
+        module,
+        LAYERS,
+        bitwidths,
+        make_quantizer(quantizer),
+        recipe,
+        digits.train.images,
+        digits.train.labels,
+        seed,
+    )
+
+
+def state_of(retrained):
+    return torch.cat([tensor.flatten() for tensor in retrained.module.state_dict().values()])
+
+
+@pytest.mark.parametrize("augment", ["none", "shift"])
+def test_retraining_is_a_function_of_its_seed(module, digits, augment):
+    recipe = dataclasses.replace(QUICK, augment=augment)
+    first = state_of(run_retrain(module, digits, recipe=recipe, seed=1))
+    assert torch.equal(first, state_of(run_retrain(module, digits, recipe=recipe, seed=1)))
+    assert not torch.equal(first, state_of(run_retrain(module, digits, recipe=recipe, seed=2)))
+
+
+def test_retraining_does_not_depend_on_what_was_retrained_before(module, digits):
+    fresh = state_of(run_retrain(module, digits, (3, 4, 5, 6)))
+    before = copy.deepcopy(module.state_dict())
+    run_retrain(module, digits, (8, 2, 2, 8))
+    assert torch.equal(fresh, state_of(run_retrain(module, digits, (3, 4, 5, 6))))
+    assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
+
+
+def test_retraining_leaves_the_global_generator_alone(digits):
+    module = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))
+    arguments = (module, ["2"], [8], make_quantizer("uniform"), QUICK)
+    data = digits.train.images, digits.train.labels
+    state = torch.random.get_rng_state()
+    first = retrain(*arguments, *data, seed=0)
+    assert torch.equal(state, torch.random.get_rng_state())
+    torch.rand(1)
+    assert torch.equal(state_of(first), state_of(retrain(*arguments, *data, seed=0)))
+
+
+def test_huge_learning_rate_diverges(module, digits):
+    recipe = dataclasses.replace(QUICK, learning_rate=1e30)
+    assert run_retrain(module, digits, recipe=recipe).diverged
+    assert not run_retrain(module, digits).diverged
+
+
+def test_recipe_without_images_only_quantizes(module, digits):
+    retrained = run_retrain(module, digits, recipe=Recipe())
+    assert torch.equal(retrained.module.fc1.parametrizations.weight.original, module.fc1.weight)
+
+
+def test_learned_step_is_trained_and_a_fitted_one_is_not(module, digits):
+    def step(quantizer, recipe):
+        retrained = run_retrain(module, digits, recipe=recipe, quantizer=quantizer)
+        return retrained.module.fc1.parametrizations.weight[0].state["step"]
+
+    assert step("lsq", QUICK) != step("lsq", Recipe())
+    assert step("uniform", QUICK) == step("uniform", Recipe())
+
+
+def test_weight_decay_shrinks_weights_only(module, digits):
+    plain = run_retrain(module, digits, quantizer="lsq").module
+    recipe = dataclasses.replace(QUICK, weight_decay=0.5)
+    decayed = run_retrain(module, digits, recipe=recipe, quantizer="lsq").module
+    for layer in LAYERS:
+        before, after = plain.get_submodule(layer), decayed.get_submodule(layer)
+        weight = before.parametrizations.weight.original.norm()
+        assert after.parametrizations.weight.original.norm() < weight
+
+
+def test_full_distillation_ignores_the_labels(module, digits):
+    recipe = dataclasses.replace(QUICK, distillation=1.0)
+    wrong = dataclasses.replace(digits.train, labels=digits.train.labels.roll(1))
+    other = dataclasses.replace(digits, train=wrong)
+    first, second = (run_retrain(module, data, recipe=recipe) for data in (digits, other))
+    assert torch.equal(state_of(first), state_of(second))
+
+
+def test_batch_norm_is_measured_anew():
+    module = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1), nn.Flatten())
+    images = torch.rand(2_000, 1, 4, 4)
+    expected = module[0](images).detach()
+    reestimate_batch_norm(module, images, PIXELS)
+    assert module[1].running_mean == pytest.approx(expected.mean().item(), abs=1e-5)
+    assert module[1].running_var == pytest.approx(expected.var().item(), rel=1e-3)
+    assert module[1].momentum == 0.1 and not module[1].training
+
+
+def test_resumed_run_ends_where_an_uninterrupted_one_does(module, digits):
+    recipe = Recipe(images=640, learning_rate=1e-2, schedule="cosine", augment="shift")
+
+    def begin():
+        data = digits.train.images, digits.train.labels
+        return Run(copy.deepcopy(module), recipe, *data, seed=3, normalise=PIXELS)
+
+    whole, first, second = begin(), begin(), begin()
+    whole.advance(0, 5), whole.advance(5, 10)
+    first.advance(0, 5)
+    second.module.load_state_dict(first.module.state_dict())
+    second.optimizer.load_state_dict(first.optimizer.state_dict())
+    second.advance(5, 10)
+    for left, right in zip(whole.module.parameters(), second.module.parameters(), strict=True):
+        assert torch.equal(left, right)
+
+
+def test_order_shows_every_image_once_per_pass():
+    order = shuffled(10, 25, seed=0)
+    assert sorted(order[:10].tolist()) == sorted(order[10:20].tolist()) == list(range(10))
+    assert len(order) == 25 and not torch.equal(order[:10], order[10:20])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "step", "expected"),
+    [
+        (Recipe(learning_rate=0.4), 7, 0.4),
+        (Recipe(learning_rate=0.4, schedule="cosine"), 0, 0.4),
+        (Recipe(learning_rate=0.4, schedule="cosine"), 50, 0.2),
+        (Recipe(learning_rate=0.4, schedule="cosine", warmup=0.03), 0, 0.1),
+        (Recipe(learning_rate=0.4, schedule="cosine", warmup=0.03), 3, 0.4),
+    ],
+)
+def test_learning_rate_of_a_step(recipe, step, expected):
+    assert learning_rate(recipe, step, steps=100) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "nearest"),
+    [("optimizer", "sdg", "sgd"), ("schedule", "cosin", "cosine"), ("augment", "shfit", "shift")],
+)
+def test_misspelt_recipe_names_the_nearest(module, digits, field, value, nearest):
+    with pytest.raises(UnknownNameError, match=f"Did you mean '{nearest}'"):
+        run_retrain(module, digits, recipe=dataclasses.replace(QUICK, **{field: value}))
+
+
+def test_count_correct_agrees_with_a_loop(module, digits):
+    network = resolve_network("digits")
+    normalise = Normalise(network.mean, network.std)
+    images, labels = digits.search.images, digits.search.labels
+    one_by_one = sum(
+        int(module(normalise(image[None])).argmax()) == label
+        for image, label in zip(images, labels.tolist(), strict=True)
+    )
+    assert count_correct(module, images, labels, normalise) == one_by_one
+
+
+@pytest.mark.parametrize(("device", "sentence"), [("gpu", "Known: auto"), ("cuda", "no CUDA")])
+def test_unusable_device_is_a_sentence(monkeypatch, device, sentence):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match=sentence):
+        resolve_device(device)
+
+
+@pytest.fixture
+def quick_net():
+    """The digits net with two epochs of training."""
+    network = resolve_network("digits")
+    recipe = dataclasses.replace(network.recipes["pretrain"], images=2 * 898)
+    return dataclasses.replace(network, recipes={"pretrain": recipe})
+
+
+def test_pretraining_writes_weights_and_their_record(quick_net, tmp_path):
+    result = pretrain(quick_net, path=tmp_path / "digits.safetensors", progress=False)
+    record = read_record(result.path)
+    live = LiveEvaluator("digits", weights=result.path, memo=False)
+    assert record["search_accuracy"] == result.search_accuracy == live.full_precision_accuracy
+    assert record["recipe"] == dataclasses.asdict(quick_net.recipes["pretrain"])
+    assert record["train_sha256"] == load_splits("digits").train.sha256
+    module = quick_net.build()
+    load_weights(module, result.path)
+    assert torch.equal(module.fc1.weight, module.fc1.weight.half().float())
+
+
+def test_interrupted_pretraining_goes_on_and_ends_the_same(quick_net, tmp_path, monkeypatch):
+    whole = pretrain(quick_net, path=tmp_path / "whole.safetensors", progress=False)
+    advance, epochs = Run.advance, []
+
+    def interrupted(self, start, stop):
+        if len(epochs) == 1:
+            raise KeyboardInterrupt
+        epochs.append(start)
+        return advance(self, start, stop)
+
+    path = tmp_path / "resumed.safetensors"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "advance", interrupted)
+        pretrain(quick_net, path=path, folder=tmp_path, progress=False)
+    assert not path.exists() and len(list(tmp_path.glob("*.pt"))) == 1
+    resumed = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "advance", lambda *a: resumed.append(a[1]) or advance(*a))
+        pretrain(quick_net, path=path, folder=tmp_path, progress=False)
+    assert len(resumed) == 1 and resumed[0] > 0
+    assert path.read_bytes() == whole.path.read_bytes()
+    assert not list(tmp_path.glob("*.pt"))
+
+
+def test_pretraining_depends_on_the_seed(quick_net):
+    first, again, other = (fit.build_seeded(quick_net, seed) for seed in (0, 0, 1))
+    assert torch.equal(first.fc1.weight, again.fc1.weight)
+    assert not torch.equal(first.fc1.weight, other.fc1.weight)
+
+
+def test_diverged_pretraining_is_a_sentence(quick_net, tmp_path):
+    recipe = dataclasses.replace(quick_net.recipes["pretrain"], learning_rate=1e30)
+    network = dataclasses.replace(quick_net, recipes={"pretrain": recipe})
+    with pytest.raises(ValueError, match=r"diverged.*lower the learning_rate"):
+        pretrain(network, path=tmp_path / "x.safetensors", progress=False)
+
+
+def test_net_without_pretraining_is_a_sentence(quick_net):
+    with pytest.raises(ValueError, match="Unknown recipe of digits 'pretrain'"):
+        pretrain(dataclasses.replace(quick_net, recipes={}))
+
+
+def test_missing_weights_say_how_to_train_them():
+    with pytest.raises(ValueError, match="releq pretrain nonet"):
+        find_weights("nonet")
+
+
+def test_installed_package_keeps_new_weights_beside_it(tmp_path, monkeypatch):
+    assert weights.default_weights_path("digits").parent.name == "weights"
+    monkeypatch.setattr("importlib.resources.files", lambda name: tmp_path / "releq_gym")
+    monkeypatch.setattr("platformdirs.user_data_path", lambda name: tmp_path / "user")
+    own = tmp_path / "user" / "weights" / "digits.safetensors"
+    assert weights.default_weights_path("digits") == own
+
+
+def test_record_does_not_change_the_weights(tmp_path, module):
+    path = tmp_path / "digits.safetensors"
+    path.write_bytes(find_weights("digits").read_bytes())
+    add_record(path, {"seed": 7})
+    assert read_record(path) == {"seed": 7}
+    fresh = resolve_network("digits").build()
+    load_weights(fresh, path)
+    assert torch.equal(fresh.fc1.weight, module.fc1.weight)
+
+
+@pytest.mark.parametrize("net", ["digits", "lenet"])
+def test_shipped_weights_are_those_of_the_recipe(net):
+    record = read_record(find_weights(net))
+    assert record["recipe"] == dataclasses.asdict(NETWORKS[net].recipes["pretrain"])
