@@ -1,0 +1,148 @@
+"""From rows to tables and pictures; nothing here runs a search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+LABELS = {
+    "recurrent_ppo": "RecurrentPPO",
+    "random": "random search",
+    "local_search": "one-flip local search",
+    "uniform": "best uniform bitwidth",
+    "search_oracle": "search oracle",
+}
+
+
+def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Mean of the middle half."""
+    return stats.trim_mean(values, 0.25, axis=axis)
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Bootstrap 95 % interval of the interquartile mean; a constant is its own interval."""
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0])
+    drawn = stats.bootstrap(
+        (values,), interquartile_mean, method="percentile", rng=np.random.default_rng(0)
+    )
+    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
+
+
+def difference_interval(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """Bootstrap 95 % interval of the difference of two interquartile means."""
+
+    def difference(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
+        return interquartile_mean(a, axis) - interquartile_mean(b, axis)
+
+    drawn = stats.bootstrap(
+        (first, second), difference, method="percentile", rng=np.random.default_rng(0)
+    )
+    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
+
+
+def score(rows: pd.DataFrame) -> pd.DataFrame:
+    """Median, interquartile mean and its interval over seeds, per task, searcher and budget.
+
+    Args:
+        rows: As `benchmarks.regret.run.run` returns them.
+    """
+    records = []
+    for (task, searcher, budget), group in rows.groupby(["task", "searcher", "budget"]):
+        regrets = group["regret"].to_numpy(dtype=float)
+        low, high = interval(regrets)
+        records.append(
+            {
+                "task": task,
+                "searcher": searcher,
+                "budget": int(budget),
+                "seeds": len(regrets),
+                "median": float(np.median(regrets)),
+                "iqm": float(interquartile_mean(regrets)),
+                "low": low,
+                "high": high,
+                "weighted_bitwidth": float(group["weighted_bitwidth"].median()),
+                "seconds": float(group["seconds"].median()),
+            }
+        )
+    return pd.DataFrame(records)
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """One table per task: regret at each budget, random search's gap to RecurrentPPO beneath."""
+    scores = score(rows)
+    parts = []
+    for task, of_task in scores.groupby("task"):
+        budgets = sorted(of_task.loc[of_task["searcher"] == "random", "budget"])
+        head = " | ".join(f"{budget:,}" for budget in budgets)
+        lines = [
+            f"**{task}**: regret after so many different assignments, median over seeds "
+            "(interquartile mean, its 95 % interval)",
+            "",
+            f"| searcher | {head} | seconds |",
+            "|---|" + "---|" * (len(budgets) + 1),
+        ]
+        for searcher, label in LABELS.items():
+            of_searcher = of_task[of_task["searcher"] == searcher]
+            if len(of_searcher):
+                lines.append(_line(label, of_searcher, budgets))
+        last = rows[(rows["task"] == task) & (rows["budget"] == budgets[-1])]
+        ours = last.loc[last["searcher"] == "recurrent_ppo", "regret"].to_numpy(dtype=float)
+        lines.append("")
+        for other in ("random", "local_search"):
+            theirs = last.loc[last["searcher"] == other, "regret"].to_numpy(dtype=float)
+            if len(ours) > 1 and len(theirs) > 1:
+                low, high = difference_interval(ours, theirs)
+                lines.append(
+                    f"RecurrentPPO minus {LABELS[other]} at {budgets[-1]:,}: "
+                    f"{low:+.3f} to {high:+.3f} (95 %)."
+                )
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _line(label: str, scores: pd.DataFrame, budgets: list[int]) -> str:
+    cells = []
+    for budget in budgets:
+        at = scores[scores["budget"] == budget]
+        if len(at) == 0:
+            # The oracle knows everything, and uniform search asks no more: one value for all.
+            at = scores
+        row = at.iloc[-1]
+        spread = (
+            ""
+            if row["seeds"] == 1
+            else f" ({row['iqm']:.3f}, {row['low']:.3f} to {row['high']:.3f})"
+        )
+        cells.append(f"{row['median']:.3f}{spread}")
+    seconds = scores["seconds"].max()
+    return f"| {label} | {' | '.join(cells)} | {'' if np.isnan(seconds) else f'{seconds:.0f}'} |"
+
+
+def draw(rows: pd.DataFrame, path: Path) -> None:
+    """Regret against assignments revealed, one panel per task."""
+    from matplotlib.figure import Figure
+
+    scores = score(rows)
+    tasks = sorted(scores["task"].unique())
+    figure = Figure(figsize=(5.2 * len(tasks), 3.8), layout="constrained")
+    for axes, task in zip(np.atleast_1d(figure.subplots(1, len(tasks))), tasks, strict=True):
+        of_task = scores[scores["task"] == task]
+        for searcher, label in LABELS.items():
+            line = of_task[of_task["searcher"] == searcher].sort_values("budget")
+            if searcher in ("search_oracle", "uniform"):
+                if len(line):
+                    style = ":" if searcher == "search_oracle" else "--"
+                    axes.axhline(line["median"].iloc[-1], color="0.4", ls=style, label=label)
+            elif len(line):
+                axes.plot(line["budget"], line["iqm"], marker="o", label=label)
+                axes.fill_between(line["budget"], line["low"], line["high"], alpha=0.2)
+        axes.set(xscale="log", xlabel="different assignments revealed", ylabel="regret", title=task)
+        budgets = sorted(of_task.loc[of_task["searcher"] == "random", "budget"])
+        axes.set_xticks(budgets, [str(budget) for budget in budgets])
+        axes.minorticks_off()
+        axes.legend()
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,141 @@
+"""One run of one searcher: played on a budget, answers read from its action log."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import releq_gym
+from benchmarks.regret.sweep import BUDGETS, EPISODES_PER_EVALUATION
+from releq_gym.env import QuantizeNetEnv
+from releq_gym.ledger import Answer, Ledger
+from releq_gym.problem import Problem
+from releq_gym.replay import read_revealed
+from releq_gym.search import SEARCHERS
+from releq_gym.tasks.score import TableScorer, make_scorer
+
+
+class Job(NamedTuple):
+    """What identifies a run."""
+
+    task: str
+    searcher: str
+    seed: int
+
+
+def run(job: Job) -> list[dict[str, Any]]:
+    """Plays one run; one row per budget, its regret taken on report data."""
+    started = time.perf_counter()
+    budgets = BUDGETS[job.task]
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log.jsonl"
+        problem = _search(job, Ledger(budgets[-1], log))
+        seconds = time.perf_counter() - started
+        answers = dict(zip(budgets, _answers(log, problem, budgets), strict=True))
+    scorer = make_scorer(problem)
+    rows = []
+    for budget, (answer, fresh) in answers.items():
+        known = problem.transition(answer.bitwidths, answer.accuracy)
+        rows.append(
+            {
+                "task": job.task,
+                "searcher": job.searcher,
+                "seed": job.seed,
+                "budget": budget,
+                "bitwidths": " ".join(map(str, answer.bitwidths)),
+                "regret": scorer.regret(answer.bitwidths),
+                "objective": answer.objective,
+                "accuracy": answer.accuracy,
+                "loss_points": known.loss_points,
+                "cost": known.cost,
+                "weighted_bitwidth": known.weighted_bitwidth,
+                "fresh": fresh,
+                "seconds": round(seconds, 2),
+                "version": releq_gym.__version__,
+            }
+        )
+    return rows
+
+
+def oracle_row(task: str) -> dict[str, Any] | None:
+    """The search oracle of an exhaustive task; None where the optimum is exact."""
+    problem = QuantizeNetEnv(task=task).problem
+    scorer = make_scorer(problem)
+    if not isinstance(scorer, TableScorer):
+        return None
+    bitwidths = scorer.oracle
+    return {
+        "task": task,
+        "searcher": "search_oracle",
+        "seed": 0,
+        "budget": len(scorer.assignments),
+        "bitwidths": " ".join(map(str, bitwidths)),
+        "regret": scorer.regret(bitwidths),
+        "weighted_bitwidth": problem.transition(bitwidths, 1.0).weighted_bitwidth,
+        "version": releq_gym.__version__,
+    }
+
+
+def _search(job: Job, ledger: Ledger) -> Problem:
+    if job.searcher in SEARCHERS:
+        env = QuantizeNetEnv(task=job.task, ledger=ledger)
+        env.reset(seed=job.seed)
+        SEARCHERS[job.searcher](env, np.random.default_rng(job.seed))
+        env.close()
+        return env.problem
+    return _learn(job, ledger)
+
+
+def _learn(job: Job, ledger: Ledger) -> Problem:
+    import torch
+
+    from agents.base import AGENTS
+
+    torch.set_num_threads(1)
+    preset = AGENTS[job.searcher].presets["default"]
+    options = {**preset.environment, "gamma": preset.settings.gamma}
+
+    def make_env() -> QuantizeNetEnv:
+        return QuantizeNetEnv(task=job.task, ledger=ledger, **options)
+
+    problem = QuantizeNetEnv(task=job.task).problem
+    agent = AGENTS[job.searcher](make_env, preset.settings, job.seed)
+    budget = BUDGETS[job.task][-1]
+    agent.learn(EPISODES_PER_EVALUATION * budget * len(problem.steps), _UntilSpent(ledger))
+    agent.close()
+    return problem
+
+
+class _UntilSpent:
+    def __init__(self, ledger: Ledger):
+        self._ledger = ledger
+
+    def after_step(self) -> bool:
+        return not self._ledger.spent
+
+    def after_rollout(self, probabilities: Any) -> None:
+        pass
+
+
+def _answers(log: Path, problem: Problem, budgets: tuple[int, ...]) -> Iterator[tuple[Answer, int]]:
+    """The answer when each budget was reached, repeats up to the next new assignment counted."""
+    ledger, waiting = Ledger(), list(budgets)
+    for one in read_revealed(log, problem):
+        new = one.bitwidths not in ledger.cells(problem)
+        if new and ledger.distinct == waiting[0]:
+            yield _best(ledger, problem), ledger.fresh
+            waiting.pop(0)
+        ledger.charge(problem, one.bitwidths, one.accuracy, 0.0)
+    for _ in waiting:  # The last budget, and those that a converged policy never spends.
+        yield _best(ledger, problem), ledger.fresh
+
+
+def _best(ledger: Ledger, problem: Problem) -> Answer:
+    answer = ledger.best(problem)
+    assert answer is not None
+    return answer
