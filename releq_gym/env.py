@@ -207,7 +207,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         observer = OBSERVATIONS[observation]
         self._observe: Callable[[Situation], Any] = observer(self.problem)
         self.observation_space = self._observe.space
-        self.action_space = gym.spaces.Discrete(len(self.problem.bitwidths))
+        self.action_space = gym.spaces.Discrete(len(self.problem.bitwidths))  # type: ignore[assignment]
 
         self._noise_seed: int | None = None
         self._visits: dict[int, int] = {}

@@ -85,9 +85,8 @@ class Layer:
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Layer:
         """The inverse of `to_dict`."""
-        return cls(
-            **{
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in record.items()
-            }
-        )
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in record.items()
+        }
+        return cls(**values)

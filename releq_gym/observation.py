@@ -53,6 +53,9 @@ class Feature(NamedTuple):
     meaning: str
 
 
+Measure = Callable[[Layer], float]
+
+
 def _log2(value: float, scale: float) -> float:
     """``log2(value)`` as a share of ``scale``, within [0, 1]."""
     return min(max(math.log2(max(value, 1.0)) / scale, 0.0), 1.0)
@@ -63,47 +66,43 @@ def _weight_std(layer: Layer) -> float:
     return min(max((math.log10(max(layer.weight_std, 1e-12)) + 4.0) / 5.0, 0.0), 1.0)
 
 
-def _sqnr(layer: Layer, bitwidth: int) -> float:
-    """-10 to 60 dB mapped to [0, 1]."""
-    return min(max((layer.sqnr_db[bitwidth - 1] + 10.0) / 70.0, 0.0), 1.0)
+def _scaled(name: str, meaning: str, scale: float) -> tuple[Feature, Measure]:
+    """An attribute of `Layer` on a log scale."""
+    feature = Feature(name, f"log2 of {meaning}, over {scale:g}")
+    return feature, lambda layer: _log2(getattr(layer, name), scale)
 
 
-STATIC: dict[Feature, Callable[[Layer], float]] = {
-    **{
-        Feature(f"kind_{kind}", f"1 for a layer of kind {kind}"): (
-            lambda layer, kind=kind: float(layer.kind == kind)
-        )
-        for kind in KINDS
-    },
-    Feature("output_dim", "log2 of output channels or features, over 16"): (
-        lambda layer: _log2(layer.output_dim, 16)
-    ),
-    Feature("input_dim", "log2 of input channels or features, over 16"): (
-        lambda layer: _log2(layer.input_dim, 16)
-    ),
-    Feature("kernel_area", "log2 of kernel positions, over 8"): (
-        lambda layer: _log2(layer.kernel_area, 8)
-    ),
-    Feature("stride", "log2 of the product of strides, over 6"): (
-        lambda layer: _log2(layer.stride, 6)
-    ),
-    Feature("output_positions", "log2 of output positions per image, over 20"): (
-        lambda layer: _log2(layer.output_positions, 20)
-    ),
-    Feature("weights", "log2 of the number of weights, over 28"): (
-        lambda layer: _log2(layer.weights, 28)
-    ),
-    Feature("macs", "log2 of multiply-accumulates per image, over 36"): (
-        lambda layer: _log2(layer.macs, 36)
-    ),
-    Feature("weight_std", "log10 of the weights' standard deviation, from 1e-4 to 10"): _weight_std,
-    **{
-        Feature(f"sqnr_{bitwidth}", f"quantization SNR at {bitwidth} bits, -10 to 60 dB"): (
-            lambda layer, bitwidth=bitwidth: _sqnr(layer, bitwidth)
-        )
-        for bitwidth in BITWIDTHS
-    },
-}
+def _is_kind(kind: str) -> tuple[Feature, Measure]:
+    feature = Feature(f"kind_{kind}", f"1 for a layer of kind {kind}")
+    return feature, lambda layer: float(layer.kind == kind)
+
+
+def _sqnr(bitwidth: int) -> tuple[Feature, Measure]:
+    def measure(layer: Layer) -> float:
+        return min(max((layer.sqnr_db[bitwidth - 1] + 10.0) / 70.0, 0.0), 1.0)
+
+    return Feature(
+        f"sqnr_{bitwidth}", f"quantization SNR at {bitwidth} bits, -10 to 60 dB"
+    ), measure
+
+
+STATIC: dict[Feature, Measure] = dict(
+    [
+        *map(_is_kind, KINDS),
+        _scaled("output_dim", "output channels or features", 16),
+        _scaled("input_dim", "input channels or features", 16),
+        _scaled("kernel_area", "kernel positions", 8),
+        _scaled("stride", "the product of strides", 6),
+        _scaled("output_positions", "output positions per image", 20),
+        _scaled("weights", "the number of weights", 28),
+        _scaled("macs", "multiply-accumulates per image", 36),
+        (
+            Feature("weight_std", "log10 of the weights' standard deviation, from 1e-4 to 10"),
+            _weight_std,
+        ),
+        *map(_sqnr, BITWIDTHS),
+    ]
+)
 """Of one layer alone."""
 
 PLACE = (
@@ -127,15 +126,20 @@ DYNAMIC = (
 )
 """Of the episode so far."""
 
+_STATIC_BY_NAME = {feature.name: (feature, measure) for feature, measure in STATIC.items()}
+_PAPER_STATIC = [
+    _STATIC_BY_NAME[name] for name in ("output_dim", "input_dim", "kernel_area", "weight_std")
+]
+
 PAPER = (
     Feature("index", "index of the layer over the number of layers"),
-    Feature("output_dim", "log2 of output channels or features, over 16"),
-    Feature("input_dim", "log2 of input channels or features, over 16"),
-    Feature("kernel_area", "log2 of kernel positions, over 8"),
-    Feature("weight_std", "log10 of the weights' standard deviation, from 1e-4 to 10"),
+    *(feature for feature, _ in _PAPER_STATIC),
     Feature("bitwidth", "current bitwidth of the layer over 8"),
-    Feature("state_of_quantization", "as in the paper"),
-    Feature("relative_accuracy", "last measured in this episode; 1 before the first measurement"),
+    *(
+        feature
+        for feature in DYNAMIC
+        if feature.name in ("state_of_quantization", "relative_accuracy")
+    ),
 )
 """What the paper's agent sees."""
 
@@ -233,14 +237,13 @@ class PaperObserver(Observer):
         self.problem = problem
         self.space = gym.spaces.Box(0.0, 1.0, (len(PAPER),), np.float32)
         self.names = tuple(feature.name for feature in PAPER)
-        features = {feature.name: measure for feature, measure in STATIC.items()}
         rows = [
-            [index / len(problem.layers)]
-            + [
-                features[name](problem.layers[index])
-                for name in ("output_dim", "input_dim", "kernel_area", "weight_std")
+            [
+                index / len(problem.layers),
+                *(measure(problem.layers[index]) for _, measure in _PAPER_STATIC),
+                *[0.0] * 3,
             ]
-            + [0.0] * 3
+            # After the last decision the last layer stays in view.
             for index in (*problem.steps, problem.steps[-1])
         ]
         self._template = np.array(rows, dtype=np.float32)

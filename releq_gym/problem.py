@@ -56,7 +56,7 @@ class Problem:
         cost_budget: Mapping[str, float] | None = None,
     ):
         self.evaluator, self.reward = evaluator, reward
-        self._options = {
+        self._options: dict[str, Any] = {
             "reward": reward,
             "cost_model": cost_model,
             "bitwidths": bitwidths,

@@ -32,7 +32,6 @@ class Evaluator(Protocol):
         layers: The quantized layers, first to last.
         bitwidths: The bitwidths it can evaluate, ascending.
         repeats: How many independent repeats a configuration has; 1 means deterministic.
-        full_precision_accuracy: Of the unquantized network on the search split, in [0, 1].
         images: Size of the search split.
     """
 
@@ -41,8 +40,12 @@ class Evaluator(Protocol):
     layers: tuple[Layer, ...]
     bitwidths: tuple[int, ...]
     repeats: int
-    full_precision_accuracy: float
     images: int
+
+    @property
+    def full_precision_accuracy(self) -> float:
+        """Of the unquantized network on the search split, in [0, 1]."""
+        ...
 
     def evaluate(self, bitwidths: Sequence[int], repeat: int) -> Evaluation:
         """The accuracy of one assignment.

@@ -61,7 +61,9 @@ def make_evaluator(
     return _from_task(net, task, stated, bitwidths)
 
 
-def _live(net: Any, stated: dict[str, Any], bitwidths: Sequence[int] | None, **options: Any):
+def _live(
+    net: Any, stated: dict[str, Any], bitwidths: Sequence[int] | None, **options: Any
+) -> Evaluator:
     try:
         from releq_gym.evaluators.live import LiveEvaluator
     except ModuleNotFoundError as error:

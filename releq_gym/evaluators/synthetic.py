@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from releq_gym.evaluators.base import Evaluation
 from releq_gym.layers import Layer
@@ -82,7 +83,7 @@ class SyntheticEvaluator:
             strength[:, None, None] * short[:-1, :, None] * short[1:, None, :]
         ).astype(np.int64)
         self._rows = np.arange(layers)
-        self.layers = _invent_layers(rng, needed, decay)
+        self.layers = _invent_layers(rng, needed)
 
     def __deepcopy__(self, memo: dict) -> SyntheticEvaluator:
         return self
@@ -95,14 +96,14 @@ class SyntheticEvaluator:
         return Evaluation(max(FULL_PRECISION_CORRECT - int(loss), CHANCE_CORRECT) / IMAGES)
 
     def optimum(
-        self, layer_costs: Sequence[Sequence[float]], max_loss_points: float | None = None
+        self, layer_costs: ArrayLike, max_loss_points: float | None = None
     ) -> tuple[int, ...]:
         """The cheapest assignment within a loss, exactly.
 
         Dynamic programming over (layer, its bitwidth, images lost so far).
 
         Args:
-            layer_costs: Cost of each layer at each of ``bitwidths``, [layers][bitwidths].
+            layer_costs: Cost of each layer at each of ``bitwidths``, [layers, bitwidths].
             max_loss_points: Tolerated loss; None is the task's.
         """
         points = self.max_loss_points if max_loss_points is None else max_loss_points
@@ -141,7 +142,7 @@ class SyntheticEvaluator:
         return tuple(self.bitwidths[digit] for digit in reversed(digits))
 
 
-def _invent_layers(rng: np.random.Generator, needed: np.ndarray, decay: np.ndarray):
+def _invent_layers(rng: np.random.Generator, needed: NDArray) -> tuple[Layer, ...]:
     count = len(needed)
     channels = (2 ** np.linspace(4, 8, count + 1)).astype(int)
     side = np.linspace(16, 4, count).astype(int)

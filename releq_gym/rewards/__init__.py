@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from releq_gym.registry import Registry
 from releq_gym.transition import Transition
 
+T = TypeVar("T")
 Reward = Callable[[Transition], float]
 
 REWARDS: Registry[Callable[..., Reward]] = Registry("reward", "releq_gym.rewards")
@@ -27,7 +29,7 @@ def make_reward(name: str | Reward, **kwargs: float) -> Reward:
     return name
 
 
-def construct(factory: Callable, kind: str, name: str, kwargs: dict[str, float]):
+def construct(factory: Callable[..., T], kind: str, name: str, kwargs: dict[str, float]) -> T:
     """Calls ``factory`` with ``kwargs``, and turns wrong keywords into a sentence."""
     allowed = tuple(getattr(factory, "__dataclass_fields__", kwargs))
     unknown = [key for key in kwargs if key not in allowed]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import gymnasium as gym
 import numpy as np
 
@@ -40,7 +42,9 @@ def local_search(env: gym.Env, rng: np.random.Generator) -> None:
             current = tuple(int(rng.choice(options)) for options in player.choices)
 
 
-def _shuffled_neighbours(current, choices, rng: np.random.Generator):
+def _shuffled_neighbours(
+    current: tuple[int, ...], choices: Sequence[Sequence[int]], rng: np.random.Generator
+) -> list[tuple[int, ...]]:
     neighbours = [
         (*current[:step], bitwidth, *current[step + 1 :])
         for step, options in enumerate(choices)

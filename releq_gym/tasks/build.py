@@ -206,7 +206,9 @@ def _card(
     command: str,
 ) -> dict[str, Any]:
     splits = evaluator.splits
-    held = {"train": splits.train, "search": splits.search, "report": splits.report}
+    held = {"search": splits.search, "report": splits.report}
+    if splits.train is not None:
+        held["train"] = splits.train
     full = {split: evaluator.measure_full_precision(split).correct for split in SPLITS}
     return {
         "id": name,
@@ -226,7 +228,6 @@ def _card(
         "splits": {
             split: {"images": len(part), "points_per_image": 100 / len(part), "sha256": part.sha256}
             for split, part in held.items()
-            if part is not None
         },
         "noise_points": {
             split: pooled_sd_points(values.correct, len(held[split]))
