@@ -170,6 +170,12 @@ def test_pickled_evaluator_agrees(live):
     assert pickle.loads(pickle.dumps(live)).evaluate([3, 4, 5, 6], 1).accuracy == expected
 
 
+def test_full_precision_is_measured_once(live, monkeypatch):
+    accuracy = live.full_precision_accuracy
+    monkeypatch.setattr("releq_gym.evaluators.live.count_correct", refuse)
+    assert live.full_precision_accuracy == accuracy
+
+
 def test_evaluating_leaves_the_global_generator_alone(live):
     state = torch.random.get_rng_state()
     live.evaluate([4, 4, 4, 4], 0)

@@ -9,7 +9,7 @@ from releq_gym.datasets import load_splits
 from releq_gym.datasets.normalise import PIXELS, Normalise
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.networks import NETWORKS, Recipe, resolve_network
-from releq_gym.quantized import load_weights
+from releq_gym.quantized import load_weights, quantize_network
 from releq_gym.quantizers.base import make_quantizer
 from releq_gym.registry import UnknownNameError
 from releq_gym.training import fit, weights
@@ -109,6 +109,18 @@ def test_weight_decay_shrinks_weights_only(module, digits):
         before, after = plain.get_submodule(layer), decayed.get_submodule(layer)
         weight = before.parametrizations.weight.original.norm()
         assert after.parametrizations.weight.original.norm() < weight
+
+
+def test_weight_decay_spares_learned_steps(module, digits):
+    quantizer = make_quantizer("lsq", per_channel=True)
+    quantized = quantize_network(module, LAYERS, (4, 4, 4, 4), quantizer)
+    data = digits.train.images, digits.train.labels
+    run = Run(quantized, dataclasses.replace(QUICK, weight_decay=0.1), *data, 0, PIXELS)
+    decayed, spared = (group["params"] for group in run.optimizer.param_groups)
+    assert {tensor.shape for tensor in decayed} == {
+        layer.weight.shape for layer in module.children()
+    }
+    assert len(spared) == 8  # a bias and a step per layer
 
 
 def test_full_distillation_ignores_the_labels(module, digits):

@@ -40,6 +40,9 @@ CODE_VERSION = 1
 PROBE_IMAGES = 32
 """Search images whose logits identify the function that a network computes."""
 
+ON_DEVICE = ("_search", "_train")
+"""Attributes of a `LiveEvaluator` that repeat ``splits`` on its device."""
+
 
 class Measurement(NamedTuple):
     """One assignment, retrained once and tested on one split.
@@ -168,7 +171,11 @@ class LiveEvaluator:
         """A copy that shares the network and the images: nothing here is ever written to."""
         return copy.copy(self)
 
-    @property
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the copies of images on the device, which are made again."""
+        return {name: value for name, value in vars(self).items() if name not in ON_DEVICE}
+
+    @cached_property
     def full_precision_accuracy(self) -> float:
         """Of the unquantized network on the search split, in [0, 1]."""
         return self.measure_full_precision("search").accuracy

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from releq_gym.datasets.augment import find_augmentation
 from releq_gym.networks.base import Recipe
+from releq_gym.quantized import fake_quantizers
 from releq_gym.registry import UnknownNameError
 
 MOMENTUM = 0.9
@@ -67,8 +68,9 @@ class Run:
         self.module.train()
         generator = torch.Generator().manual_seed(self._chunk_seed(start))
         devices = [self.images.device] if self.images.is_cuda else []
+        repeatable = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
         # Dropout knows only the global generator: it is borrowed here, and given back as it was.
-        with torch.random.fork_rng(devices):
+        with torch.random.fork_rng(devices), repeatable:
             torch.manual_seed(self._chunk_seed(start))
             return all(self._step(step, generator) for step in range(start, stop))
 
@@ -108,14 +110,14 @@ def shuffled(count: int, length: int, seed: int) -> Tensor:
 
 
 def _make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    # Biases, batch norm and learned steps have one axis or none, and are not decayed.
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    # Decay is for weights: biases and batch norm have one axis, learned steps may have several.
+    steps = {id(step) for fake in fake_quantizers(module).values() for step in fake.parameters()}
+    weights = [tensor for tensor in trained if tensor.ndim > 1 and id(tensor) not in steps]
+    chosen = {id(tensor) for tensor in weights}
     groups: list[dict[str, Any]] = [
-        {
-            "params": [parameter for parameter in trained if parameter.ndim > 1],
-            "weight_decay": recipe.weight_decay,
-        },
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1]},
+        {"params": weights, "weight_decay": recipe.weight_decay},
+        {"params": [tensor for tensor in trained if id(tensor) not in chosen]},
     ]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, recipe.learning_rate, MOMENTUM, nesterov=True, fused=True)
