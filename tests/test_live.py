@@ -287,3 +287,11 @@ def test_more_classes_than_the_net_has_are_a_sentence():
 def test_shipped_lenet_passes_99_2_percent(data_root):
     live = LiveEvaluator("lenet", data=data_root, memo=False)
     assert live.measure_full_precision("report").accuracy >= 0.992
+
+
+def test_full_precision_can_be_trained_on_by_the_same_recipe():
+    evaluator = LiveEvaluator("digits", memo=False)
+    trained = evaluator.train(None, seed=1, recipe="short")
+    weights = evaluator.module.state_dict()
+    assert trained.state_dict().keys() == weights.keys()
+    assert not torch.equal(trained.state_dict()["fc1.weight"], weights["fc1.weight"])

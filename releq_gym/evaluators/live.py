@@ -240,12 +240,13 @@ class LiveEvaluator:
         return self._measure(lambda: Retrained(self.module, False, 0.0), split, {})
 
     def train(
-        self, bitwidths: Sequence[int], seed: int, recipe: str | Recipe = "long"
+        self, bitwidths: Sequence[int] | None, seed: int, recipe: str | Recipe = "long"
     ) -> nn.Module:
         """The quantized network after retraining, for a final report or an export.
 
         Args:
-            bitwidths: One per layer, first to last.
+            bitwidths: One per layer, first to last; None trains the full-precision network on
+                by the same recipe, the fair reference for a long retraining.
             seed: Of the retraining.
             recipe: How to retrain.
 
@@ -253,21 +254,21 @@ class LiveEvaluator:
             ValueError: For bitwidths or a recipe that cannot be used, or a retraining that
                 diverged.
         """
-        assignment, chosen = self._check_bitwidths(bitwidths), self._resolve_recipe(recipe)
-        retrained = self._retrain(assignment, seed, chosen)
+        assignment = None if bitwidths is None else self._check_bitwidths(bitwidths)
+        retrained = self._retrain(assignment, seed, self._resolve_recipe(recipe))
         if retrained.diverged:
             raise ValueError(
-                f"The retraining of {assignment} diverged; use more bits or a recipe with a lower "
+                f"The retraining of {assignment or 'full precision'} diverged; use more bits or a recipe with a lower "
                 "learning_rate."
             )
         return retrained.module
 
-    def _retrain(self, bitwidths: list[int], seed: int, recipe: Recipe) -> Retrained:
+    def _retrain(self, bitwidths: list[int] | None, seed: int, recipe: Recipe) -> Retrained:
         images = self._train if _uses_images(recipe) else self._search
         return retrain(
             self.module,
-            [layer.name for layer in self.layers],
-            bitwidths,
+            [] if bitwidths is None else [layer.name for layer in self.layers],
+            bitwidths or [],
             self.quantizer,
             recipe,
             images.images,

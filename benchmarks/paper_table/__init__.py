@@ -1,0 +1,1 @@
+"""The paper's table: fewer bits at no more loss, searched live and tested once."""

@@ -1,0 +1,50 @@
+"""What is run: data only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One network under one quantizer.
+
+    Attributes:
+        quantizer: By name.
+        bitwidths: The choice per layer.
+        evaluation_budget: Different assignments that each search may measure.
+        search_seeds: Runs of the search; the best *search* value among them is the answer.
+        uniform: Uniform bitwidths that are retrained and tested beside it.
+        published: Assignments of others, by their source.
+        retraining_seeds: Long retrainings of every row.
+    """
+
+    quantizer: str
+    bitwidths: tuple[int, ...]
+    evaluation_budget: int
+    search_seeds: tuple[int, ...]
+    uniform: tuple[int, ...]
+    published: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    retraining_seeds: tuple[int, ...] = (0, 1, 2)
+
+
+PLANS: dict[str, tuple[Plan, ...]] = {
+    "lenet": (
+        Plan(
+            quantizer="lsq",
+            bitwidths=(1, 2, 3, 4, 5, 6, 7, 8),
+            evaluation_budget=150,
+            search_seeds=(0,),
+            uniform=(1, 2, 8),
+            published={"ReLeQ": (2, 2, 3, 2)},
+        ),
+        Plan(
+            quantizer="wrpn",
+            bitwidths=(2, 3, 4, 5, 6, 7, 8),
+            evaluation_budget=150,
+            search_seeds=(0,),
+            uniform=(2, 3, 4, 5, 6, 8),
+            published={"ReLeQ": (2, 2, 3, 2)},
+        ),
+    ),
+}
