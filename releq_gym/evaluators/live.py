@@ -258,8 +258,8 @@ class LiveEvaluator:
         retrained = self._retrain(assignment, seed, self._resolve_recipe(recipe))
         if retrained.diverged:
             raise ValueError(
-                f"The retraining of {assignment or 'full precision'} diverged; use more bits or a recipe with a lower "
-                "learning_rate."
+                f"The retraining of {assignment or 'full precision'} diverged; use more bits or a "
+                "recipe with a lower learning_rate."
             )
         return retrained.module
 
