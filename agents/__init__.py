@@ -1,0 +1,1 @@
+"""Reinforcement learning on the environment: ``python -m agents.train``. One agent per file."""

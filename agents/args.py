@@ -1,0 +1,159 @@
+"""The command line of `agents.train`: one typed record, a line of help under each field."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+import tyro
+
+from agents.base import AGENTS
+from releq_gym.registry import UnknownNameError
+
+SETTINGS_FILE = "settings.json"
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class Args(Generic[S]):
+    """Learns bitwidths for the layers of a network, then retrains and reports the best found."""
+
+    settings: Annotated[S, tyro.conf.arg(name="")]
+
+    net: str | None = None
+    """Network: a name as in `releq nets`, or package.module:factory; by default the task's, else
+    digits."""
+    task: str | None = None
+    """Shipped task by name, or a task folder; by default the net's."""
+    evaluator: str = "auto"
+    """auto looks accuracies up in the task; live quantizes, retrains and measures."""
+    data: str | None = None
+    """Where the images lie, for the live evaluator and for the report."""
+    weights: str | None = None
+    """Full-precision checkpoint (safetensors) for the live evaluator."""
+    quantizer: str | None = None
+    """wrpn, dorefa, uniform or lsq; by default the task's, live wrpn."""
+    recipe: str | None = None
+    """Retraining behind each accuracy: ptq, short or long; by default the task's, live short."""
+    search_from_train: bool = False
+    """Accept search images that the checkpoint may have been trained on; results then say so."""
+    bitwidths: tuple[int, ...] | None = None
+    """Choice per layer; by default all that the evaluator has."""
+
+    observation: str = "layer"
+    """What the agent sees: layer, paper or full."""
+    reward: str = "accuracy_floor"
+    """accuracy_floor, releq, releq_code, ratio, difference or lagrangian."""
+    max_loss_points: float | None = None
+    """Points of accuracy that accuracy_floor tolerates to lose; by default the task's."""
+    reward_timing: str = "final"
+    """When it is paid: final, every_step or telescoped."""
+    cost: str = "quantization_state"
+    """Cost model by name."""
+    evaluation_budget: int | None = None
+    """Different assignments that may be measured; by default 600, live 150."""
+
+    agent: str = "recurrent_ppo"
+    """What learns: the name of an agent in this folder."""
+    preset: str = "default"
+    """Settings to start from: default or paper."""
+    threads: int = 1
+    """Threads of PyTorch. The policy gains nothing from more; large live networks do."""
+    seed: int = 0
+    """Fixes the whole run."""
+    folder: Path | None = None
+    """Where everything goes; by default a new folder under runs/."""
+    resume: bool = False
+    """Continue the run in --folder, with the settings it was begun with."""
+    report: bool = True
+    """Retrain the answer for long and test it on the report split."""
+
+
+def parse(arguments: Sequence[str] | None = None) -> Args[Any]:
+    """Reads the command line.
+
+    Agent and preset, or the run to resume, decide which options there are and their defaults, so
+    they are looked up first.
+
+    Args:
+        arguments: None means those of the process.
+
+    Raises:
+        ValueError: For unknown names, or a resumed run that is asked to change.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("agent", "preset", "folder"):
+        first.add_argument(f"--{name}")
+    first.add_argument("--resume", action="store_true")
+    chosen, _ = first.parse_known_args(arguments)
+    if chosen.resume:
+        if chosen.folder is None:
+            raise ValueError("--resume needs --folder, the folder of the run to continue.")
+        defaults = read_settings(Path(chosen.folder))
+    else:
+        defaults = _preset(chosen.agent or "recurrent_ppo", chosen.preset or "default")
+    parameterised: Any = Args[type(defaults.settings)]  # type: ignore[misc]
+    args: Args[Any] = tyro.cli(
+        parameterised,
+        args=arguments,
+        default=defaults,
+        prog="python -m agents.train",
+        description=Args.__doc__,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    if chosen.resume and (changed := _first_change(args, defaults)):
+        raise ValueError(
+            f"A resumed run keeps its settings, but {changed} differs from those in "
+            f"{chosen.folder}; leave it out, or begin a new run in another folder."
+        )
+    return args
+
+
+def write_settings(folder: Path, args: Args[Any]) -> None:
+    """Keeps what a resumed run needs to know."""
+    text = json.dumps(dataclasses.asdict(args), indent=1, default=str)
+    (folder / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read_settings(folder: Path) -> Args[Any]:
+    """What `write_settings` wrote.
+
+    Raises:
+        ValueError: Where there is no run.
+    """
+    path = folder / SETTINGS_FILE
+    if not path.is_file():
+        raise ValueError(f"There is no run to resume in {folder}: it has no {SETTINGS_FILE}.")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        settings_type = type(AGENTS[record["agent"]].presets["default"].settings)
+        record["settings"] = settings_type(**record["settings"])
+        if record["bitwidths"] is not None:
+            record["bitwidths"] = tuple(record["bitwidths"])
+        return Args(**{**record, "folder": folder})
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error!r}.") from None
+
+
+def _preset(agent: str, name: str) -> Args[Any]:
+    presets = AGENTS[agent].presets
+    if name not in presets:
+        raise UnknownNameError(f"preset of {agent}", name, presets)
+    preset = presets[name]
+    return Args(preset.settings, agent=agent, preset=name, **preset.environment)
+
+
+def _first_change(args: Args[Any], defaults: Args[Any]) -> str | None:
+    """The option that differs, as it is typed."""
+    for now, before in ((args, defaults), (args.settings, defaults.settings)):
+        for field in dataclasses.fields(now):
+            kept = getattr(now, field.name) == getattr(before, field.name)
+            if not kept and field.name not in ("settings", "resume"):
+                return f"--{field.name.replace('_', '-')}"
+    return None

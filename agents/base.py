@@ -1,0 +1,96 @@
+"""What an agent is to `agents.train`, which knows none of them by name."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from releq_gym.registry import Registry
+
+
+class Settings(Protocol):
+    """Hyper-parameters of an agent: a frozen dataclass; the command line takes each field."""
+
+    @property
+    def gamma(self) -> float:
+        """Discount; the telescoped reward is made for it too."""
+        ...
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named choice of everything that defines an experiment.
+
+    Attributes:
+        settings: The agent's `Settings`.
+        environment: Arguments of `agents.args.Args` that go with them.
+    """
+
+    settings: Any
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Watch(Protocol):
+    """Whoever looks on while an agent learns."""
+
+    def after_step(self) -> bool:
+        """Called after every step of the environments; False stops the agent."""
+        ...
+
+    def after_rollout(self, probabilities: NDArray[np.float32]) -> None:
+        """Called before every update of the policy.
+
+        Args:
+            probabilities: Of each bitwidth in each layer that is chosen, averaged over the
+                episodes since the last update, ``[steps, bitwidths]``.
+        """
+        ...
+
+
+class Agent(ABC):
+    """Something that learns to choose bitwidths.
+
+    Args:
+        make_env: Returns a new environment; all of them share one ledger.
+        settings: Its hyper-parameters.
+        seed: Fixes everything random.
+        checkpoint: What `save` wrote, to go on from.
+
+    Attributes:
+        presets: By name; ``"default"`` is among them.
+        steps: Steps taken in all environments together, those before the checkpoint included.
+    """
+
+    presets: ClassVar[Mapping[str, Preset]]
+    steps: int
+
+    @abstractmethod
+    def __init__(
+        self,
+        make_env: Callable[[], gym.Env],
+        settings: Any,
+        seed: int,
+        checkpoint: Path | None = None,
+    ): ...
+
+    @abstractmethod
+    def learn(self, steps: int, watch: Watch) -> None:
+        """Takes about that many further steps, unless the watch stops it earlier."""
+
+    @abstractmethod
+    def save(self, path: Path) -> None:
+        """Writes a checkpoint."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes the environments, which completes the action log."""
+
+
+AGENTS: Registry[type[Agent]] = Registry("agent", "agents")

@@ -1,0 +1,197 @@
+"""One run from its settings to its result: search, answer, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+import releq_gym
+from agents.args import Args
+from agents.base import AGENTS, Agent
+from agents.folder import AGENT_FILE, LOG_FILE, begin_folder, restore_ledger
+from agents.pictures import draw_pictures
+from agents.tables import print_answer, print_report
+from agents.watch import TrainingWatch, live_progress
+from releq_gym.env import QuantizeNetEnv
+from releq_gym.evaluators.live import LiveEvaluator
+from releq_gym.evaluators.resolve import make_evaluator
+from releq_gym.ledger import Ledger
+from releq_gym.report import (
+    RESULT_FILE,
+    Report,
+    Result,
+    final_report,
+    read_result,
+    write_result,
+)
+
+TABLE_BUDGET, LIVE_BUDGET = 600, 150
+"""Different assignments measured where no budget is stated."""
+
+EPISODES_PER_EVALUATION = 20
+"""A policy that has played this many episodes per assignment of its budget has converged."""
+
+
+class Run:
+    """A search by one agent, its settings and its folder.
+
+    Args:
+        args: What to do; with ``resume`` the folder's log and checkpoint are taken up.
+        command: What was typed, for the record.
+        console: Where everything is printed.
+
+    Raises:
+        ValueError: For anything the user has to correct; nothing is written then.
+    """
+
+    def __init__(self, args: Args[Any], command: str, console: Console):
+        self.args, self.console = args, console
+        if args.threads < 1:
+            raise ValueError(f"--threads {args.threads} has to be at least 1.")
+        torch.set_num_threads(args.threads)
+        self.evaluator = make_evaluator(
+            args.evaluator,
+            net=args.net,
+            task=args.task,
+            quantizer=args.quantizer,
+            recipe=args.recipe,
+            bitwidths=args.bitwidths,
+            # On a task the data serve the report alone.
+            data=args.data if args.evaluator == "live" else None,
+            weights=args.weights,
+            search_from_train=args.search_from_train or None,
+        )
+        self.problem = self._make_env(Ledger()).problem
+        self.ledger = Ledger(self.budget)
+        self._started = time.perf_counter()
+        if args.resume:
+            self.folder, self._seconds_before = args.folder or Path(), 0.0
+            if (self.folder / RESULT_FILE).is_file():
+                self._seconds_before = read_result(self.folder).seconds
+        else:
+            self.folder, self._seconds_before = begin_folder(args, command), 0.0
+        self.command = (self.folder / "command.txt").read_text(encoding="utf-8").strip()
+        restore_ledger(self.ledger, self.folder / LOG_FILE, self.problem)
+
+    @property
+    def budget(self) -> int:
+        """What was asked for, or the default, but no more than there are assignments."""
+        stated = self.args.evaluation_budget
+        default = LIVE_BUDGET if isinstance(self.evaluator, LiveEvaluator) else TABLE_BUDGET
+        assignments = len(self.problem.bitwidths) ** len(self.problem.steps)
+        return min(default if stated is None else stated, assignments)
+
+    def search(self) -> bool:
+        """Learns until the budget is spent or the policy has converged.
+
+        Returns:
+            Whether the search came to its end; False after Ctrl-C.
+        """
+        agent = self._make_agent()
+        with live_progress(self.console) as progress:
+            watch = TrainingWatch(
+                self.ledger, self.problem, self.folder, progress, lambda: self._save(agent)
+            )
+            with watch.interruptible(self.console):
+                steps = EPISODES_PER_EVALUATION * self.budget * len(self.problem.steps)
+                if not self.ledger.spent and agent.steps < steps:
+                    agent.learn(steps - agent.steps, watch)
+            watch.show()
+        agent.close()
+        watch.save()
+        return not watch.interrupted
+
+    def result(self, *, finished: bool = False, report: Report | None = None) -> Result | None:
+        """What is known so far; None where nothing has been measured."""
+        answer = self.ledger.best(self.problem)
+        if answer is None:
+            return None
+        known = self.problem.transition(answer.bitwidths, answer.accuracy)
+        stated = self.args.max_loss_points
+        return Result(
+            finished=finished,
+            task=self.evaluator.name,
+            net=self.evaluator.net,
+            data=self.args.data,
+            searcher=self.args.agent,
+            seed=self.args.seed,
+            layers=tuple(layer.name for layer in self.problem.layers),
+            bitwidths=answer.bitwidths,
+            objective=answer.objective,
+            accuracy=answer.accuracy,
+            loss_points=known.loss_points,
+            max_loss_points=known.max_loss_points if stated is None else stated,
+            cost=known.cost,
+            weighted_bitwidth=known.weighted_bitwidth,
+            average_bitwidth=known.average_bitwidth,
+            evaluations=self.ledger.distinct,
+            fresh=self.ledger.fresh,
+            seconds=self._seconds_before + time.perf_counter() - self._started,
+            version=releq_gym.__version__,
+            command=self.command,
+            report=report,
+        )
+
+    def finish(self, result: Result) -> Result:
+        """Retrains and reports the answer, unless that was declined, and closes the run."""
+        report = None
+        if self.args.report:
+            with self.console.status("Retraining the answer for the report"):
+                report = self._report(result)
+        finished = dataclasses.replace(result, finished=True, report=report)
+        write_result(self.folder, finished)
+        return finished
+
+    def show(self, result: Result) -> None:
+        """Prints the answer and draws the pictures."""
+        print_answer(self.console, self.problem, result)
+        draw_pictures(self.folder, self.problem, result.bitwidths)
+
+    def _report(self, result: Result) -> Report | None:
+        try:
+            report = final_report(self.evaluator, result.bitwidths, self.folder, self.args.data)
+        except ValueError as error:
+            self.console.print(f"No report: {error}", highlight=False)
+            return None
+        if report is None:
+            self.console.print(f"No report: {self.evaluator.name} is invented, without images.")
+            return None
+        print_report(self.console, report)
+        return report
+
+    def _make_env(self, ledger: Ledger) -> QuantizeNetEnv:
+        args = self.args
+        floor = args.max_loss_points
+        return QuantizeNetEnv(
+            evaluator=self.evaluator,
+            bitwidths=args.bitwidths,
+            observation=args.observation,
+            reward=args.reward,
+            reward_kwargs=None if floor is None else {"max_loss_points": floor},
+            reward_timing=args.reward_timing,
+            gamma=args.settings.gamma,
+            cost=args.cost,
+            ledger=ledger,
+        )
+
+    def _make_agent(self) -> Agent:
+        checkpoint = self.folder / AGENT_FILE
+        # A resumed run draws anew, else it would ask for the very repeats that it has seen.
+        seeds = np.random.SeedSequence([self.args.seed, self.ledger.environments])
+        return AGENTS[self.args.agent](
+            lambda: self._make_env(self.ledger),
+            self.args.settings,
+            int(seeds.generate_state(1)[0]),
+            checkpoint if checkpoint.is_file() else None,
+        )
+
+    def _save(self, agent: Agent) -> None:
+        agent.save(self.folder / AGENT_FILE)
+        if (result := self.result()) is not None:
+            write_result(self.folder, result)

@@ -1,0 +1,63 @@
+"""The answer and its report, as tables in the terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from releq_gym.problem import Problem
+from releq_gym.report import Measured, Report, Result
+
+
+def print_answer(console: Console, problem: Problem, result: Result) -> None:
+    """Layers with their bitwidths, and what the search knows of the whole."""
+    table = Table(title=f"{result.net}: best of {result.evaluations} assignments measured")
+    for heading in ("layer", "kind"):
+        table.add_column(heading)
+    for heading in ("weights", "MACs", "bits"):
+        table.add_column(heading, justify="right")
+    for layer, bitwidth in zip(problem.layers, result.bitwidths, strict=True):
+        table.add_row(
+            layer.name, layer.kind, f"{layer.weights:,}", f"{layer.macs:,}", f"{bitwidth}"
+        )
+    console.print(table)
+    full = problem.evaluator.full_precision_accuracy
+    console.print(
+        f"bits per weight {result.weighted_bitwidth:.2f}, plain average "
+        f"{result.average_bitwidth:.2f}, cost {result.cost:.3f} (all layers at 8 bits = 1)\n"
+        f"search accuracy {100 * result.accuracy:.2f} % (full precision {100 * full:.2f} %): loses "
+        f"{result.loss_points:.2f} points, objective {result.objective:.4f}",
+        highlight=False,
+    )
+    if result.loss_points > result.max_loss_points + 1e-9:
+        console.print(
+            f"[bold yellow]Warning:[/] the best assignment found loses {result.loss_points:.2f} "
+            f"points, more than the {result.max_loss_points:.2f} that may be lost. Raise "
+            "--evaluation-budget, offer more bits, or state --max-loss-points.",
+            highlight=False,
+        )
+
+
+def print_report(console: Console, report: Report) -> None:
+    """The three networks on the report split."""
+    table = Table(title=f"report split, {report.images:,} images", caption=report.source)
+    table.add_column("network")
+    for heading in ("accuracy", "loses points"):
+        table.add_column(heading, justify="right")
+    uniform = report.uniform.bitwidths or ()
+    rows = {
+        "full precision, plain checkpoint": report.full_precision,
+        f"uniform {max(uniform, default=0)} bits": report.uniform,
+        "chosen bitwidths": report.chosen,
+    }
+    for label, measured in rows.items():
+        table.add_row(label, f"{100 * measured.accuracy:.2f} %", _loss(measured))
+    console.print(table)
+
+
+def _loss(measured: Measured) -> str:
+    if measured.bitwidths is None:
+        return ""
+    if measured.margin_points is None:
+        return f"{measured.loss_points:+.2f}"
+    return f"{measured.loss_points:+.2f} ± {measured.margin_points:.2f}"

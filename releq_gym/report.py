@@ -1,0 +1,363 @@
+"""What a search found, how good that is on the report split, and how to check it again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from releq_gym.datasets import Split, load_splits
+from releq_gym.datasets.normalise import Normalise
+from releq_gym.evaluators.base import Evaluator
+from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
+from releq_gym.evaluators.table import TableEvaluator
+from releq_gym.networks import NetworkLike, Recipe, resolve_network
+from releq_gym.quantized import bake, load_quantized, save_quantized
+from releq_gym.training.accuracy import BATCH
+from releq_gym.training.device import place, resolve_device
+
+RESULT_FILE = "result.json"
+QUANTIZED_FILE = "quantized.safetensors"
+
+NORMAL_QUANTILE = 1.96
+"""Of a two-sided 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One network on the report split.
+
+    Attributes:
+        bitwidths: One per layer; None for full precision.
+        accuracy: Fraction classified correctly.
+        loss_points: Full precision minus this, in percentage points.
+        margin_points: Half the width of the 95 % interval of ``loss_points``, paired image by
+            image; None where only accuracies are at hand.
+    """
+
+    bitwidths: tuple[int, ...] | None
+    accuracy: float
+    loss_points: float = 0.0
+    margin_points: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """An assignment beside full precision and a uniform bitwidth, on the report split.
+
+    Attributes:
+        source: How the accuracies came about.
+        images: Size of the report split.
+        full_precision: The checkpoint as it is, not retrained.
+        uniform: All layers at the most bits there are, retrained as ``chosen`` was.
+        chosen: What the search chose.
+    """
+
+    source: str
+    images: int
+    full_precision: Measured
+    uniform: Measured
+    chosen: Measured
+
+
+@dataclass(frozen=True)
+class Result:
+    """``result.json`` of a run folder; every figure but those in ``report`` is of search data.
+
+    Attributes:
+        finished: Whether the run came to its end.
+        task: Name of the evaluator.
+        net: Name of the network.
+        data: What the user named as data.
+        searcher: What chose the bitwidths.
+        seed: Of the searcher.
+        layers: Names of the quantized layers.
+        bitwidths: The answer, one per layer.
+        objective: Its reward at its mean revealed accuracy.
+        accuracy: That accuracy.
+        loss_points: Full precision minus it, in percentage points.
+        max_loss_points: What may be lost.
+        cost: Under the active cost model, all layers at 8 bits = 1.
+        weighted_bitwidth: Bits per weight.
+        average_bitwidth: Plain mean over the layers.
+        evaluations: Different assignments revealed.
+        fresh: Accuracies revealed, repeats included.
+        seconds: Wall time of the search.
+        version: Of this package.
+        command: What was typed.
+        report: Where one was asked for and there is a report split.
+    """
+
+    finished: bool
+    task: str
+    net: str
+    data: str | None
+    searcher: str
+    seed: int
+    layers: tuple[str, ...]
+    bitwidths: tuple[int, ...]
+    objective: float
+    accuracy: float
+    loss_points: float
+    max_loss_points: float
+    cost: float
+    weighted_bitwidth: float
+    average_bitwidth: float
+    evaluations: int
+    fresh: int
+    seconds: float
+    version: str
+    command: str
+    report: Report | None = None
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A reported accuracy, measured again from the file of integer weights.
+
+    Attributes:
+        bitwidths: One per layer.
+        accuracy: Measured now.
+        reported: As ``result.json`` states it.
+        images: Size of the report split.
+    """
+
+    bitwidths: tuple[int, ...]
+    accuracy: float
+    reported: float
+    images: int
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both count the same number of images."""
+        return round(self.accuracy * self.images) == round(self.reported * self.images)
+
+    def __str__(self) -> str:
+        verdict = "as reported" if self.agrees else f"but {100 * self.reported:.2f} % was reported"
+        return (
+            f"{' '.join(map(str, self.bitwidths))}: {100 * self.accuracy:.2f} % of "
+            f"{self.images:,} report images, {verdict}"
+        )
+
+
+def final_report(
+    evaluator: Evaluator,
+    bitwidths: Sequence[int],
+    folder: str | os.PathLike,
+    data: str | os.PathLike | None = None,
+) -> Report | None:
+    """The report of an assignment: after the long retraining where possible, else the task's.
+
+    Args:
+        evaluator: The one of the search.
+        bitwidths: One per layer.
+        folder: Gets `QUANTIZED_FILE` if the network is retrained.
+        data: Where the images of a task's network lie.
+
+    Returns:
+        None for an invented landscape, which has no report split.
+    """
+    if isinstance(evaluator, LiveEvaluator):
+        return retrain_and_report(evaluator, bitwidths, folder)
+    if not isinstance(evaluator, TableEvaluator):
+        return None
+    try:
+        live = live_twin(evaluator, data)
+    except ValueError as error:
+        return task_report(evaluator, bitwidths, why=str(error))
+    return retrain_and_report(live, bitwidths, folder)
+
+
+def retrain_and_report(
+    evaluator: LiveEvaluator,
+    bitwidths: Sequence[int],
+    folder: str | os.PathLike,
+    recipe: str | Recipe | None = None,
+) -> Report:
+    """Retrains an assignment, writes its integer weights, and counts what *they* get right.
+
+    Args:
+        evaluator: Of the network and its data.
+        bitwidths: One per layer.
+        folder: Gets `QUANTIZED_FILE`.
+        recipe: None means ``"long"``, where network and data have that, else the evaluator's own.
+
+    Raises:
+        ValueError: If a retraining diverges.
+    """
+    if recipe is None:
+        trains = "long" in evaluator.recipes and evaluator.splits.train is not None
+        recipe = "long" if trains else evaluator.recipe
+    chosen, uniform = tuple(bitwidths), (max(evaluator.bitwidths),) * len(evaluator.layers)
+    path = Path(folder) / QUANTIZED_FILE
+    meta = {"net": evaluator.net, "data": evaluator.splits.name}
+    save_quantized(path, evaluator.train(chosen, REPORT_SEED, recipe), meta)
+
+    def answer(module: nn.Module) -> Tensor:
+        split = evaluator.splits.report
+        return right_answers(module, split, evaluator.device, evaluator.normalise)
+
+    reference = answer(evaluator.module)
+    retrained_uniform = bake(evaluator.train(uniform, REPORT_SEED, recipe))
+    described = recipe if isinstance(recipe, str) else "search"
+    return Report(
+        source=f"retrained by the {described} recipe",
+        images=len(reference),
+        full_precision=Measured(None, _mean(reference)),
+        uniform=_compare(uniform, answer(retrained_uniform), reference),
+        chosen=_compare(chosen, answer(load_quantized(path, evaluator.module)), reference),
+    )
+
+
+def task_report(evaluator: TableEvaluator, bitwidths: Sequence[int], why: str = "") -> Report:
+    """What the task itself has measured on its report split.
+
+    Args:
+        evaluator: The one of the search.
+        bitwidths: One per layer.
+        why: Why nothing was retrained.
+    """
+    held = TableEvaluator(evaluator.task, "report")
+    full = held.full_precision_accuracy
+
+    def look_up(assignment: tuple[int, ...]) -> Measured:
+        accuracy = held.evaluate(assignment, -1).accuracy
+        return Measured(assignment, accuracy, 100.0 * (full - accuracy))
+
+    recipe = evaluator.task.card["recipe"]
+    return Report(
+        source=f"mean of {held.repeats} repeats in the task, after the {recipe} recipe"
+        + (f"; not retrained, because: {why}" if why else ""),
+        images=held.images,
+        full_precision=Measured(None, full),
+        uniform=look_up((max(held.bitwidths),) * len(held.layers)),
+        chosen=look_up(tuple(bitwidths)),
+    )
+
+
+def live_twin(evaluator: TableEvaluator, data: str | os.PathLike | None = None) -> LiveEvaluator:
+    """The live evaluator of what a task has measured.
+
+    Args:
+        evaluator: Of the task.
+        data: Where the images lie.
+
+    Raises:
+        ValueError: Where data or weights are not at hand, or are not those of the task.
+    """
+    card = evaluator.task.card
+    twin = LiveEvaluator(
+        card["net"],
+        data=data,
+        quantizer=card["quantizer"],
+        quantizer_kwargs=card.get("quantizer_kwargs"),
+        recipe=card["recipe"],
+        bitwidths=card["bitwidths"],
+    )
+    if twin.weights_sha256 != card["full_precision"].get("weights_sha256"):
+        raise ValueError(
+            f"The weights of {twin.net} on this machine are not those that the task "
+            f"{evaluator.task.name} was measured with."
+        )
+    return twin
+
+
+def evaluate_run(
+    folder: str | os.PathLike,
+    data: str | os.PathLike | None = None,
+    net: NetworkLike | None = None,
+) -> Reproduction:
+    """Measures the reported accuracy of a run again, from its integer weights alone.
+
+    Args:
+        folder: Of the run.
+        data: Where the images lie; None means where the run found them.
+        net: The network, where it is not a registered one.
+
+    Raises:
+        ValueError: Where the run is not finished, has retrained nothing, or data are missing.
+    """
+    folder = Path(folder)
+    result, path = read_result(folder), folder / QUANTIZED_FILE
+    if not result.finished:
+        raise ValueError(f"The run in {folder} is not finished; continue it with --resume.")
+    if result.report is None or not path.is_file():
+        raise ValueError(
+            f"The run in {folder} has retrained nothing ({QUANTIZED_FILE} is missing), so there is "
+            "no accuracy to reproduce."
+        )
+    module = load_quantized(path, net)
+    network = resolve_network(result.net if net is None else net)
+    named = result.data if data is None else data
+    splits = load_splits(network.dataset, named) if network.dataset else load_splits(str(named))
+    normalise = Normalise(network.mean, network.std)
+    right = right_answers(module, splits.report, resolve_device("auto"), normalise)
+    return Reproduction(result.bitwidths, _mean(right), result.report.chosen.accuracy, len(right))
+
+
+def write_result(folder: str | os.PathLike, result: Result) -> None:
+    """Writes ``result.json``; it appears whole or not at all."""
+    path = Path(folder) / RESULT_FILE
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(dataclasses.asdict(result), indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def read_result(folder: str | os.PathLike) -> Result:
+    """Reads ``result.json``.
+
+    Raises:
+        ValueError: Where there is none, or it is damaged.
+    """
+    path = Path(folder) / RESULT_FILE
+    if not path.is_file():
+        raise ValueError(f"{Path(folder)} is no run folder: it has no {RESULT_FILE}.")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if (report := record["report"]) is not None:
+            measured = {
+                name: Measured(**_tuples(report[name]))
+                for name in ("full_precision", "uniform", "chosen")
+            }
+            record["report"] = Report(**{**report, **measured})
+        return Result(**_tuples(record))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is damaged: {error!r}.") from None
+
+
+def right_answers(
+    module: nn.Module, split: Split, device: torch.device, normalise: Normalise
+) -> Tensor:
+    """Which images a network classifies correctly, bool ``[images]`` on the CPU."""
+    place(module, device, split.images.shape[1:]).eval()
+    with torch.inference_mode():
+        predicted = [
+            module(normalise(batch.to(device))).argmax(dim=1).cpu()
+            for batch in split.images.split(BATCH)
+        ]
+    return torch.cat(predicted) == split.labels
+
+
+def _compare(bitwidths: tuple[int, ...], right: Tensor, reference: Tensor) -> Measured:
+    """Pairs the images: what both get right or wrong says nothing about the difference."""
+    lost = 100.0 * (reference.double() - right.double())
+    margin = NORMAL_QUANTILE * float(lost.std()) / math.sqrt(len(lost))
+    return Measured(bitwidths, _mean(right), float(lost.mean()), margin)
+
+
+def _mean(right: Tensor) -> float:
+    return int(right.sum()) / len(right)
+
+
+def _tuples(record: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in record.items()
+    }

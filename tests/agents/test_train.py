@@ -1,0 +1,314 @@
+"""The command ``python -m agents.train``, end to end."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from toys import toy_task
+
+from agents.args import parse
+from agents.base import AGENTS, Agent, Preset
+from agents.folder import read_log, restore_ledger
+from agents.train import main
+from releq_gym.env import QuantizeNetEnv
+from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
+from releq_gym.ledger import Ledger
+from releq_gym.quantized import bake, load_quantized, read_header
+from releq_gym.report import evaluate_run, read_result
+
+SMALL = ("--n-envs", "4", "--episodes-per-update", "2", "--n-epochs", "1", "--no-report")
+"""Few gradient steps, no report."""
+
+
+def run(folder, *options, task="synthetic-4-0", budget=40):
+    options = ["--task", task, "--evaluation-budget", str(budget), *SMALL, *options]
+    return main([*options, "--folder", str(folder)])
+
+
+def log_of(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def _own_threads():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    assert run(folder) == 0
+    return folder
+
+
+def test_run_fills_its_folder(finished):
+    assert sorted(path.name for path in finished.iterdir()) == [
+        "agent.zip",
+        "bitwidths.png",
+        "command.txt",
+        "learning_curve.png",
+        "log.jsonl",
+        "policy.npz",
+        "policy.png",
+        "result.json",
+        "settings.json",
+        "versions.json",
+    ]
+    assert "--task synthetic-4-0" in (finished / "command.txt").read_text()
+    assert "torch" in json.loads((finished / "versions.json").read_text())
+
+
+def test_result_is_the_ledgers_best_not_the_policys_last(finished):
+    result = read_result(finished)
+    env = QuantizeNetEnv(task="synthetic-4-0")
+    ledger = Ledger()
+    for bitwidths, accuracy in read_log(finished / "log.jsonl", env.problem):
+        ledger.charge(env.problem, bitwidths, accuracy, 0.0)
+    best = ledger.best(env.problem)
+    assert best is not None
+    assert (result.bitwidths, result.objective) == (best.bitwidths, best.objective)
+    assert result.finished and result.evaluations == ledger.distinct == 40
+    assert result.fresh == ledger.fresh
+    last = [record["bitwidths"] for record in log_of(finished) if "bitwidths" in record][-1]
+    assert tuple(last) != result.bitwidths
+
+
+def test_policy_history_holds_probabilities_of_every_layer(finished):
+    with np.load(finished / "policy.npz") as archive:
+        probabilities, evaluations = archive["probabilities"], archive["evaluations"]
+    assert probabilities.shape == (len(evaluations), 4, 7)
+    np.testing.assert_allclose(probabilities.sum(axis=2), 1.0, rtol=1e-5)
+    assert (np.diff(evaluations) > 0).all()
+    # The first rollout is of the untrained policy, which is close to indifferent.
+    np.testing.assert_allclose(probabilities[0], 1 / 7, atol=0.03)
+
+
+def test_same_seed_same_log_other_seed_another(finished, tmp_path):
+    assert run(tmp_path / "twin") == 0
+    assert run(tmp_path / "other", "--seed", "1") == 0
+    assert log_of(tmp_path / "twin") == log_of(finished)
+    assert log_of(tmp_path / "other") != log_of(finished)
+
+
+def test_finished_run_says_so(finished, capsys):
+    before = (finished / "result.json").read_bytes()
+    assert main(["--folder", str(finished), "--resume"]) == 0
+    assert "is finished" in " ".join(capsys.readouterr().out.split())
+    assert (finished / "result.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--observation", "full"),
+        ("--preset", "paper"),
+        ("--reward-timing", "telescoped", "--bitwidths", "2", "4", "8"),
+    ],
+)
+def test_other_settings_run(tmp_path, options):
+    assert run(tmp_path / "run", *options, budget=20) == 0
+    assert read_result(tmp_path / "run").evaluations == 20
+
+
+def test_interrupted_run_goes_on_to_its_budget(tmp_path):
+    folder = tmp_path / "run"
+    # Much entropy, so that almost every episode asks for something new.
+    options = ["--task", "synthetic-6-0", "--evaluation-budget", "300", "--ent-coef", "0.5", *SMALL]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agents.train", *options, "--folder", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    log = folder / "log.jsonl"
+    while process.poll() is None and not (log.is_file() and len(log.read_bytes()) > 6000):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in output
+    assert f"--folder {folder} --resume" in re.sub(r"\s+", " ", output)
+    earlier, entries = read_result(folder), log_of(folder)
+    assert not earlier.finished
+    assert 0 < earlier.evaluations < 300
+
+    assert main(["--folder", str(folder), "--resume"]) == 0
+    result = read_result(folder)
+    assert result.finished
+    assert result.evaluations == 300
+    assert result.objective >= earlier.objective
+    assert result.seconds > earlier.seconds
+    assert "--resume" not in result.command
+    assert log_of(folder)[: len(entries)] == entries
+    environments = [record["env"] for record in log_of(folder) if "problem" in record]
+    assert environments == list(range(8))
+
+
+def test_half_a_line_in_the_log_is_cut_off(finished, tmp_path):
+    problem = QuantizeNetEnv(task="synthetic-4-0").problem
+    log = tmp_path / "log.jsonl"
+    whole = (finished / "log.jsonl").read_text()
+    log.write_text(whole + '{"env":0,"seed":nu')
+    ledger = Ledger(100)
+    restore_ledger(ledger, log, problem)
+    assert (ledger.distinct, ledger.environments) == (40, 4)
+    assert log.read_text() == whole
+
+
+def test_resumed_run_keeps_its_settings(finished, capsys):
+    assert main(["--folder", str(finished), "--resume", "--seed", "3"]) == 2
+    assert "--seed differs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--net", "digitz"], "Did you mean 'digits'"),
+        (["--task", "synthetic-3-0"], "has 4 to 64 layers, not 3"),
+        (["--task", "nowhere"], "Unknown task 'nowhere'"),
+        (["--agent", "recurent_ppo"], "Did you mean 'recurrent_ppo'"),
+        (["--preset", "papers"], "Did you mean 'paper'"),
+        (["--reward", "relec"], "Did you mean 'releq'"),
+        (["--observation", "layers"], "Did you mean 'layer'"),
+        (["--reward-timing", "last"], "Unknown reward_timing 'last'"),
+        (["--reward", "ratio", "--max-loss-points", "1"], "has no parameter 'max_loss_points'"),
+        (["--cost", "nothing"], "Unknown cost 'nothing'"),
+        (["--evaluator", "dead"], "Unknown evaluator 'dead'"),
+        (["--bitwidths", "1", "2"], "bitwidths=[1, 2]"),
+        (["--evaluation-budget", "0"], "must be at least 1"),
+        (["--threads", "0"], "has to be at least 1"),
+        (["--n-envs", "0"], "n_envs=0"),
+        (["--weights", "x.safetensors"], "is for evaluator='live'"),
+        (["--resume"], "needs --folder"),
+    ],
+)
+def test_mistakes_get_a_sentence_and_leave_nothing(
+    tmp_path, monkeypatch, capsys, options, sentence
+):
+    monkeypatch.chdir(tmp_path)
+    named = {"--task", "--net"} & set(options)
+    task = [] if named else ["--task", "synthetic-4-0"]
+    try:
+        assert main([*task, *options]) == 2
+    except SystemExit as error:
+        assert error.code == 2
+    assert sentence in " ".join(re.sub(r"[│\s]+", " ", capsys.readouterr().err).split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_used_folder_is_refused(finished, capsys):
+    assert run(finished) == 2
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_nothing_to_resume(tmp_path, capsys):
+    assert main(["--folder", str(tmp_path), "--resume"]) == 2
+    assert "no run to resume" in capsys.readouterr().err
+
+
+def test_paper_preset_is_the_papers():
+    args = parse(["--preset", "paper"])
+    assert (args.reward, args.reward_timing, args.observation) == ("releq", "every_step", "paper")
+    settings = args.settings
+    assert (settings.learning_rate, settings.n_epochs) == (1e-4, 3)
+    assert (settings.clip_range, settings.gae_lambda) == (0.1, 0.99)
+    assert parse(["--preset", "paper", "--clip-range", "0.3"]).settings.clip_range == 0.3
+
+
+def test_help_explains_every_option(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        parse(["--help"])
+    text = capsys.readouterr().out
+    for option in ("--net", "--evaluation-budget", "--no-report", "--learning-rate", "--resume"):
+        assert option in text
+
+
+def test_another_agent_is_one_class(tmp_path, monkeypatch):
+    settings_type = type(AGENTS["recurrent_ppo"].presets["default"].settings)
+
+    class Blind(Agent):
+        presets = {"default": Preset(settings_type(gamma=1.0))}  # noqa: RUF012
+
+        def __init__(self, make_env, settings, seed, checkpoint=None):
+            self.env, self.seed, self.steps = make_env(), seed, 0
+            self.rng = np.random.default_rng(seed)
+
+        def learn(self, steps, watch):
+            goes_on = True
+            while goes_on and self.steps < steps:
+                self.env.reset()
+                over = False
+                while goes_on and not over:
+                    action = int(self.rng.integers(self.env.action_space.n))
+                    _, _, terminated, truncated, _ = self.env.step(action)
+                    over = terminated or truncated
+                    self.steps += 1
+                    goes_on = watch.after_step()
+
+        def save(self, path):
+            path.write_text("nothing learned")
+
+        def close(self):
+            self.env.close()
+
+    monkeypatch.setitem(AGENTS._entries, "blind", Blind)
+    assert run(tmp_path / "run", "--agent", "blind") == 0
+    result = read_result(tmp_path / "run")
+    assert (result.searcher, result.evaluations) == ("blind", 40)
+
+
+def test_search_ends_when_everything_is_measured(tmp_path):
+    assert run(tmp_path / "run", "--bitwidths", "7", "8", budget=500) == 0
+    assert read_result(tmp_path / "run").evaluations == 16
+
+
+def test_answer_beyond_the_floor_is_warned_of(tmp_path, capsys):
+    assert run(tmp_path / "run", "--bitwidths", "2", "3", budget=16) == 0
+    assert "more than the 0.30 that may be lost" in " ".join(capsys.readouterr().out.split())
+
+
+def test_task_without_data_reports_its_own_measurements(tmp_path, capsys):
+    task = toy_task(tmp_path / "task")
+    options = ["--task", str(task), "--evaluation-budget", "9", "--folder", str(tmp_path / "run")]
+    assert main([*options, *SMALL[:-1]]) == 0
+    report = read_result(tmp_path / "run").report
+    assert report is not None
+    assert "mean of 3 repeats in the task" in report.source
+    assert "not retrained, because: Unknown net 'toy'" in report.source
+    assert report.full_precision.accuracy == 0.905
+    assert report.chosen.margin_points is None
+    with pytest.raises(ValueError, match="retrained nothing"):
+        evaluate_run(tmp_path / "run")
+
+
+def test_live_run_reports_what_its_integers_reproduce(tmp_path, capsys):
+    folder = tmp_path / "run"
+    options = ["--net", "digits", "--evaluator", "live", "--recipe", "ptq", *SMALL[:-1]]
+    options += ["--bitwidths", "4", "6", "8", "--evaluation-budget", "12"]
+    assert main([*options, "--folder", str(folder)]) == 0
+    result = read_result(folder)
+    assert result.report is not None
+    assert "report split, 449 images" in capsys.readouterr().out
+    assert result.report.chosen.bitwidths == result.bitwidths
+    assert result.report.chosen.margin_points is not None
+
+    again = evaluate_run(folder)
+    assert again.agrees
+    assert again.accuracy == result.report.chosen.accuracy
+    assert "as reported" in str(again)
+    header = read_header(folder / "quantized.safetensors")
+    assert tuple(header["bitwidths"].values()) == result.bitwidths
+    module = load_quantized(folder / "quantized.safetensors")
+    evaluator = LiveEvaluator("digits", recipe="ptq")
+    trained = bake(evaluator.train(result.bitwidths, REPORT_SEED, "long"))
+    images = evaluator.normalise(evaluator.splits.report.images)
+    with torch.inference_mode():
+        assert torch.equal(module.eval()(images), trained.eval()(images))
