@@ -235,8 +235,9 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         self._write_trace(cut=True)
         self._step, self._over = 0, False
         self._bitwidths = np.array(self.problem.start, dtype=np.intp)
-        self._totals = self.problem.totals(self._bitwidths)
-        self._executed = 0
+        self._decided = self.problem.at_start
+        self._totals = self.problem.with_start(0, self._decided)
+        self._executed = self._decided_bits = 0
         self._evaluated = False
         self._evaluation = Evaluation(self.problem.evaluator.full_precision_accuracy)
         self._previous_reward = 0.0
@@ -252,8 +253,10 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         problem = self.problem
         self._executed = self._execute(action)
         self._bitwidths[problem.steps[self._step]] = self._executed
-        self._totals = problem.totals(self._bitwidths)
+        self._decided = problem.decide(self._step, self._decided, self._executed)
+        self._decided_bits += self._executed
         self._step += 1
+        self._totals = problem.with_start(self._step, self._decided)
         terminated = self._step == len(problem.steps)
         truncated, reward = False, 0.0
         self._evaluated = False
@@ -276,7 +279,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         """Which bitwidths the layer at hand may take, bool ``[bitwidths]``."""
         if self._step is None or self._step == len(self.problem.steps):
             return np.ones(len(self.problem.bitwidths), dtype=np.bool_)
-        return self.problem.allowed(self._step, self._bitwidths)
+        return self.problem.allowed(self._step, self._decided)
 
     def render(self) -> Any:
         """A string (``"ansi"``) or a uint8 picture [height, width, 3] (``"rgb_array"``)."""
@@ -315,7 +318,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         if not problem.has_budget:
             return problem.bitwidths[action]
         assert self._step is not None
-        allowed = np.flatnonzero(problem.allowed(self._step, self._bitwidths))
+        allowed = np.flatnonzero(problem.allowed(self._step, self._decided))
         if action not in allowed:
             layer = problem.layers[problem.steps[self._step]]
             if self.on_masked == "raise":
@@ -343,7 +346,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
 
     def _next_repeat(self) -> int:
         """Another repeat at each visit, from a start that only seed and assignment determine."""
-        index = self.problem.index(self._bitwidths)
+        index = int(self.problem.index(self._bitwidths))
         visit = self._visits.get(index, 0)
         self._visits[index] = visit + 1
         repeats = self.problem.evaluator.repeats
@@ -372,7 +375,10 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             Situation(
                 step=self._step,
                 bitwidths=self._bitwidths,
+                decided=self._decided,
                 totals=self._totals,
+                last_bitwidth=self._executed,
+                decided_bits=self._decided_bits,
                 relative_accuracy=accuracy / full,
                 loss_points=100.0 * (full - accuracy),
                 evaluated=self._evaluated,
@@ -390,11 +396,11 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             "relative_accuracy": evaluation.accuracy / full,
             "loss_points": 100.0 * (full - evaluation.accuracy),
             "diverged": evaluation.diverged,
-            "cost": problem.cost(totals),
+            "cost": float(problem.cost(totals)),
             "state_of_quantization": float(totals[-3]),
-            "average_bitwidth": float(totals[-2]) / len(problem.layers),
-            "weighted_bitwidth": problem.weighted_bitwidth(totals),
-            **problem.figure_totals(totals),
+            "average_bitwidth": float(problem.average_bitwidth(totals)),
+            "weighted_bitwidth": float(problem.weighted_bitwidth(totals)),
+            **dict(zip(problem.figures, totals.tolist(), strict=False)),
         }
 
     def _begin_trace(self, seed: int | None) -> None:

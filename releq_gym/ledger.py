@@ -151,7 +151,7 @@ class Ledger:
             objective=problem.objective(bitwidths, cell.accuracy),
             accuracy=cell.accuracy,
             visits=cell.visits,
-            cost=problem.cost(problem.totals(bitwidths)),
+            cost=float(problem.cost(problem.totals(bitwidths))),
         )
 
 

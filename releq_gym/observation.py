@@ -27,23 +27,29 @@ MAX_LAYERS = 64
 
 
 class Situation(NamedTuple):
-    """Where an episode stands.
+    """Where an episode stands, or many of them: every field a scalar, or an array of them.
 
     Attributes:
         step: Decisions taken.
-        bitwidths: int array, one per layer.
-        totals: `Problem.totals` of them.
+        bitwidths: int array ``[..., layers]``.
+        decided: `Problem.decide`'s totals of the decided layers.
+        totals: `Problem.with_start` of them.
+        last_bitwidth: Of the last decision; 0 before the first.
+        decided_bits: Sum over all decisions.
         relative_accuracy: Last measured in this episode; 1 before the first measurement.
         loss_points: Likewise; 0 before.
         evaluated: Whether the last step measured.
     """
 
-    step: int
+    step: Any
     bitwidths: NDArray[np.intp]
+    decided: NDArray[np.float64]
     totals: NDArray[np.float64]
-    relative_accuracy: float
-    loss_points: float
-    evaluated: bool
+    last_bitwidth: Any
+    decided_bits: Any
+    relative_accuracy: Any
+    loss_points: Any
+    evaluated: Any
 
 
 class Feature(NamedTuple):
@@ -186,25 +192,27 @@ def layer_rows(problem: Problem) -> NDArray[np.float32]:
     return np.array(rows, dtype=np.float32)
 
 
-def dynamic_values(problem: Problem, situation: Situation) -> tuple[float, ...]:
-    """`DYNAMIC` of a situation."""
-    step, bitwidths, totals, relative_accuracy, loss_points, evaluated = situation
-    if step:
-        decided = bitwidths[problem.decided[step]]
-        previous, mean = decided[-1] / 8, decided.mean() / 8
-    else:
-        previous = mean = 0.0
-    loss = math.log10(1.0 + max(loss_points, 0.0) / LOSS_SCALE_POINTS) / 3.0
+def _clip(value: Any, low: float = 0.0, high: float = 1.0) -> Any:
+    """Of a scalar without numpy's overhead, or of an array."""
+    if isinstance(value, np.ndarray):
+        return np.minimum(np.maximum(value, low), high)
+    return low if value < low else min(value, high)
+
+
+def dynamic_values(problem: Problem, situation: Situation) -> tuple[Any, ...]:
+    """`DYNAMIC` of a situation, or of many."""
+    step, _, decided, totals, last, decided_bits, relative_accuracy, loss, evaluated = situation
+    least = problem.with_least(step, decided)
     return (
-        previous,
-        mean,
-        totals[-3],
-        min(relative_accuracy, 1.0),
-        min(loss, 1.0),
+        last / 8,
+        decided_bits / (8 * (step + (step == 0))),
+        totals[..., -3],
+        _clip(relative_accuracy),
+        _clip(np.log10(_clip(1.0 + loss / LOSS_SCALE_POINTS, 1.0, np.inf)) / 3.0),
         evaluated,
-        min(problem.cost(totals), 1.0),
-        min(problem.least_cost(step, bitwidths), 1.0),
-        min(max(problem.budget_left(step, bitwidths), 0.0), 1.0),
+        _clip(problem.cost(totals)),
+        _clip(problem.cost(least)),
+        _clip(problem.budget_left(least)),
     )
 
 
@@ -220,13 +228,15 @@ class LayerObserver(Observer):
         # After the last decision the last layer stays in view.
         self._template = np.zeros((len(rows) + 1, len(LAYER)), dtype=np.float32)
         self._template[:, : rows.shape[1]] = np.vstack([rows, rows[-1:]])
-        self._dynamic = rows.shape[1]
+        self._dynamic = range(rows.shape[1], len(LAYER))
 
     def __call__(self, situation: Situation) -> NDArray[np.float32]:
-        """float32 ``[features]``."""
-        observation = self._template[situation.step].copy()
-        observation[self._dynamic :] = dynamic_values(self.problem, situation)
-        return observation
+        """float32 ``[..., features]``."""
+        return _filled(
+            self._template[situation.step],
+            self._dynamic,
+            dynamic_values(self.problem, situation),
+        )
 
 
 @OBSERVATIONS.register("paper")
@@ -237,28 +247,27 @@ class PaperObserver(Observer):
         self.problem = problem
         self.space = gym.spaces.Box(0.0, 1.0, (len(PAPER),), np.float32)
         self.names = tuple(feature.name for feature in PAPER)
+        # After the last decision the last layer stays in view.
+        self._layers = np.array([*problem.steps, problem.steps[-1]])
         rows = [
             [
                 index / len(problem.layers),
                 *(measure(problem.layers[index]) for _, measure in _PAPER_STATIC),
                 *[0.0] * 3,
             ]
-            # After the last decision the last layer stays in view.
-            for index in (*problem.steps, problem.steps[-1])
+            for index in self._layers.tolist()
         ]
         self._template = np.array(rows, dtype=np.float32)
 
     def __call__(self, situation: Situation) -> NDArray[np.float32]:
-        """float32 ``[features]``."""
-        steps = self.problem.steps
-        observation = self._template[situation.step].copy()
-        layer = steps[min(situation.step, len(steps) - 1)]
-        observation[-3:] = (
-            situation.bitwidths[layer] / 8,
-            situation.totals[-3],
-            min(situation.relative_accuracy, 1.0),
-        )
-        return observation
+        """float32 ``[..., features]``."""
+        layer = self._layers[situation.step]
+        bitwidths = situation.bitwidths
+        current = bitwidths[layer] if bitwidths.ndim == 1 else _pick(bitwidths, layer)
+        dynamic = (current / 8, situation.totals[..., -3], _clip(situation.relative_accuracy))
+        first = self._template.shape[1] - len(dynamic)
+        columns = range(first, self._template.shape[1])
+        return _filled(self._template[situation.step], columns, dynamic)
 
 
 @OBSERVATIONS.register("full")
@@ -273,12 +282,19 @@ class FullObserver(Observer):
     def __init__(self, problem: Problem):
         self.problem = problem
         rows = layer_rows(problem)
-        self._count = len(rows)
-        size = max(MAX_LAYERS, self._count)
+        count, steps = len(rows), problem.steps
+        size = max(MAX_LAYERS, count)
         self._layers = np.zeros((size, rows.shape[1]), dtype=np.float32)
-        self._layers[: self._count] = rows
-        self._fixed = np.ones(self._count, dtype=np.float32)
-        self._fixed[list(problem.steps)] = 0.0
+        self._layers[:count] = rows
+        self._mask = np.zeros(size, dtype=np.float32)
+        self._mask[:count] = 1.0
+        # One row per number of decisions taken.
+        self._current = np.zeros((len(steps) + 1, size), dtype=np.float32)
+        self._decided = np.zeros((len(steps) + 1, size), dtype=np.float32)
+        self._decided[:, :count] = 1.0
+        for step, layer in enumerate(steps):
+            self._current[step, layer] = 1.0
+            self._decided[: step + 1, layer] = 0.0
         shapes = {
             "layers": self._layers.shape,
             "bitwidths": (size,),
@@ -294,20 +310,36 @@ class FullObserver(Observer):
 
     def __call__(self, situation: Situation) -> dict[str, NDArray[np.float32]]:
         """The Dict, every array fresh."""
-        step, count = situation.step, self._count
-        bitwidths, decided, current, mask = np.zeros((4, len(self._layers)), dtype=np.float32)
-        bitwidths[:count] = situation.bitwidths / 8
-        decided[:count] = self._fixed
-        decided[list(self.problem.steps[:step])] = 1.0
-        if step < len(self.problem.steps):
-            current[self.problem.steps[step]] = 1.0
-        mask[:count] = 1.0
-        episode = np.array(dynamic_values(self.problem, situation), dtype=np.float32)
+        step, batch = situation.step, np.shape(situation.step)
+        bitwidths = np.zeros((*batch, len(self._mask)), dtype=np.float32)
+        bitwidths[..., : situation.bitwidths.shape[-1]] = situation.bitwidths / 8
+        episode = np.empty((*batch, len(DYNAMIC)), dtype=np.float32)
         return {
-            "layers": self._layers.copy(),
+            "layers": np.broadcast_to(self._layers, (*batch, *self._layers.shape)).copy(),
             "bitwidths": bitwidths,
-            "decided": decided,
-            "current": current,
-            "mask": mask,
-            "episode": episode,
+            "decided": self._decided[step].copy(),
+            "current": self._current[step].copy(),
+            "mask": np.broadcast_to(self._mask, (*batch, *self._mask.shape)).copy(),
+            "episode": _filled(
+                episode, range(len(DYNAMIC)), dynamic_values(self.problem, situation)
+            ),
         }
+
+
+def _filled(
+    template: NDArray[np.float32], columns: range, values: tuple[Any, ...]
+) -> NDArray[np.float32]:
+    """A copy of the template with these columns filled in."""
+    if template.ndim == 1:
+        filled = template.copy()
+        filled[columns.start :] = values
+        return filled
+    # Indexing with an array of steps has made a copy already.
+    for column, value in zip(columns, values, strict=True):
+        template[:, column] = value
+    return template
+
+
+def _pick(bitwidths: NDArray[np.intp], layers: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Of each row the entry of its layer."""
+    return np.take_along_axis(bitwidths, layers[:, None], axis=1)[:, 0]

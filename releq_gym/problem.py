@@ -36,7 +36,7 @@ class Problem:
         layers: All quantized layers, first to last.
         bitwidths: The choice per layer, ascending.
         steps: Indices of the layers that are chosen, in order.
-        decided: Those decided after 0, 1, 2, ... steps, as index arrays.
+        at_start: The totals of the layers that are decided before the first step.
         start: The assignment before any choice: fixed layers as fixed, others at the maximum.
         figures: Names of the physical figures, the headline first.
 
@@ -69,17 +69,13 @@ class Problem:
         self.steps = tuple(i for i in range(len(self.layers)) if i not in fixed)
         if not self.steps:
             raise ValueError("fixed_bitwidths fixes every layer; leave at least one to choose.")
-        self.decided = [np.array(self.steps[:n], dtype=np.intp) for n in range(len(self.steps) + 1)]
         self.start = tuple(fixed.get(i, self.bitwidths[-1]) for i in range(len(self.layers)))
         self.max_loss_points = getattr(evaluator, "max_loss_points", 0.3)
 
         self._build_tables(cost_model)
-        self._choices = [
-            (fixed[i],) if i in fixed else self.bitwidths for i in range(len(self.layers))
-        ]
-        self._least = self._least_figures()
+        self._build_steps()
         self._limits = self._check_budget(dict(cost_budget or {}))
-        self.has_budget = bool(self._limits)
+        self.has_budget = self._limits.size > 0
 
     def __deepcopy__(self, memo: dict) -> Problem:
         """Shared between copies: nothing in it changes."""
@@ -89,36 +85,62 @@ class Problem:
         """The same problem with another source of accuracies, for instance report data."""
         return Problem(evaluator, **self._options)
 
-    # What an assignment costs and is worth
+    # Totals: sums over layers of the figures, the state of quantization, plain and weighted bits.
+    # Every method takes one situation or arrays of them, with the last axis of totals innermost.
 
     def totals(self, bitwidths: Sequence[int] | NDArray) -> NDArray[np.float64]:
-        """Sums over the layers: the figures, then state of quantization, plain and weighted bits.
+        """The totals of an assignment, ``[figures + 3]``.
 
         Args:
             bitwidths: One per layer.
         """
         return self._table[self._rows, bitwidths].sum(axis=0)
 
+    def decide(
+        self, step: int | NDArray, decided: NDArray[np.float64], bitwidth: int | NDArray
+    ) -> NDArray[np.float64]:
+        """Totals of the decided layers after the layer of ``step`` has got its bitwidth."""
+        decided = decided + self._table[self._step_layers[step], bitwidth]
+        return decided + self._fixed_after[step] if self._any_fixed else decided
+
+    def with_start(self, step: int | NDArray, decided: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Totals after ``step`` decisions, undecided layers as they start."""
+        return decided + self._undecided_start[step]
+
+    def with_least(self, step: int | NDArray, decided: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Totals after ``step`` decisions, undecided layers at the least of each figure."""
+        return decided + self._undecided_least[step]
+
+    # What an assignment costs and is worth
+
     def layer_costs(self, bitwidth: int) -> NDArray[np.float64]:
         """The headline figure of every layer at this bitwidth, ``[layers]``."""
         return self._table[:, bitwidth, 0]
 
-    def cost(self, totals: NDArray[np.float64]) -> float:
+    def cost(self, totals: NDArray[np.float64]) -> Any:
         """The headline figure over that of all layers at 8 bits."""
-        return float(totals[0]) / self._cost_at_8
+        return totals[..., 0] / self._cost_at_8
 
-    def weighted_bitwidth(self, totals: NDArray[np.float64]) -> float:
+    def state_of_quantization(self, totals: NDArray[np.float64]) -> Any:
+        """The paper's."""
+        return totals[..., -3]
+
+    def average_bitwidth(self, totals: NDArray[np.float64]) -> Any:
+        """Bits per layer."""
+        return totals[..., -2] / len(self.layers)
+
+    def weighted_bitwidth(self, totals: NDArray[np.float64]) -> Any:
         """Bits per weight."""
-        return float(totals[-1]) / self._weights
+        return totals[..., -1] / self._weights
 
     def transition(
         self,
-        bitwidths: Sequence[int],
-        accuracy: float,
-        terminated: bool = True,
+        bitwidths: Sequence[int] | NDArray,
+        accuracy: Any,
+        terminated: Any = True,
         totals: NDArray[np.float64] | None = None,
     ) -> Transition:
-        """The record of one measured assignment.
+        """The record of one measured assignment, or of many as arrays.
 
         Args:
             bitwidths: One per layer.
@@ -130,57 +152,45 @@ class Problem:
             totals = self.totals(bitwidths)
         full = self.evaluator.full_precision_accuracy
         return Transition(
-            bitwidths=tuple(bitwidths),
+            bitwidths=bitwidths,  # type: ignore[arg-type]  # an array where there are many
             accuracy=accuracy,
             full_precision_accuracy=full,
             relative_accuracy=accuracy / full,
             loss_points=100.0 * (full - accuracy),
             max_loss_points=self.max_loss_points,
             cost=self.cost(totals),
-            state_of_quantization=float(totals[-3]),
-            average_bitwidth=float(totals[-2]) / len(self.layers),
+            state_of_quantization=self.state_of_quantization(totals),
+            average_bitwidth=self.average_bitwidth(totals),
             weighted_bitwidth=self.weighted_bitwidth(totals),
             terminated=terminated,
         )
 
     def objective(self, bitwidths: Sequence[int], accuracy: float) -> float:
         """The reward of a complete assignment at this accuracy."""
-        return float(self.reward(self.transition(bitwidths, accuracy)))
-
-    def figure_totals(self, totals: NDArray[np.float64]) -> dict[str, float]:
-        """The physical figures by name."""
-        return dict(zip(self.figures, totals[: len(self.figures)].tolist(), strict=True))
+        return float(self.reward(self.transition(tuple(bitwidths), accuracy)))
 
     # What may be chosen
 
-    def index(self, bitwidths: Sequence[int] | NDArray) -> int:
+    def index(self, bitwidths: Sequence[int] | NDArray) -> Any:
         """Mixed-radix number of an assignment, first layer most significant, modulo 2**64."""
-        return int(self._radix @ self._digit[bitwidths])
+        return self._digit[bitwidths] @ self._radix
 
-    def allowed(self, step: int, bitwidths: NDArray) -> NDArray[np.bool_]:
-        """Which bitwidths the cost budget leaves for the layer of this step.
+    def allowed(self, step: int | NDArray, decided: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which bitwidths the cost budget leaves for the layer of this step, ``[bitwidths]``."""
+        if not self.has_budget:
+            return np.ones((*decided.shape[:-1], len(self.bitwidths)), dtype=np.bool_)
+        reached = (decided[..., None, :] + self._choices_and_least[step])[..., self._limited]
+        return (reached <= self._limits).all(axis=-1)
+
+    def budget_left(self, least: NDArray[np.float64]) -> Any:
+        """Share of the tightest limit that the least completion leaves; 1 without a budget.
 
         Args:
-            step: Index into `steps`; the layers of earlier steps count as decided.
-            bitwidths: One per layer; those of undecided layers are ignored.
+            least: As `with_least` returns it.
         """
         if not self.has_budget:
-            return np.ones(len(self.bitwidths), dtype=np.bool_)
-        layer = self.steps[step]
-        rest = self._spent(step, bitwidths) - self._least[layer]
-        choices = self._table[layer, self.bitwidths, : len(self.figures)]
-        return ((rest + choices)[:, list(self._limits)] <= list(self._limits.values())).all(axis=1)
-
-    def least_cost(self, step: int, bitwidths: NDArray) -> float:
-        """The least cost still reachable after ``step`` decisions."""
-        return float(self._spent(step, bitwidths)[0]) / self._cost_at_8
-
-    def budget_left(self, step: int, bitwidths: NDArray) -> float:
-        """Share of the tightest limit that the least completion leaves; 1 without a budget."""
-        if not self.has_budget:
             return 1.0
-        spent = self._spent(step, bitwidths)
-        return min(1.0 - spent[i] / limit for i, limit in self._limits.items())
+        return 1.0 - (least[..., self._limited] / self._limits).max(axis=-1)
 
     # Construction
 
@@ -213,7 +223,7 @@ class Problem:
             raise ValueError("The cost model's figures must be finite and not negative.")
         self._rows = np.arange(len(self.layers))
         self._weights = float(weights.sum())
-        self._cost_at_8 = float(self.totals(np.full(len(self.layers), 8))[0])
+        self._cost_at_8 = float(self.totals([8] * len(self.layers))[0])
         if not self._cost_at_8 > 0:
             raise ValueError("The cost model gives all layers at 8 bits no cost; it cannot rank.")
         digits = np.zeros(len(BITWIDTHS) + 1, dtype=np.uint64)
@@ -225,24 +235,34 @@ class Problem:
         ]
         self._radix = np.array(radix, dtype=np.uint64)
 
-    def _least_figures(self) -> NDArray[np.float64]:
-        """Least value of every figure per layer, ``[layers, figures]``."""
-        return np.array(
+    def _build_steps(self) -> None:
+        """What each step adds, and what later layers add at the start and at the least."""
+        steps, depth = self.steps, len(self.layers)
+        choices = [list(self.bitwidths) if i in steps else [self.start[i]] for i in range(depth)]
+        start = self._table[self._rows, list(self.start)]
+        least = np.array([self._table[i, choices[i]].min(axis=0) for i in range(depth)])
+        self._layer_choices, self._least = choices, least[:, : len(self.figures)]
+        borders = [*steps, depth]
+        self._any_fixed = len(steps) < depth
+        self.at_start = start[: steps[0]].sum(axis=0)
+        self._fixed_after = np.array(
             [
-                self._table[i, list(choices), : len(self.figures)].min(axis=0)
-                for i, choices in enumerate(self._choices)
+                start[layer + 1 : border].sum(axis=0)
+                for layer, border in zip(steps, borders[1:], strict=True)
+            ]
+        )
+        self._undecided_start = np.array([start[border:].sum(axis=0) for border in borders])
+        self._undecided_least = np.array([least[border:].sum(axis=0) for border in borders])
+        self._step_layers = np.array(steps, dtype=np.intp)
+        self._choices_and_least = np.array(
+            [
+                self._table[layer, list(self.bitwidths)] + least[layer + 1 :].sum(axis=0)
+                for layer in steps
             ]
         )
 
-    def _spent(self, step: int, bitwidths: NDArray) -> NDArray[np.float64]:
-        """Figures of the decided layers plus the least of all others."""
-        decided = self.decided[step]
-        values = self._least.copy()
-        values[decided] = self._table[decided, np.asarray(bitwidths)[decided], : len(self.figures)]
-        return values.sum(axis=0)
-
-    def _check_budget(self, budget: dict[str, float]) -> dict[int, float]:
-        """The limits by figure index, checked to be reachable, with room for rounding."""
+    def _check_budget(self, budget: dict[str, float]) -> NDArray[np.float64]:
+        """The limits, checked to be reachable, with room for rounding."""
         limits: dict[int, float] = {}
         least = self._least.sum(axis=0)
         for name, limit in budget.items():
@@ -257,16 +277,17 @@ class Problem:
                     f"{least[index] / unit:.6g}."
                 )
             limits[index] = min(limit * unit * (1 + TOLERANCE), limits.get(index, np.inf))
+        self._limited = list(limits)
         if len(limits) > 1:
-            self._check_common_least(list(limits))
-        return limits
+            self._check_common_least()
+        return np.array(list(limits.values()))
 
-    def _check_common_least(self, limited: list[int]) -> None:
+    def _check_common_least(self) -> None:
         """Several limits hold together only if one choice per layer is least in all of them."""
-        for layer, choices in zip(self.layers, self._choices, strict=True):
-            values = self._table[self.layers.index(layer), list(choices)][:, limited]
+        for index, layer in enumerate(self.layers):
+            values = self._table[index, self._layer_choices[index]][:, self._limited]
             if not (values == values.min(axis=0)).all(axis=1).any():
-                names = ", ".join(self.figures[i] for i in limited)
+                names = ", ".join(self.figures[i] for i in self._limited)
                 raise ValueError(
                     f"cost_budget limits {names}, whose least values in layer {layer.name!r} lie "
                     "at different bitwidths, so they cannot be guaranteed together; limit one."
@@ -281,7 +302,7 @@ class Problem:
             "start": list(self.start),
             "steps": list(self.steps),
             "reward": repr(self.reward),
-            "cost_budget": {self.figures[i]: limit for i, limit in self._limits.items()},
+            "cost_budget": dict(self._options["cost_budget"] or {}),
         }
 
 

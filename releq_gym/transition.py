@@ -8,6 +8,9 @@ from typing import NamedTuple
 class Transition(NamedTuple):
     """One measured assignment, as handed to rewards; every number is of the search split.
 
+    The vector environment hands over many at once: then every field that can differ is a float64
+    array ``[environments]``, and ``bitwidths`` an integer array ``[environments, layers]``.
+
     Attributes:
         bitwidths: One per quantized layer, first to last, undecided layers at the maximum.
         accuracy: Fraction classified correctly, in [0, 1].

@@ -16,9 +16,20 @@ from releq_gym.observation import (
 
 
 def situation(problem, bitwidths, step, relative_accuracy=1.0, loss_points=0.0, evaluated=False):
-    bitwidths = np.array(bitwidths)
-    totals = problem.totals(bitwidths)
-    return Situation(step, bitwidths, totals, relative_accuracy, loss_points, evaluated)
+    decided, bits = problem.at_start, [bitwidths[layer] for layer in problem.steps[:step]]
+    for number, bitwidth in enumerate(bits):
+        decided = problem.decide(number, decided, bitwidth)
+    return Situation(
+        step=step,
+        bitwidths=np.array(bitwidths),
+        decided=decided,
+        totals=problem.with_start(step, decided),
+        last_bitwidth=bits[-1] if bits else 0,
+        decided_bits=sum(bits),
+        relative_accuracy=relative_accuracy,
+        loss_points=loss_points,
+        evaluated=evaluated,
+    )
 
 
 def named(problem, where):
@@ -59,6 +70,25 @@ def test_shares_of_a_net_sum_to_one():
     share = [feature.name for feature in LAYER].index("cost_share")
     assert rows[:, share].sum() == pytest.approx(1)
     assert rows[0, share + 1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", OBSERVATIONS.names())
+def test_arrays_of_situations_give_stacked_observations(name):
+    problem = toy_problem(cost_budget={"cost": 0.6}, fixed_bitwidths={"middle": 2})
+    singles = [
+        situation(problem, problem.start, 0),
+        situation(problem, (4, 2, 8), 1, 0.9, 9.0, True),
+        situation(problem, (2, 2, 4), 2, 1.1, -2.0, True),
+    ]
+    stacked = Situation(*(np.stack(values) for values in zip(*singles, strict=True)))
+    observe = OBSERVATIONS[name](problem)
+    together = observe(stacked)
+    for row, single in enumerate(singles):
+        alone = observe(single)
+        if isinstance(alone, dict):
+            assert all((together[key][row] == alone[key]).all() for key in alone)
+        else:
+            assert (together[row] == alone).all()
 
 
 @pytest.mark.parametrize("name", OBSERVATIONS.names())

@@ -53,9 +53,9 @@ def test_masks_leave_exactly_what_the_budget_can_still_pay():
     problem = toy_problem(cost_budget={"cost": budget})
     rng = np.random.default_rng(0)
     for _ in range(50):
-        bitwidths = np.array(problem.start)
+        bitwidths, decided = np.array(problem.start), problem.at_start
         for step, layer in enumerate(problem.steps):
-            allowed = problem.allowed(step, bitwidths)
+            allowed = problem.allowed(step, decided)
             assert allowed.any()
             for choice, bitwidth in enumerate(problem.bitwidths):
                 cheapest = bitwidths.copy()
@@ -64,12 +64,13 @@ def test_masks_leave_exactly_what_the_budget_can_still_pay():
                 reachable = problem.cost(problem.totals(cheapest))
                 assert allowed[choice] == (reachable <= budget + 1e-9)
             bitwidths[layer] = rng.choice(np.array(problem.bitwidths)[allowed])
+            decided = problem.decide(step, decided, bitwidths[layer])
         assert problem.cost(problem.totals(bitwidths)) <= budget + 1e-9
 
 
 def test_masks_use_per_layer_minima_not_fewest_bits():
     problem = toy_problem(cost_model=twin_figures, cost_budget={"microjoules": 5.0})
-    allowed = problem.allowed(0, np.array(problem.start))
+    allowed = problem.allowed(0, problem.at_start)
     # Two layers at 4 bits take 2; 2 bits take 3, 8 bits take 5.
     assert allowed.tolist() == [True, True, False]
 
@@ -88,7 +89,35 @@ def test_two_limits_that_cannot_be_guaranteed_together_are_refused():
 
 def test_least_cost_and_budget_left():
     problem = toy_problem(cost_budget={"cost": 0.5})
-    start = np.array(problem.start)
-    assert problem.least_cost(0, start) == pytest.approx(0.25)
-    assert problem.budget_left(0, start) == pytest.approx(0.5)
-    assert toy_problem().budget_left(0, start) == 1.0
+    least = problem.with_least(0, problem.at_start)
+    assert problem.cost(least) == pytest.approx(0.25)
+    assert problem.budget_left(least) == pytest.approx(0.5)
+    assert toy_problem().budget_left(least) == 1.0
+
+
+@pytest.mark.parametrize("fixed", [{}, {"first": 4}, {"middle": 2}, {"last": 4}])
+def test_deciding_layer_by_layer_sums_up_to_the_totals(fixed):
+    problem = toy_problem(fixed_bitwidths=fixed)
+    bitwidths, decided = np.array(problem.start), problem.at_start
+    for step, (layer, bitwidth) in enumerate(zip(problem.steps, (2, 8, 4), strict=False)):
+        assert problem.with_start(step, decided) == pytest.approx(problem.totals(bitwidths))
+        decided = problem.decide(step, decided, bitwidth)
+        bitwidths[layer] = bitwidth
+    end = len(problem.steps)
+    assert problem.with_start(end, decided) == pytest.approx(problem.totals(bitwidths))
+    assert problem.with_least(end, decided) == pytest.approx(problem.totals(bitwidths))
+
+
+def test_arrays_of_situations_give_what_single_ones_give():
+    problem = toy_problem(cost_budget={"cost": 0.6}, fixed_bitwidths={"middle": 2})
+    steps, chosen = np.array([0, 0, 1]), np.array([2, 8, 4])
+    decided = np.stack([problem.at_start, problem.at_start, problem.decide(0, problem.at_start, 4)])
+    after = problem.decide(steps, decided, chosen)
+    for row in range(3):
+        single = problem.decide(int(steps[row]), decided[row], int(chosen[row]))
+        assert (after[row] == single).all()
+        assert (
+            problem.allowed(steps, decided)[row] == problem.allowed(int(steps[row]), decided[row])
+        ).all()
+    least = problem.with_least(steps + 1, after)
+    assert problem.budget_left(least)[1] == problem.budget_left(least[1])
