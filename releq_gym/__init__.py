@@ -32,10 +32,15 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-gym.register("releq/QuantizeNet-v0", entry_point="releq_gym.env:QuantizeNetEnv")
+gym.register(
+    "releq/QuantizeNet-v0",
+    entry_point="releq_gym.env:QuantizeNetEnv",
+    vector_entry_point="releq_gym.vector_env:QuantizeNetVectorEnv",
+)
 for _frozen_id, _settings in FROZEN.items():
     gym.register(
         _frozen_id,
         entry_point="releq_gym.env:make_frozen",
+        vector_entry_point="releq_gym.vector_env:make_frozen",
         kwargs={"frozen_id": _frozen_id, "settings": _settings},
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from releq_gym.costs import CostModel, make_cost
 from releq_gym.evaluators import Evaluation, Evaluator
 from releq_gym.evaluators.resolve import make_evaluator
-from releq_gym.ledger import Ledger
+from releq_gym.ledger import Ledger, Trace
 from releq_gym.noise import first_repeat
 from releq_gym.observation import OBSERVATIONS, Situation
 from releq_gym.problem import Problem
@@ -202,18 +202,18 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         if ledger is not None and (evaluation_budget is not None or log is not None):
             raise ValueError("A shared ledger carries its own evaluation_budget and log.")
         self.ledger = ledger if ledger is not None else Ledger(evaluation_budget, log)
-        self._member = self.ledger.join(self.problem)
+        self.member = self.ledger.join(self.problem)
+        self._trace = Trace(self.ledger, self.member)
 
         observer = OBSERVATIONS[observation]
-        self._observe: Callable[[Situation], Any] = observer(self.problem)
-        self.observation_space = self._observe.space
+        self.observe = observer(self.problem)
+        self.observation_space = self.observe.space
         self.action_space = gym.spaces.Discrete(len(self.problem.bitwidths))  # type: ignore[assignment]
 
         self._noise_seed: int | None = None
         self._visits: dict[int, int] = {}
         self._step: int | None = None
         self._over = False
-        self._trace: dict[str, Any] | None = None
 
     # The MDP
 
@@ -232,7 +232,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         if seed is not None or self._noise_seed is None:
             self._noise_seed = seed if seed is not None else int(self.np_random.integers(2**62))
             self._visits = {}
-        self._write_trace(cut=True)
+        self._end_trace(cut=True)
         self._step, self._over = 0, False
         self._bitwidths = np.array(self.problem.start, dtype=np.intp)
         self._decided = self.problem.at_start
@@ -241,7 +241,8 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         self._evaluated = False
         self._evaluation = Evaluation(self.problem.evaluator.full_precision_accuracy)
         self._previous_reward = 0.0
-        self._begin_trace(seed)
+        if self.ledger.log is not None:
+            self._trace.begin(seed)
         return self._observation(), self._info()
 
     def step(self, action: int) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -268,11 +269,9 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             else:
                 terminated, truncated = False, True
         self._over = terminated or truncated
-        if self._trace is not None:
-            self._trace["actions"].append(int(action))
-            self._trace["rewards"].append(reward)
-            if self._over:
-                self._write_trace(cut=False)
+        self._trace.step(int(action), reward)
+        if self._over:
+            self._end_trace(cut=False)
         return self._observation(), reward, terminated, truncated, self._info()
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -295,7 +294,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
 
     def close(self) -> None:
         """Writes what the log still lacks."""
-        self._write_trace(cut=True)
+        self._end_trace(cut=True)
 
     # What stands behind it
 
@@ -307,7 +306,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
     @property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the observation's entries (of its parts, for a Dict)."""
-        return self._observe.names  # type: ignore[attr-defined]
+        return self.observe.names
 
     def _execute(self, action: int) -> int:
         """The bitwidth that an action gets."""
@@ -341,8 +340,8 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         self._evaluated = True
         accuracy = self._evaluation.accuracy
         self.ledger.charge(self.problem, bitwidths, accuracy, self._evaluation.milliseconds)
-        if self._trace is not None:
-            self._trace["revealed"].append([self._step, repeat, accuracy])
+        assert self._step is not None
+        self._trace.reveal(self._step, repeat, accuracy)
 
     def _next_repeat(self) -> int:
         """Another repeat at each visit, from a start that only seed and assignment determine."""
@@ -371,7 +370,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         assert self._step is not None
         full = self.problem.evaluator.full_precision_accuracy
         accuracy = self._evaluation.accuracy
-        return self._observe(
+        return self.observe(
             Situation(
                 step=self._step,
                 bitwidths=self._bitwidths,
@@ -403,22 +402,9 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             **dict(zip(problem.figures, totals.tolist(), strict=False)),
         }
 
-    def _begin_trace(self, seed: int | None) -> None:
-        """Collects what the log says of this episode, where there is a log."""
-        if self.ledger.log is not None:
-            self._trace = {
-                "env": self._member,
-                "seed": seed,
-                "actions": [],
-                "revealed": [],
-                "rewards": [],
-            }
-
-    def _write_trace(self, *, cut: bool) -> None:
-        """Logs the episode, finished or not, if anything happened in it."""
-        trace, self._trace = self._trace, None
-        if trace is not None and (trace["actions"] or trace["seed"] is not None):
-            self.ledger.write({**trace, "bitwidths": self._bitwidths.tolist(), "cut": cut})
+    def _end_trace(self, *, cut: bool) -> None:
+        if self._step is not None:
+            self._trace.end(self._bitwidths.tolist(), cut=cut)
 
 
 def _one_of(argument: str, value: Any, choices: Sequence[str]) -> Any:
@@ -431,10 +417,16 @@ FROZEN_OPTIONS = ("render_mode", "evaluation_budget", "ledger", "log")
 
 
 def make_frozen(frozen_id: str, settings: Mapping[str, Any], **options: Any) -> QuantizeNetEnv:
-    """Builds the environment of a frozen id, in which nothing but `FROZEN_OPTIONS` is open.
+    """Builds the environment of a frozen id, in which nothing but `FROZEN_OPTIONS` is open."""
+    refuse_frozen(frozen_id, settings, options)
+    return QuantizeNetEnv(**settings, **options)
+
+
+def refuse_frozen(frozen_id: str, settings: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Two papers that name an id mean one problem.
 
     Raises:
-        ValueError: For any other keyword: two papers that name an id mean one problem.
+        ValueError: For a keyword other than `FROZEN_OPTIONS`.
     """
     refused = [name for name in options if name not in FROZEN_OPTIONS]
     if refused:
@@ -443,4 +435,3 @@ def make_frozen(frozen_id: str, settings: Mapping[str, Any], **options: Any) -> 
             f"{', '.join(FROZEN_OPTIONS)}. Use 'releq/QuantizeNet-v0' with the keywords "
             f"{dict(settings)!r} and change them there."
         )
-    return QuantizeNetEnv(**settings, **options)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from releq_gym.problem import Problem
 
 UNITS = ("distinct", "fresh")
+
+PENDING = 2**19
+"""Accuracies that may wait to be sorted into cells."""
 
 
 @dataclass(slots=True)
@@ -25,6 +31,46 @@ class Cell:
     def accuracy(self) -> float:
         """Mean revealed accuracy."""
         return self.accuracy_sum / self.visits
+
+
+class Trace:
+    """What the action log says of one environment's episode, while it lasts.
+
+    Args:
+        ledger: Writes it, if it has a log.
+        member: Number of the environment, as `Ledger.join` gave it.
+    """
+
+    def __init__(self, ledger: Ledger, member: int):
+        self._ledger, self._member = ledger, member
+        self._record: dict[str, Any] | None = None
+
+    def begin(self, seed: int | None) -> None:
+        """A new episode."""
+        self._record = {
+            "env": self._member,
+            "seed": seed,
+            "actions": [],
+            "revealed": [],
+            "rewards": [],
+        }
+
+    def reveal(self, step: int, repeat: int, accuracy: float) -> None:
+        """An accuracy, after so many decisions."""
+        if self._record is not None:
+            self._record["revealed"].append([step, repeat, accuracy])
+
+    def step(self, action: int, reward: float) -> None:
+        """A decision."""
+        if self._record is not None:
+            self._record["actions"].append(action)
+            self._record["rewards"].append(reward)
+
+    def end(self, bitwidths: Sequence[int], *, cut: bool) -> None:
+        """The episode's end, or with ``cut`` whatever came instead; writes it once."""
+        record, self._record = self._record, None
+        if record is not None and (record["actions"] or record["seed"] is not None):
+            self._ledger.write({**record, "bitwidths": list(bitwidths), "cut": cut})
 
 
 class Answer(NamedTuple):
@@ -74,6 +120,8 @@ class Ledger:
         self.milliseconds = 0.0
         self.environments = 0
         self._cells: dict[tuple[str, tuple[int, ...]], Cell] = {}
+        self._pending: list[tuple[Problem, NDArray[np.uint8], NDArray[np.float64]]] = []
+        self._waiting = 0
         self.log = Path(log) if log is not None else None
         if self.log is not None:
             self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -85,6 +133,7 @@ class Ledger:
     @property
     def distinct(self) -> int:
         """Different assignments revealed."""
+        self._settle()
         return len(self._cells)
 
     @property
@@ -104,6 +153,25 @@ class Ledger:
         assert self._budget is not None
         return self._budget[0] == "distinct" and (problem.evaluator.name, bitwidths) in self._cells
 
+    def affords_in_turn(
+        self, problem: Problem, assignments: Iterable[tuple[int, ...]]
+    ) -> list[bool]:
+        """`affords` of each assignment, if those before it that are afforded are revealed first."""
+        if self._budget is None:
+            return [True for _ in assignments]
+        unit, limit = self._budget
+        left = limit - getattr(self, unit)
+        known = set(self.cells(problem)) if unit == "distinct" else set()
+        answers = []
+        for bitwidths in assignments:
+            free = bitwidths in known
+            answers.append(free or left > 0)
+            if not free and left > 0:
+                left -= 1
+                if unit == "distinct":
+                    known.add(bitwidths)
+        return answers
+
     def charge(
         self, problem: Problem, bitwidths: tuple[int, ...], accuracy: float, milliseconds: float
     ) -> None:
@@ -114,13 +182,55 @@ class Ledger:
         self.fresh += 1
         self.milliseconds += milliseconds
 
+    def charge_many(
+        self,
+        problem: Problem,
+        bitwidths: NDArray[np.intp],
+        accuracies: NDArray[np.float64],
+        milliseconds: float,
+    ) -> None:
+        """Books many revealed accuracies; they are sorted into cells when somebody asks.
+
+        Args:
+            problem: What they are about.
+            bitwidths: One row per accuracy, ``[accuracies, layers]``.
+            accuracies: Kept as they are: pass copies.
+            milliseconds: Of all of them together.
+        """
+        self._pending.append((problem, bitwidths.astype(np.uint8), accuracies))
+        self._waiting += len(accuracies)
+        self.fresh += len(accuracies)
+        self.milliseconds += milliseconds
+        if self._waiting >= PENDING:
+            self._settle()
+
     def cells(self, problem: Problem) -> dict[tuple[int, ...], Cell]:
         """Everything revealed about this problem, in the order of first visits."""
+        self._settle()
         return {
             bitwidths: cell
             for (owner, bitwidths), cell in self._cells.items()
             if owner == problem.evaluator.name
         }
+
+    def _settle(self) -> None:
+        """Sorts what waits into cells."""
+        pending, self._pending, self._waiting = self._pending, [], 0
+        for problem in {id(problem): problem for problem, _, _ in pending}.values():
+            own = [(rows, accuracies) for owner, rows, accuracies in pending if owner is problem]
+            bitwidths = np.concatenate([rows for rows, _ in own])
+            accuracies = np.concatenate([values for _, values in own])
+            # Rows as opaque bytes: any depth, no collisions.
+            keys = np.ascontiguousarray(bitwidths).view(f"V{bitwidths.shape[1]}")[:, 0]
+            _, first, cell_of, visits = np.unique(
+                keys, return_index=True, return_inverse=True, return_counts=True
+            )
+            sums = np.bincount(cell_of, weights=accuracies)
+            for number in np.argsort(first).tolist():
+                key = problem.evaluator.name, tuple(bitwidths[first[number]].tolist())
+                cell = self._cells.setdefault(key, Cell())
+                cell.visits += int(visits[number])
+                cell.accuracy_sum += float(sums[number])
 
     def best(self, problem: Problem) -> Answer | None:
         """The visited assignment with the best objective, ties to the lower cost.

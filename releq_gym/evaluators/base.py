@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from releq_gym.layers import Layer
 
@@ -20,6 +23,14 @@ class Evaluation(NamedTuple):
     accuracy: float
     milliseconds: float = 0.0
     diverged: bool = False
+
+
+class ManyEvaluations(NamedTuple):
+    """`Evaluation` of many assignments, every field an array ``[assignments]``."""
+
+    accuracy: NDArray[np.float64]
+    milliseconds: NDArray[Any]
+    diverged: NDArray[np.bool_]
 
 
 @runtime_checkable
@@ -56,3 +67,24 @@ class Evaluator(Protocol):
                 the mean over all of them.
         """
         ...
+
+
+def evaluate_many(
+    evaluator: Evaluator, bitwidths: NDArray[np.intp], repeats: NDArray[np.intp]
+) -> ManyEvaluations:
+    """Many answers: by the evaluator's own ``evaluate_many``, else one after the other.
+
+    Args:
+        evaluator: Whom to ask.
+        bitwidths: ``[assignments, layers]``.
+        repeats: One per assignment; all -1 for the mean.
+    """
+    own = getattr(evaluator, "evaluate_many", None)
+    if own is not None:
+        return own(bitwidths, repeats)
+    answers = [
+        evaluator.evaluate(tuple(row), repeat)
+        for row, repeat in zip(bitwidths.tolist(), repeats.tolist(), strict=True)
+    ]
+    columns = list(zip(*answers, strict=True)) or [(), (), ()]
+    return ManyEvaluations(*map(np.array, columns))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from releq_gym.evaluators.base import Evaluation
+from releq_gym.evaluators.base import Evaluation, ManyEvaluations
 from releq_gym.layers import Layer
 from releq_gym.registry import UnknownNameError
 
@@ -90,10 +90,29 @@ class SyntheticEvaluator:
 
     def evaluate(self, bitwidths: Sequence[int], repeat: int) -> Evaluation:
         """Exact: the same at every repeat."""
-        digits = np.asarray(bitwidths) - self.bitwidths[0]
-        loss = self._unary[self._rows, digits].sum()
-        loss += self._neighbour[self._rows[:-1], digits[:-1], digits[1:]].sum()
-        return Evaluation(max(FULL_PRECISION_CORRECT - int(loss), CHANCE_CORRECT) / IMAGES)
+        return Evaluation(float(self._accuracies(np.asarray(bitwidths))))
+
+    def evaluate_many(
+        self, bitwidths: NDArray[np.intp], repeats: NDArray[np.intp]
+    ) -> ManyEvaluations:
+        """Many answers at once.
+
+        Args:
+            bitwidths: ``[assignments, layers]``.
+            repeats: One per assignment; all the same to this landscape.
+        """
+        return ManyEvaluations(
+            self._accuracies(bitwidths),
+            np.zeros(len(bitwidths)),
+            np.zeros(len(bitwidths), dtype=np.bool_),
+        )
+
+    def _accuracies(self, bitwidths: NDArray) -> NDArray[np.float64]:
+        digits = bitwidths - self.bitwidths[0]
+        loss = self._unary[self._rows, digits].sum(axis=-1)
+        pairs = digits[..., :-1], digits[..., 1:]
+        loss = loss + self._neighbour[self._rows[:-1], *pairs].sum(axis=-1)
+        return np.maximum(FULL_PRECISION_CORRECT - loss, CHANCE_CORRECT) / IMAGES
 
     def optimum(
         self, layer_costs: ArrayLike, max_loss_points: float | None = None

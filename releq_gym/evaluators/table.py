@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from releq_gym.evaluators.base import Evaluation
+from releq_gym.evaluators.base import Evaluation, ManyEvaluations
 from releq_gym.tasks.format import DIVERGED, Task
 
 
@@ -35,6 +35,9 @@ class TableEvaluator:
         self._milliseconds = measured.milliseconds
         self._diverged = measured.status == DIVERGED
         self._digit = {bitwidth: digit for digit, bitwidth in enumerate(self.bitwidths)}
+        self._digits = np.zeros(self.bitwidths[-1] + 1, dtype=np.intp)
+        self._digits[list(self.bitwidths)] = np.arange(len(self.bitwidths))
+        self._radix = len(self.bitwidths) ** np.arange(len(self.layers))[::-1]
 
     def __deepcopy__(self, memo: dict) -> TableEvaluator:
         """Shared between copies: nothing in it changes."""
@@ -61,6 +64,27 @@ class TableEvaluator:
             self._accuracy.item(row, repeat),
             float(self._milliseconds.item(row, repeat)),
             self._diverged.item(row, repeat),
+        )
+
+    def evaluate_many(
+        self, bitwidths: NDArray[np.intp], repeats: NDArray[np.intp]
+    ) -> ManyEvaluations:
+        """Many answers at once.
+
+        Args:
+            bitwidths: ``[assignments, layers]``.
+            repeats: One per assignment; -1 asks for the mean.
+        """
+        rows = self._digits[bitwidths] @ self._radix
+        if repeats.size and repeats[0] < 0:
+            return ManyEvaluations(
+                self._mean[rows],
+                self._milliseconds[rows].sum(axis=1),
+                self._diverged[rows].any(axis=1),
+            )
+        cells = rows, repeats
+        return ManyEvaluations(
+            self._accuracy[cells], self._milliseconds[cells], self._diverged[cells]
         )
 
     def mean_accuracies(self, repeats: slice = slice(None)) -> NDArray[np.float64]:

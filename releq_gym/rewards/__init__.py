@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from releq_gym.registry import Registry
 from releq_gym.transition import Transition
 
@@ -27,6 +30,25 @@ def make_reward(name: str | Reward, **kwargs: float) -> Reward:
     if kwargs:
         raise ValueError("reward_kwargs go with a reward's name; a callable carries its own.")
     return name
+
+
+def reward_many(reward: Reward, transition: Transition) -> NDArray[np.float64]:
+    """The rewards of many transitions, held as arrays in one.
+
+    A reward may have a method ``batch`` that takes them all; any other is called on each.
+
+    Args:
+        reward: What to call.
+        transition: Its fields arrays ``[transitions]``, ``bitwidths`` ``[transitions, layers]``.
+    """
+    batch = getattr(reward, "batch", None)
+    if batch is not None:
+        return batch(transition)
+    count = len(transition.accuracy)  # type: ignore[arg-type]
+    columns = [np.broadcast_to(field, count).tolist() for field in transition[1:]]
+    assignments = map(tuple, transition.bitwidths.tolist())  # type: ignore[attr-defined]
+    rows = zip(assignments, *columns, strict=True)
+    return np.array([reward(Transition(*row)) for row in rows], dtype=np.float64)
 
 
 def construct(factory: Callable[..., T], kind: str, name: str, kwargs: dict[str, float]) -> T:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from releq_gym.rewards import REWARDS
 from releq_gym.transition import Transition
 
@@ -30,3 +33,11 @@ class AccuracyFloor:
             floor = transition.max_loss_points
         excess = transition.loss_points - floor
         return 1.0 - transition.cost if excess <= 1e-9 else -excess / 100.0
+
+    def batch(self, transition: Transition) -> NDArray[np.float64]:
+        """The rewards of many transitions, held as arrays in one."""
+        floor = self.max_loss_points
+        if floor is None:
+            floor = transition.max_loss_points
+        excess = transition.loss_points - floor
+        return np.where(excess <= 1e-9, 1.0 - transition.cost, -excess / 100.0)

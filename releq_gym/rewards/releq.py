@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from releq_gym.rewards import REWARDS
 from releq_gym.transition import Transition
 
@@ -34,6 +37,12 @@ class Releq:
         accuracy = max(transition.relative_accuracy, self.th)
         return (1.0 - transition.cost**self.a) * accuracy ** (self.b / accuracy)
 
+    def batch(self, transition: Transition) -> NDArray[np.float64]:
+        """The rewards of many transitions, held as arrays in one."""
+        accuracy = np.maximum(transition.relative_accuracy, self.th)
+        shaped = (1.0 - transition.cost**self.a) * accuracy ** (self.b / accuracy)
+        return np.where(transition.relative_accuracy < self.th, -1.0, shaped)
+
 
 @REWARDS.register("releq_code")
 @dataclass(frozen=True)
@@ -60,3 +69,10 @@ class ReleqCode:
             return -1.0
         shifted = max(transition.cost - 0.25, 0.0)
         return 2.0 * ((1.0 - shifted**self.a) * accuracy ** (self.b / accuracy) - 0.5)
+
+    def batch(self, transition: Transition) -> NDArray[np.float64]:
+        """The rewards of many transitions, held as arrays in one."""
+        accuracy = np.maximum(transition.relative_accuracy, self.th)
+        shifted = np.maximum(transition.cost - 0.25, 0.0)
+        shaped = 2.0 * ((1.0 - shifted**self.a) * accuracy ** (self.b / accuracy) - 0.5)
+        return np.where(transition.relative_accuracy < self.th, -1.0, shaped)
