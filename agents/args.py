@@ -69,10 +69,10 @@ class Args(Generic[S]):
     """Fixes the whole run."""
     folder: Path | None = None
     """Where everything goes; by default a new folder under runs/."""
-    resume: bool = False
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Continue the run in --folder, with the settings it was begun with."""
     report: bool = True
-    """Retrain the answer for long and test it on the report split."""
+    """Whether to retrain the answer for long and test it on the report split."""
 
 
 def parse(arguments: Sequence[str] | None = None) -> Args[Any]:
@@ -105,7 +105,6 @@ def parse(arguments: Sequence[str] | None = None) -> Args[Any]:
         default=defaults,
         prog="python -m agents.train",
         description=Args.__doc__,
-        config=(tyro.conf.FlagCreatePairsOff,),
     )
     if chosen.resume and (changed := _first_change(args, defaults)):
         raise ValueError(

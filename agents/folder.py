@@ -8,11 +8,12 @@ import re
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from agents.args import Args, write_settings
 from releq_gym.ledger import Ledger
 from releq_gym.problem import Problem
+from releq_gym.replay import read_records, read_revealed
 
 LOG_FILE = "log.jsonl"
 AGENT_FILE = "agent.zip"
@@ -22,18 +23,6 @@ PACKAGES = (
     *("releq_gym", "gymnasium", "numpy", "torch"),
     *("stable-baselines3", "sb3-contrib", "matplotlib", "safetensors"),
 )
-
-
-class Revealed(NamedTuple):
-    """One accuracy of the action log.
-
-    Attributes:
-        bitwidths: One per layer, undecided layers as they start.
-        accuracy: As revealed.
-    """
-
-    bitwidths: tuple[int, ...]
-    accuracy: float
 
 
 def begin_folder(args: Args[Any], command: str) -> Path:
@@ -59,23 +48,6 @@ def begin_folder(args: Args[Any], command: str) -> Path:
     return folder
 
 
-def read_log(log: Path, problem: Problem) -> list[Revealed]:
-    """Everything that was revealed, in the order of the log.
-
-    Args:
-        log: Of a run on this problem.
-        problem: Says which layers the steps decide.
-    """
-    revealed = []
-    for record in _records(log):
-        for step, _, accuracy in record.get("revealed", ()):
-            bitwidths = list(problem.start)
-            for layer in problem.steps[:step]:
-                bitwidths[layer] = record["bitwidths"][layer]
-            revealed.append(Revealed(tuple(bitwidths), accuracy))
-    return revealed
-
-
 def restore_ledger(ledger: Ledger, log: Path, problem: Problem) -> None:
     """Books what the log of an interrupted run holds, and lets the ledger go on writing there.
 
@@ -85,22 +57,15 @@ def restore_ledger(ledger: Ledger, log: Path, problem: Problem) -> None:
         problem: Of that run.
     """
     if log.is_file():
-        for bitwidths, accuracy in read_log(log, problem):
-            ledger.charge(problem, bitwidths, accuracy, milliseconds=0.0)
-        records = _records(log)
+        for one in read_revealed(log, problem):
+            ledger.charge(problem, one.bitwidths, one.accuracy, milliseconds=0.0)
+        records = read_records(log)
         ledger.environments = sum("problem" in record for record in records)
         lines = [json.dumps(record, separators=(",", ":")) + "\n" for record in records]
         partial = log.with_suffix(".partial")
         partial.write_text("".join(lines), encoding="utf-8")
         partial.replace(log)
     ledger.log = log
-
-
-def _records(log: Path) -> list[dict[str, Any]]:
-    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        del lines[-1]  # The process was killed while writing it.
-    return [json.loads(line) for line in lines]
 
 
 def _versions() -> dict[str, str]:

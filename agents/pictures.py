@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from agents.folder import LOG_FILE, POLICY_FILE, Revealed, read_log
+from agents.folder import LOG_FILE, POLICY_FILE
 from releq_gym.ledger import Cell
 from releq_gym.problem import Problem
+from releq_gym.replay import Revealed, read_revealed
 
 COLOURS = colormaps["viridis"]
 """Dark for few bits, bright for many."""
@@ -26,7 +27,7 @@ def draw_pictures(folder: Path, problem: Problem, bitwidths: Sequence[int]) -> N
         problem: Likewise.
         bitwidths: The answer.
     """
-    draw_learning_curve(read_log(folder / LOG_FILE, problem), problem).savefig(
+    draw_learning_curve(read_revealed(folder / LOG_FILE, problem), problem).savefig(
         folder / "learning_curve.png"
     )
     draw_bitwidths(problem, bitwidths).savefig(folder / "bitwidths.png")
@@ -39,7 +40,7 @@ def draw_learning_curve(revealed: Sequence[Revealed], problem: Problem) -> Figur
     means: dict[tuple[int, ...], float] = {}
     cells: dict[tuple[int, ...], Cell] = defaultdict(Cell)
     distinct, objectives, chosen = [], [], []
-    for bitwidths, accuracy in revealed:
+    for bitwidths, accuracy, _ in revealed:
         cell = cells[bitwidths]
         cell.visits += 1
         cell.accuracy_sum += accuracy

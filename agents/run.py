@@ -22,14 +22,8 @@ from releq_gym.env import QuantizeNetEnv
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.evaluators.resolve import make_evaluator
 from releq_gym.ledger import Ledger
-from releq_gym.report import (
-    RESULT_FILE,
-    Report,
-    Result,
-    final_report,
-    read_result,
-    write_result,
-)
+from releq_gym.report import final_report
+from releq_gym.result import RESULT_FILE, Report, Result, read_result, write_result
 
 TABLE_BUDGET, LIVE_BUDGET = 600, 150
 """Different assignments measured where no budget is stated."""
@@ -93,6 +87,8 @@ class Run:
         Returns:
             Whether the search came to its end; False after Ctrl-C.
         """
+        if self.ledger.spent:
+            return True
         agent = self._make_agent()
         with live_progress(self.console) as progress:
             watch = TrainingWatch(
@@ -100,7 +96,7 @@ class Run:
             )
             with watch.interruptible(self.console):
                 steps = EPISODES_PER_EVALUATION * self.budget * len(self.problem.steps)
-                if not self.ledger.spent and agent.steps < steps:
+                if agent.steps < steps:
                     agent.learn(steps - agent.steps, watch)
             watch.show()
         agent.close()

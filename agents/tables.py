@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from releq_gym.problem import Problem
-from releq_gym.report import Measured, Report, Result
+from releq_gym.result import Measured, Report, Result
 
 
 def print_answer(console: Console, problem: Problem, result: Result) -> None:
@@ -25,8 +25,8 @@ def print_answer(console: Console, problem: Problem, result: Result) -> None:
     console.print(
         f"bits per weight {result.weighted_bitwidth:.2f}, plain average "
         f"{result.average_bitwidth:.2f}, cost {result.cost:.3f} (all layers at 8 bits = 1)\n"
-        f"search accuracy {100 * result.accuracy:.2f} % (full precision {100 * full:.2f} %): loses "
-        f"{result.loss_points:.2f} points, objective {result.objective:.4f}",
+        f"search accuracy {100 * result.accuracy:.2f} % (full precision {100 * full:.2f} %): loss "
+        f"{result.loss_points:+.2f} points, objective {result.objective:.4f}",
         highlight=False,
     )
     if result.loss_points > result.max_loss_points + 1e-9:
@@ -42,7 +42,7 @@ def print_report(console: Console, report: Report) -> None:
     """The three networks on the report split."""
     table = Table(title=f"report split, {report.images:,} images", caption=report.source)
     table.add_column("network")
-    for heading in ("accuracy", "loses points"):
+    for heading in ("accuracy", "loss in points"):
         table.add_column(heading, justify="right")
     uniform = report.uniform.bitwidths or ()
     rows = {

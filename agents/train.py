@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return train(parse(typed), shlex.join(["python", "-m", "agents.train", *typed]))
     except KeyboardInterrupt:
-        print("Stopped at once; --resume goes on from the last checkpoint.", file=sys.stderr)
+        print("Stopped at once. A run that had begun goes on with --resume.", file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:
         print(f"This needs the package {error.name!r}: pip install -e '.[agents]'", file=sys.stderr)
@@ -45,7 +45,7 @@ def train(args: Args[Any], command: str) -> int:
     from rich.console import Console
 
     from agents.run import Run
-    from releq_gym.report import RESULT_FILE, read_result
+    from releq_gym.result import RESULT_FILE, read_result
 
     console = Console()
     if args.resume and (Path(args.folder or "") / RESULT_FILE).is_file():

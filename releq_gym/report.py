@@ -1,15 +1,12 @@
-"""What a search found, how good that is on the report split, and how to check it again."""
+"""How good an assignment is on the report split, and how to check that again."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,102 +18,31 @@ from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.evaluators.table import TableEvaluator
 from releq_gym.networks import NetworkLike, Recipe, resolve_network
 from releq_gym.quantized import bake, load_quantized, save_quantized
+from releq_gym.result import RESULT_FILE, Measured, Report, Result, read_result, write_result
 from releq_gym.training.accuracy import BATCH
 from releq_gym.training.device import place, resolve_device
 
-RESULT_FILE = "result.json"
+__all__ = [
+    "QUANTIZED_FILE",
+    "RESULT_FILE",
+    "Measured",
+    "Report",
+    "Reproduction",
+    "Result",
+    "evaluate_run",
+    "final_report",
+    "live_twin",
+    "read_result",
+    "retrain_and_report",
+    "right_answers",
+    "task_report",
+    "write_result",
+]
+
 QUANTIZED_FILE = "quantized.safetensors"
 
 NORMAL_QUANTILE = 1.96
 """Of a two-sided 95 % interval."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One network on the report split.
-
-    Attributes:
-        bitwidths: One per layer; None for full precision.
-        accuracy: Fraction classified correctly.
-        loss_points: Full precision minus this, in percentage points.
-        margin_points: Half the width of the 95 % interval of ``loss_points``, paired image by
-            image; None where only accuracies are at hand.
-    """
-
-    bitwidths: tuple[int, ...] | None
-    accuracy: float
-    loss_points: float = 0.0
-    margin_points: float | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """An assignment beside full precision and a uniform bitwidth, on the report split.
-
-    Attributes:
-        source: How the accuracies came about.
-        images: Size of the report split.
-        full_precision: The checkpoint as it is, not retrained.
-        uniform: All layers at the most bits there are, retrained as ``chosen`` was.
-        chosen: What the search chose.
-    """
-
-    source: str
-    images: int
-    full_precision: Measured
-    uniform: Measured
-    chosen: Measured
-
-
-@dataclass(frozen=True)
-class Result:
-    """``result.json`` of a run folder; every figure but those in ``report`` is of search data.
-
-    Attributes:
-        finished: Whether the run came to its end.
-        task: Name of the evaluator.
-        net: Name of the network.
-        data: What the user named as data.
-        searcher: What chose the bitwidths.
-        seed: Of the searcher.
-        layers: Names of the quantized layers.
-        bitwidths: The answer, one per layer.
-        objective: Its reward at its mean revealed accuracy.
-        accuracy: That accuracy.
-        loss_points: Full precision minus it, in percentage points.
-        max_loss_points: What may be lost.
-        cost: Under the active cost model, all layers at 8 bits = 1.
-        weighted_bitwidth: Bits per weight.
-        average_bitwidth: Plain mean over the layers.
-        evaluations: Different assignments revealed.
-        fresh: Accuracies revealed, repeats included.
-        seconds: Wall time of the search.
-        version: Of this package.
-        command: What was typed.
-        report: Where one was asked for and there is a report split.
-    """
-
-    finished: bool
-    task: str
-    net: str
-    data: str | None
-    searcher: str
-    seed: int
-    layers: tuple[str, ...]
-    bitwidths: tuple[int, ...]
-    objective: float
-    accuracy: float
-    loss_points: float
-    max_loss_points: float
-    cost: float
-    weighted_bitwidth: float
-    average_bitwidth: float
-    evaluations: int
-    fresh: int
-    seconds: float
-    version: str
-    command: str
-    report: Report | None = None
 
 
 @dataclass(frozen=True)
@@ -207,9 +133,8 @@ def retrain_and_report(
 
     reference = answer(evaluator.module)
     retrained_uniform = bake(evaluator.train(uniform, REPORT_SEED, recipe))
-    described = recipe if isinstance(recipe, str) else "search"
     return Report(
-        source=f"retrained by the {described} recipe",
+        source=_describe(recipe),
         images=len(reference),
         full_precision=Measured(None, _mean(reference)),
         uniform=_compare(uniform, answer(retrained_uniform), reference),
@@ -303,36 +228,6 @@ def evaluate_run(
     return Reproduction(result.bitwidths, _mean(right), result.report.chosen.accuracy, len(right))
 
 
-def write_result(folder: str | os.PathLike, result: Result) -> None:
-    """Writes ``result.json``; it appears whole or not at all."""
-    path = Path(folder) / RESULT_FILE
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(dataclasses.asdict(result), indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
-def read_result(folder: str | os.PathLike) -> Result:
-    """Reads ``result.json``.
-
-    Raises:
-        ValueError: Where there is none, or it is damaged.
-    """
-    path = Path(folder) / RESULT_FILE
-    if not path.is_file():
-        raise ValueError(f"{Path(folder)} is no run folder: it has no {RESULT_FILE}.")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if (report := record["report"]) is not None:
-            measured = {
-                name: Measured(**_tuples(report[name]))
-                for name in ("full_precision", "uniform", "chosen")
-            }
-            record["report"] = Report(**{**report, **measured})
-        return Result(**_tuples(record))
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is damaged: {error!r}.") from None
-
-
 def right_answers(
     module: nn.Module, split: Split, device: torch.device, normalise: Normalise
 ) -> Tensor:
@@ -346,6 +241,12 @@ def right_answers(
     return torch.cat(predicted) == split.labels
 
 
+def _describe(recipe: str | Recipe) -> str:
+    if isinstance(recipe, str):
+        return f"retrained by the {recipe} recipe"
+    return "retrained as in the search" if recipe.images else "quantized without retraining"
+
+
 def _compare(bitwidths: tuple[int, ...], right: Tensor, reference: Tensor) -> Measured:
     """Pairs the images: what both get right or wrong says nothing about the difference."""
     lost = 100.0 * (reference.double() - right.double())
@@ -355,9 +256,3 @@ def _compare(bitwidths: tuple[int, ...], right: Tensor, reference: Tensor) -> Me
 
 def _mean(right: Tensor) -> float:
     return int(right.sum()) / len(right)
-
-
-def _tuples(record: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: tuple(value) if isinstance(value, list) else value for name, value in record.items()
-    }

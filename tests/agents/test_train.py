@@ -14,13 +14,15 @@ from toys import toy_task
 
 from agents.args import parse
 from agents.base import AGENTS, Agent, Preset
-from agents.folder import read_log, restore_ledger
+from agents.folder import restore_ledger
 from agents.train import main
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.ledger import Ledger
 from releq_gym.quantized import bake, load_quantized, read_header
-from releq_gym.report import evaluate_run, read_result
+from releq_gym.replay import read_revealed
+from releq_gym.report import evaluate_run
+from releq_gym.result import read_result
 
 SMALL = ("--n-envs", "4", "--episodes-per-update", "2", "--n-epochs", "1", "--no-report")
 """Few gradient steps, no report."""
@@ -70,7 +72,7 @@ def test_result_is_the_ledgers_best_not_the_policys_last(finished):
     result = read_result(finished)
     env = QuantizeNetEnv(task="synthetic-4-0")
     ledger = Ledger()
-    for bitwidths, accuracy in read_log(finished / "log.jsonl", env.problem):
+    for bitwidths, accuracy, _ in read_revealed(finished / "log.jsonl", env.problem):
         ledger.charge(env.problem, bitwidths, accuracy, 0.0)
     best = ledger.best(env.problem)
     assert best is not None
@@ -161,6 +163,10 @@ def test_half_a_line_in_the_log_is_cut_off(finished, tmp_path):
     restore_ledger(ledger, log, problem)
     assert (ledger.distinct, ledger.environments) == (40, 4)
     assert log.read_text() == whole
+
+
+def test_resumed_run_takes_the_options_it_was_begun_with(finished):
+    assert run(finished, "--resume") == 0
 
 
 def test_resumed_run_keeps_its_settings(finished, capsys):

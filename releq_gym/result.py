@@ -1,0 +1,136 @@
+"""What a run found, as a file that others read: ``result.json`` of a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RESULT_FILE = "result.json"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One network on the report split.
+
+    Attributes:
+        bitwidths: One per layer; None for full precision.
+        accuracy: Fraction classified correctly.
+        loss_points: Full precision minus this, in percentage points.
+        margin_points: Half the width of the 95 % interval of ``loss_points``, paired image by
+            image; None where only accuracies are at hand.
+    """
+
+    bitwidths: tuple[int, ...] | None
+    accuracy: float
+    loss_points: float = 0.0
+    margin_points: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """An assignment beside full precision and a uniform bitwidth, on the report split.
+
+    Attributes:
+        source: How the accuracies came about.
+        images: Size of the report split.
+        full_precision: The checkpoint as it is, not retrained.
+        uniform: All layers at the most bits there are, retrained as ``chosen`` was.
+        chosen: What the search chose.
+    """
+
+    source: str
+    images: int
+    full_precision: Measured
+    uniform: Measured
+    chosen: Measured
+
+
+@dataclass(frozen=True)
+class Result:
+    """``result.json`` of a run folder; every figure but those in ``report`` is of search data.
+
+    Attributes:
+        finished: Whether the run came to its end.
+        task: Name of the evaluator.
+        net: Name of the network.
+        data: What the user named as data.
+        searcher: What chose the bitwidths.
+        seed: Of the searcher.
+        layers: Names of the quantized layers.
+        bitwidths: The answer, one per layer.
+        objective: Its reward at its mean revealed accuracy.
+        accuracy: That accuracy.
+        loss_points: Full precision minus it, in percentage points.
+        max_loss_points: What may be lost.
+        cost: Under the active cost model, all layers at 8 bits = 1.
+        weighted_bitwidth: Bits per weight.
+        average_bitwidth: Plain mean over the layers.
+        evaluations: Different assignments revealed.
+        fresh: Accuracies revealed, repeats included.
+        seconds: Wall time of the search.
+        version: Of this package.
+        command: What was typed.
+        report: Where one was asked for and there is a report split.
+    """
+
+    finished: bool
+    task: str
+    net: str
+    data: str | None
+    searcher: str
+    seed: int
+    layers: tuple[str, ...]
+    bitwidths: tuple[int, ...]
+    objective: float
+    accuracy: float
+    loss_points: float
+    max_loss_points: float
+    cost: float
+    weighted_bitwidth: float
+    average_bitwidth: float
+    evaluations: int
+    fresh: int
+    seconds: float
+    version: str
+    command: str
+    report: Report | None = None
+
+
+def write_result(folder: str | os.PathLike, result: Result) -> None:
+    """Writes ``result.json``; it appears whole or not at all."""
+    path = Path(folder) / RESULT_FILE
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(dataclasses.asdict(result), indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def read_result(folder: str | os.PathLike) -> Result:
+    """Reads ``result.json``.
+
+    Raises:
+        ValueError: Where there is none, or it is damaged.
+    """
+    path = Path(folder) / RESULT_FILE
+    if not path.is_file():
+        raise ValueError(f"{Path(folder)} is no run folder: it has no {RESULT_FILE}.")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if (report := record["report"]) is not None:
+            measured = {
+                name: Measured(**_tuples(report[name]))
+                for name in ("full_precision", "uniform", "chosen")
+            }
+            record["report"] = Report(**{**report, **measured})
+        return Result(**_tuples(record))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is damaged: {error!r}.") from None
+
+
+def _tuples(record: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in record.items()
+    }

@@ -1,0 +1,158 @@
+"""What a run's result says of the report split, and how it is read back."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from releq_gym.evaluators.live import LiveEvaluator
+from releq_gym.evaluators.synthetic import make_synthetic
+from releq_gym.evaluators.table import TableEvaluator
+from releq_gym.report import (
+    Reproduction,
+    _compare,
+    evaluate_run,
+    final_report,
+    live_twin,
+    retrain_and_report,
+)
+from releq_gym.result import Measured, Report, Result, read_result, write_result
+from releq_gym.tasks import load_task
+from releq_gym.tasks.format import OK, Measurements, write_task
+
+REPORT = Report(
+    source="retrained by the long recipe",
+    images=10,
+    full_precision=Measured(None, 0.9),
+    uniform=Measured((8, 8), 0.9, 0.0, 0.0),
+    chosen=Measured((4, 2), 0.8, 10.0, 19.6),
+)
+RESULT = Result(
+    finished=True,
+    task="toy",
+    net="toy",
+    data=None,
+    searcher="nobody",
+    seed=0,
+    layers=("first", "last"),
+    bitwidths=(4, 2),
+    objective=0.5,
+    accuracy=0.8,
+    loss_points=10.0,
+    max_loss_points=0.3,
+    cost=0.4,
+    weighted_bitwidth=2.5,
+    average_bitwidth=3.0,
+    evaluations=7,
+    fresh=9,
+    seconds=1.5,
+    version="0",
+    command="nothing",
+    report=REPORT,
+)
+
+
+def digits_task(folder, weights_sha256=None):
+    """A made-up task about the shipped digits net at 6 or 8 bits."""
+    evaluator = LiveEvaluator("digits", recipe="ptq", bitwidths=(6, 8))
+    correct = np.full((16, 1), 440, np.uint32)
+    measured = Measurements(
+        correct=correct,
+        milliseconds=np.ones_like(correct),
+        status=np.full(correct.shape, OK, np.uint8),
+        seed=np.zeros(1, np.uint32),
+    )
+    card = {
+        "id": "digits-digits-wrpn-ptq-w6to8",
+        "version": "1.0.0",
+        "net": "digits",
+        "quantizer": "wrpn",
+        "recipe": "ptq",
+        "activation_bitwidth": 32,
+        "bitwidths": [6, 8],
+        "layers": [layer.to_dict() for layer in evaluator.layers],
+        "full_precision": {
+            "weights_sha256": weights_sha256 or evaluator.weights_sha256,
+            "correct": {"search": 441, "report": 442},
+        },
+        "splits": {"search": {"images": 450}, "report": {"images": 449}},
+    }
+    write_task(folder, card, {"search": measured, "report": measured})
+    return TableEvaluator(load_task(folder))
+
+
+def test_result_is_read_back_as_written(tmp_path):
+    for result in (RESULT, dataclasses.replace(RESULT, report=None, data="somewhere")):
+        write_result(tmp_path, result)
+        assert read_result(tmp_path) == result
+
+
+def test_margin_pairs_the_images():
+    reference = torch.tensor([True] * 9 + [False])
+    right = torch.tensor([True] * 8 + [False] * 2)
+    measured = _compare((4, 2), right, reference)
+    assert measured.accuracy == 0.8
+    assert measured.loss_points == pytest.approx(10.0)
+    # One image of ten differs: sd 100 * sqrt(0.1), over sqrt(10).
+    assert measured.margin_points == pytest.approx(1.96 * 10.0)
+    assert _compare((8, 8), reference, reference).margin_points == 0.0
+
+
+def test_one_image_more_or_less_is_not_as_reported():
+    assert Reproduction((4, 2), 0.8, 0.8, 10).agrees
+    other = Reproduction((4, 2), 0.9, 0.8, 10)
+    assert not other.agrees
+    assert str(other) == "4 2: 90.00 % of 10 report images, but 80.00 % was reported"
+
+
+def test_damaged_or_missing_result_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"no run folder: it has no result\.json"):
+        read_result(tmp_path)
+    (tmp_path / "result.json").write_text('{"finished": tr')
+    with pytest.raises(ValueError, match=r"result\.json is damaged"):
+        read_result(tmp_path)
+    (tmp_path / "result.json").write_text('{"report": null}')
+    with pytest.raises(ValueError, match=r"result\.json is damaged"):
+        read_result(tmp_path)
+
+
+def test_unfinished_run_is_not_evaluated(tmp_path):
+    write_result(tmp_path, dataclasses.replace(RESULT, finished=False))
+    with pytest.raises(ValueError, match="is not finished; continue it with --resume"):
+        evaluate_run(tmp_path)
+
+
+def test_invented_landscape_has_no_report(tmp_path):
+    assert final_report(make_synthetic("synthetic-4-0"), (8, 8, 8, 8), tmp_path) is None
+
+
+def test_answer_of_a_table_is_retrained(tmp_path):
+    task = digits_task(tmp_path / "task")
+    report = final_report(task, (6, 8, 6, 6), tmp_path)
+    assert report is not None
+    assert report.source == "retrained by the long recipe"
+    assert report.images == 449
+    assert report.uniform.bitwidths == (8, 8, 8, 8)
+    assert report.chosen.accuracy > 0.95
+    result = dataclasses.replace(RESULT, net="digits", bitwidths=(6, 8, 6, 6), report=report)
+    write_result(tmp_path, result)
+    assert evaluate_run(tmp_path).agrees
+
+
+def test_other_weights_than_the_tasks_are_not_retrained(tmp_path):
+    task = digits_task(tmp_path / "task", weights_sha256="0" * 64)
+    with pytest.raises(ValueError, match="are not those that the task"):
+        live_twin(task)
+    report = final_report(task, (6, 8, 6, 6), tmp_path)
+    assert report is not None
+    assert report.chosen == Measured((6, 8, 6, 6), 440 / 449, pytest.approx(100 * 2 / 449))
+    assert "not retrained, because: The weights of digits" in report.source
+
+
+def test_without_retraining_the_report_says_so(tmp_path):
+    evaluator = LiveEvaluator("digits", quantizer="uniform", recipe="ptq")
+    report = retrain_and_report(evaluator, (6, 6, 6, 6), tmp_path, evaluator.recipe)
+    assert report.source == "quantized without retraining"
+    assert report.chosen.accuracy == evaluator.measure((6, 6, 6, 6), 0, "report").accuracy
+    assert report.full_precision.accuracy == evaluator.measure_full_precision("report").accuracy
