@@ -68,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--recipe", default="short")
     build.add_argument("--bitwidths", type=int, nargs="+", help="default: all the quantizer has")
     build.add_argument("--repeats", type=int, default=10, help="per split (default 10)")
-    build.add_argument("--max-loss", type=float, default=0.3, help="tolerated loss in points")
+    build.add_argument(
+        "--max-loss", type=float, help="tolerated loss in points (default: the net's)"
+    )
     build.add_argument("--per-channel", action="store_true", help="a step per output channel")
     build.add_argument("--version", default="1.0.0")
     build.add_argument("--data", help="folder that holds the data set")
@@ -164,8 +166,10 @@ def _task_build(options: argparse.Namespace) -> None:
     )
     words = [
         f"releq task build {plan.net} --quantizer {plan.quantizer} --recipe {plan.recipe}",
-        f"--repeats {plan.repeats} --max-loss {plan.max_loss_points} --version {plan.version}",
+        f"--repeats {plan.repeats} --version {plan.version}",
     ]
+    if plan.max_loss_points is not None:
+        words.append(f"--max-loss {plan.max_loss_points}")
     if plan.bitwidths:
         words.append(f"--bitwidths {shlex.join(map(str, plan.bitwidths))}")
     if options.per_channel:

@@ -2,8 +2,11 @@ import copy
 import dataclasses
 import pickle
 
+import gymnasium as gym
+import numpy as np
 import pytest
 import torch
+from gymnasium.utils.env_checker import check_env
 from torch import nn
 
 from releq_gym.datasets import Split, Splits, load_splits
@@ -295,3 +298,51 @@ def test_full_precision_can_be_trained_on_by_the_same_recipe():
     weights = evaluator.module.state_dict()
     assert trained.state_dict().keys() == weights.keys()
     assert not torch.equal(trained.state_dict()["fc1.weight"], weights["fc1.weight"])
+
+
+LIVE = {
+    "net": "digits",
+    "evaluator": "live",
+    "quantizer": "uniform",
+    "recipe": "ptq",
+    "evaluator_kwargs": {"memo": False},
+}
+
+
+def test_the_environment_runs_live():
+    env = gym.make("releq/QuantizeNet-v0", **LIVE)
+    check_env(env.unwrapped)
+    env.reset(seed=0)
+    for _ in range(4):
+        _, _, terminated, _, info = env.step(7)
+    assert terminated and info["bitwidths"] == (8, 8, 8, 8)
+    assert info["accuracy"] == env.unwrapped.problem.evaluator.evaluate((8,) * 4, 0).accuracy
+    assert env.unwrapped.task["evaluator"].startswith("live digits/digits uniform ptq")
+    # Few images cannot resolve the usual 0.3 points.
+    assert env.unwrapped.problem.max_loss_points == 1.5
+
+
+def test_live_environments_vectorise_in_sync_wrappers_included():
+    envs = gym.make_vec(
+        "releq/QuantizeNet-v0",
+        2,
+        vectorization_mode="sync",
+        wrappers=(gym.wrappers.RecordEpisodeStatistics,),
+        **LIVE,
+    )
+    envs.reset(seed=0)
+    for _ in range(4):
+        _, _, terminated, _, infos = envs.step(np.array([3, 5]))
+    assert terminated.all() and infos["episode"]["l"].tolist() == [4, 4]
+
+
+def test_a_module_of_ones_own_runs_live():
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    env = gym.make(
+        "releq/QuantizeNet-v0",
+        **{**LIVE, "net": net, "evaluator_kwargs": {"memo": False, "search_from_train": True}},
+        data="digits",
+    )
+    env.reset(seed=0)
+    _, _, terminated, _, info = env.step(0)
+    assert terminated and info["bitwidths"] == (1,)

@@ -93,6 +93,7 @@ class LiveEvaluator:
     Attributes:
         name: Net, data set, quantizer and recipe; says so where search images were seen before.
         net: Name of the network.
+        max_loss_points: Loss that the network states as tolerable, in percentage points.
         layers: The quantized layers, first to last.
         bitwidths: Those a layer may have, ascending.
         repeats: Independent retrainings per assignment.
@@ -136,6 +137,7 @@ class LiveEvaluator:
             raise ValueError(f"repeats={repeats!r} has to be at least 1.")
         network = resolve_network(net)
         self.net = network.name
+        self.max_loss_points = network.max_loss_points
         self.activation_bitwidth = activation_bitwidth
         self.quantizer = make_quantizer(quantizer, **(quantizer_kwargs or {}))
         self.recipes = {"ptq": Recipe()} | {

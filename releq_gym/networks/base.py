@@ -62,6 +62,8 @@ class Network:
         recipes: ``pretrain``, ``short`` and ``long``; ``ptq`` needs none.
         mean: Per-channel mean that inputs in [0, 1] are normalised by.
         std: Per-channel standard deviation, likewise.
+        max_loss_points: Tolerated loss in percentage points; more than the usual 0.3 where the
+            search split is too small to resolve that.
         source: Where the architecture comes from.
     """
 
@@ -73,6 +75,7 @@ class Network:
     recipes: dict[str, Recipe] = field(default_factory=dict)
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    max_loss_points: float = 0.3
     source: str = ""
 
 

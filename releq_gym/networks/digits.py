@@ -14,6 +14,7 @@ from releq_gym.networks.base import Recipe, register_network
     dataset="digits",
     mean=(0.305,),
     std=(0.376,),
+    max_loss_points=1.5,
     recipes={
         "pretrain": Recipe(
             images=60 * 898,

@@ -41,7 +41,8 @@ class Plan:
         version: Semantic version of the task.
         bitwidths: The choice per layer; None takes all that the quantizer defines.
         repeats: Retrainings per assignment and split; 1 under ``"ptq"``.
-        max_loss_points: The loss that the task tolerates, in percentage points.
+        max_loss_points: The loss that the task tolerates, in percentage points; None is the
+            network's own.
         quantizer_kwargs: Arguments of the quantizer.
         known_issues: Sentences for the card.
     """
@@ -52,7 +53,7 @@ class Plan:
     version: str = "1.0.0"
     bitwidths: tuple[int, ...] | None = None
     repeats: int = 10
-    max_loss_points: float = 0.3
+    max_loss_points: float | None = None
     quantizer_kwargs: dict[str, Any] = field(default_factory=dict)
     known_issues: tuple[str, ...] = ()
 
@@ -221,7 +222,9 @@ def _card(
         "recipe_fields": asdict(evaluator.recipe),
         "activation_bitwidth": evaluator.activation_bitwidth,
         "bitwidths": list(evaluator.bitwidths),
-        "max_loss_points": plan.max_loss_points,
+        "max_loss_points": (
+            evaluator.max_loss_points if plan.max_loss_points is None else plan.max_loss_points
+        ),
         "completeness": "exhaustive",
         "layers": [layer.to_dict() for layer in evaluator.layers],
         "full_precision": {"weights_sha256": evaluator.weights_sha256, "correct": full},
