@@ -68,10 +68,14 @@ PAPER = Preset(
         # Not stated there; from the authors' released code.
         gamma=0.9,
         ent_coef=0.01,
+        # Stated nowhere. Few episodes, because each of their steps is an evaluation.
+        n_envs=1,
+        minibatches=1,
     ),
     {"reward": "releq", "reward_timing": "every_step", "observation": "paper"},
 )
-"""ReLeQ's own settings (arXiv 1811.01704); what neither it nor its code states is as in `DEFAULT`.
+"""ReLeQ's own settings (arXiv 1811.01704), as slow as theirs: the authors' code plays 700 to 1,500
+episodes and measures at each of their steps, so raise the evaluation budget accordingly.
 
 Where sb3-contrib differs: the critic has an LSTM of its own, while in the paper one LSTM feeds both
 heads (sb3-contrib can share it too, but then trains it through the policy loss alone). Minibatches

@@ -33,7 +33,7 @@ def print_answer(console: Console, problem: Problem, result: Result) -> None:
         console.print(
             f"[bold yellow]Warning:[/] the best assignment found loses {result.loss_points:.2f} "
             f"points, more than the {result.max_loss_points:.2f} that may be lost. Raise "
-            "--evaluation-budget, offer more bits, or state --max-loss-points.",
+            "--evaluation-budget or offer more bits; of the rewards only accuracy_floor insists.",
             highlight=False,
         )
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from agents.base import Watch
 from agents.folder import POLICY_FILE
@@ -147,13 +148,16 @@ def live_progress(console: Console) -> Progress:
     return Progress(
         BarColumn(bar_width=12),
         MofNCompleteColumn(),
-        TextColumn("({task.fields[answers]} answers) {task.fields[best]}"),
+        TextColumn("({task.fields[answers]} answers)"),
         TimeElapsedColumn(),
+        # A deep network's bitwidths may be cut short, the figures before them not.
+        TextColumn("{task.fields[best]}", table_column=Column(ratio=1, no_wrap=True)),
         console=console,
+        expand=True,
     )
 
 
 def _one_line(answer: Answer, problem: Problem) -> str:
     lost = 100.0 * (problem.evaluator.full_precision_accuracy - answer.accuracy)
     listed = "".join(map(str, answer.bitwidths))
-    return f"best {listed}: {answer.objective:.4f}, {-lost:+.2f} points"
+    return f"best {answer.objective:.4f}, {-lost:+.2f} points: {listed}"
