@@ -41,6 +41,8 @@ class Args(Generic[S]):
     """wrpn, dorefa, uniform or lsq; by default the task's, live wrpn."""
     recipe: str | None = None
     """Retraining behind each accuracy: ptq, short or long; by default the task's, live short."""
+    repeats: int = 1
+    """Retrainings per assignment of the live evaluator, one more each time it is asked again."""
     search_from_train: bool = False
     """Accept search images that the checkpoint may have been trained on; results then say so."""
     bitwidths: tuple[int, ...] | None = None

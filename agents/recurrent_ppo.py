@@ -17,24 +17,29 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents.base import AGENTS, Agent, Preset, Watch
+from releq_gym.ledger import Ledger
 
 POLICY = {"lstm_hidden_size": 128, "net_arch": {"pi": [128, 128], "vf": [128, 64]}}
 """The paper's network: an LSTM of 128, then 128-128 to the policy and 128-64 to the value."""
+
+
+ENTROPY_UP, ENTROPY_DOWN, ENTROPY_MOST = 1.25, 0.9, 0.5
+"""How the weight of the entropy follows novelty: factors per update, and the most it may reach."""
 
 
 @dataclass(frozen=True)
 class RecurrentPPOSettings:
     """How recurrent PPO learns."""
 
-    n_envs: int = 8
+    n_envs: int = 10
     """Environments side by side."""
-    episodes_per_update: int = 4
+    episodes_per_update: int = 1
     """Episodes that each of them plays between two updates of the policy."""
-    minibatches: int = 4
+    minibatches: int = 1
     """Parts that they are cut into for the gradient steps."""
-    n_epochs: int = 4
+    n_epochs: int = 10
     """Passes over them."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     """Of Adam."""
     clip_range: float = 0.2
     """How far an update may move the probability of an action."""
@@ -43,11 +48,16 @@ class RecurrentPPOSettings:
     gae_lambda: float = 0.95
     """Bias against variance of the advantages."""
     ent_coef: float = 0.01
-    """Weight of the policy's entropy in the loss."""
+    """Weight of the policy's entropy in the loss; the least weight where novelty is asked for."""
+    novelty: float = 0.3
+    """Share of new assignments that episodes should bring: with fewer, entropy gains weight, so
+    that a policy that has settled goes on asking. 0 keeps the weight as it is."""
     vf_coef: float = 0.5
     """Weight of the value loss."""
     max_grad_norm: float = 0.5
     """Longest gradient."""
+    critic_lstm: bool = False
+    """Whether the critic has an LSTM of its own; without, it sees only the current observation."""
 
     def __post_init__(self) -> None:
         for name in ("n_envs", "episodes_per_update", "minibatches", "n_epochs"):
@@ -56,7 +66,11 @@ class RecurrentPPOSettings:
 
 
 DEFAULT = Preset(RecurrentPPOSettings())
-"""Ours: common values for short episodes with a reward at the end."""
+"""Tuned on the synthetic landscapes (4, 8, 12 and 20 layers, seeds 0 to 2, two runs each) over some
+35 settings, for regret at 600 to 1,000 assignments. What mattered, in order: paying the reward at
+the end (per-step timings spend an evaluation on every layer), many epochs on few episodes, a higher
+learning rate, no LSTM in the critic, and entropy that follows novelty.
+"""
 
 PAPER = Preset(
     RecurrentPPOSettings(
@@ -68,6 +82,8 @@ PAPER = Preset(
         # Not stated there; from the authors' released code.
         gamma=0.9,
         ent_coef=0.01,
+        novelty=0.0,
+        critic_lstm=True,
         # Stated nowhere. Few episodes, because each of their steps is an evaluation.
         n_envs=1,
         minibatches=1,
@@ -99,6 +115,7 @@ class RecurrentPPOAgent(Agent):
         checkpoint: Path | None = None,
     ):
         self._venv = DummyVecEnv([make_env] * settings.n_envs)
+        self._settings = settings
         if checkpoint is not None:
             self._model = RecurrentPPO.load(checkpoint, env=self._venv, device="cpu")
             self._model.set_random_seed(seed)
@@ -119,7 +136,7 @@ class RecurrentPPOAgent(Agent):
             ent_coef=settings.ent_coef,
             vf_coef=settings.vf_coef,
             max_grad_norm=settings.max_grad_norm,
-            policy_kwargs=POLICY,
+            policy_kwargs={**POLICY, "enable_critic_lstm": settings.critic_lstm},
             seed=seed,
             device="cpu",
         )
@@ -131,8 +148,11 @@ class RecurrentPPOAgent(Agent):
 
     def learn(self, steps: int, watch: Watch) -> None:
         """See `Agent.learn`."""
-        callback = _Callback(watch, len(self._venv.get_attr("problem")[0].steps))
-        self._model.learn(steps, callback=callback, reset_num_timesteps=False)
+        problem, ledger = (self._venv.get_attr(name)[0] for name in ("problem", "ledger"))
+        callbacks: list[BaseCallback] = [_Passing(watch, len(problem.steps))]
+        if self._settings.novelty:
+            callbacks.append(_Novelty(ledger, self._settings))
+        self._model.learn(steps, callback=callbacks, reset_num_timesteps=False)
 
     def save(self, path: Path) -> None:
         """Writes the archive of stable-baselines3, whole or not at all."""
@@ -145,7 +165,33 @@ class RecurrentPPOAgent(Agent):
         self._venv.close()
 
 
-class _Callback(BaseCallback):
+class _Novelty(BaseCallback):
+    """Raises the weight of the entropy while too few episodes bring a new assignment.
+
+    Once the policy has settled it would ask the same again and again, and learn nothing more from
+    a budget of different assignments. Only the number of assignments asked is looked at.
+    """
+
+    def __init__(self, ledger: Ledger, settings: RecurrentPPOSettings):
+        super().__init__()
+        self._ledger, self._settings = ledger, settings
+        self._episodes = self._known = 0
+
+    def _on_step(self) -> bool:
+        self._episodes += int(self.locals["dones"].sum())
+        return True
+
+    def _on_rollout_end(self) -> None:
+        known, settings, model = self._ledger.distinct, self._settings, self.model
+        assert isinstance(model, RecurrentPPO)
+        if self._episodes:
+            share = (known - self._known) / self._episodes
+            factor = ENTROPY_UP if share < settings.novelty else ENTROPY_DOWN
+            model.ent_coef = min(max(model.ent_coef * factor, settings.ent_coef), ENTROPY_MOST)
+        self._episodes, self._known = 0, known
+
+
+class _Passing(BaseCallback):
     """Passes the events of stable-baselines3 on."""
 
     def __init__(self, watch: Watch, episode: int):

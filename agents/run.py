@@ -59,6 +59,7 @@ class Run:
             # On a task the data serve the report alone.
             data=args.data if args.evaluator == "live" else None,
             weights=args.weights,
+            repeats=args.repeats if args.evaluator == "live" else None,
             search_from_train=args.search_from_train or None,
         )
         self.problem = self._make_env(Ledger()).problem
