@@ -24,6 +24,7 @@ from releq_gym.evaluators.resolve import make_evaluator
 from releq_gym.ledger import Ledger
 from releq_gym.report import final_report
 from releq_gym.result import RESULT_FILE, Report, Result, read_result, write_result
+from releq_gym.search import confirm
 
 TABLE_BUDGET, LIVE_BUDGET = 600, 150
 """Different assignments measured where no budget is stated."""
@@ -83,13 +84,21 @@ class Run:
         return min(default if stated is None else stated, assignments)
 
     def search(self) -> bool:
-        """Learns until the budget is spent or the policy has converged.
+        """Learns until the budget is spent or the policy has converged, and confirms the answer.
 
         Returns:
             Whether the search came to its end; False after Ctrl-C.
         """
-        if self.ledger.spent:
-            return True
+        if not self.ledger.spent and not self._learn():
+            return False
+        if self.evaluator.repeats > 1:
+            env = self._make_env(self.ledger, reward_timing="final")
+            env.reset(seed=self.args.seed)
+            confirm(env)
+            env.close()
+        return True
+
+    def _learn(self) -> bool:
         agent = self._make_agent()
         with live_progress(self.console) as progress:
             watch = TrainingWatch(
@@ -162,7 +171,7 @@ class Run:
         print_report(self.console, report)
         return report
 
-    def _make_env(self, ledger: Ledger) -> QuantizeNetEnv:
+    def _make_env(self, ledger: Ledger, reward_timing: str | None = None) -> QuantizeNetEnv:
         args = self.args
         floor = args.max_loss_points
         return QuantizeNetEnv(
@@ -171,7 +180,7 @@ class Run:
             observation=args.observation,
             reward=args.reward,
             reward_kwargs=None if floor is None else {"max_loss_points": floor},
-            reward_timing=args.reward_timing,
+            reward_timing=reward_timing or args.reward_timing,
             gamma=args.settings.gamma,
             cost=args.cost,
             ledger=ledger,

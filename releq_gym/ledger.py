@@ -74,7 +74,7 @@ class Trace:
 
 
 class Answer(NamedTuple):
-    """The answer of a search by the rule that serves all of them.
+    """The answer of a search by the rule that serves all of them, `Ledger.best`.
 
     Attributes:
         bitwidths: One per layer.
@@ -233,15 +233,20 @@ class Ledger:
                 cell.accuracy_sum += float(sums[number])
 
     def best(self, problem: Problem) -> Answer | None:
-        """The visited assignment with the best objective, ties to the lower cost.
+        """The visited assignment with the best cautious objective, ties to the lower cost.
 
-        The objective is taken at the mean revealed accuracy, as it will be on report data.
+        Cautious: at the mean revealed accuracy, less one standard error of its images
+        (`Problem.caution`). The best of many is lucky too: without this, an answer sits so close
+        to an accuracy floor that every other one breaks it on new images.
         """
-        return max(
-            (self._answer(problem, *item) for item in self.cells(problem).items()),
-            key=lambda answer: (answer.objective, -answer.cost),
-            default=None,
-        )
+
+        def rank(item: tuple[tuple[int, ...], Cell]) -> tuple[float, float]:
+            bitwidths, accuracy = item[0], item[1].accuracy
+            cautious = problem.objective(bitwidths, accuracy - problem.caution(accuracy))
+            return cautious, -float(problem.cost(problem.totals(bitwidths)))
+
+        cells = self.cells(problem)
+        return self._answer(problem, *max(cells.items(), key=rank)) if cells else None
 
     def join(self, problem: Problem) -> int:
         """Takes up one more environment; returns its number in the log."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -168,6 +169,16 @@ class Problem:
     def objective(self, bitwidths: Sequence[int], accuracy: float) -> float:
         """The reward of a complete assignment at this accuracy."""
         return float(self.reward(self.transition(tuple(bitwidths), accuracy)))
+
+    def caution(self, accuracy: float) -> float:
+        """One standard error of an accuracy's distance from full precision, as a fraction.
+
+        Of the sampling of the search images, at least: if every image that tells the two networks
+        apart speaks against the quantized one, their number is Poisson. 0 where accuracies are
+        exact, or nothing is lost.
+        """
+        lost = max(self.evaluator.full_precision_accuracy - accuracy, 0.0)
+        return math.sqrt(lost / self.evaluator.images) if self.evaluator.images else 0.0
 
     # What may be chosen
 

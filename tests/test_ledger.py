@@ -35,6 +35,16 @@ def test_answer_is_the_best_objective_at_the_mean_accuracy():
     assert answer.visits == 1
 
 
+def test_answer_keeps_a_standard_error_from_the_floor():
+    # 1,000 images: a loss of 0.9 points has a standard error of 0.3.
+    ledger, problem = Ledger(), toy_problem()
+    assert problem.caution(0.9 - 0.009) == pytest.approx(0.003)
+    assert problem.caution(0.95) == 0
+    ledger.charge(problem, (2, 4, 4), 0.9 - 0.009, 0)
+    ledger.charge(problem, (4, 4, 4), 0.9 - 0.004, 0)
+    assert ledger.best(problem).bitwidths == (4, 4, 4)
+
+
 def test_ties_go_to_the_lower_cost():
     ledger, problem = Ledger(), toy_problem(reward=lambda transition: 1.0)
     for bitwidths in ((8, 8, 8), (4, 4, 4), (8, 4, 8)):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from toys import ToyEvaluator
 
-from releq_gym.search import SEARCHERS, Player
+from releq_gym.search import SEARCHERS, Player, confirm
 from releq_gym.tasks.score import make_scorer
 
 
@@ -64,3 +64,26 @@ def test_an_environment_that_measures_every_step_is_refused():
     env = gym.make("releq/QuantizeNet-v0", net="synthetic", evaluate="every_step")
     with pytest.raises(ValueError, match="evaluate='final'"):
         Player(env)
+
+
+def test_confirming_asks_for_the_answer_until_every_repeat_is_known():
+    env = gym.make("releq/QuantizeNet-v0", evaluator=ToyEvaluator())
+    env.reset(seed=0)
+    SEARCHERS["uniform"](env, np.random.default_rng(0))
+    ledger, problem = env.unwrapped.ledger, env.unwrapped.problem
+    distinct = ledger.distinct
+    confirm(env)
+    answer = ledger.best(problem)
+    assert answer.visits >= ToyEvaluator.repeats
+    assert ledger.distinct == distinct
+    fresh = ledger.fresh
+    confirm(env)
+    assert ledger.fresh == fresh
+
+
+def test_confirming_stops_at_the_budget():
+    env = gym.make("releq/QuantizeNet-v0", evaluator=ToyEvaluator(), evaluation_budget={"fresh": 4})
+    env.reset(seed=0)
+    SEARCHERS["uniform"](env, np.random.default_rng(0))
+    confirm(env)
+    assert env.unwrapped.ledger.fresh == 4

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from gymnasium import make
 
-from releq_gym.evaluators.synthetic import make_synthetic
+from releq_gym.evaluators.synthetic import IMAGES, make_synthetic
 from releq_gym.tasks.score import make_scorer
 
 
@@ -60,7 +60,7 @@ def test_regret_is_0_at_the_optimum_and_1_for_a_random_assignment():
 def test_landscapes_are_pinned():
     evaluator = make_synthetic("synthetic-6-3")
     seen = [
-        round(evaluator.evaluate((bitwidth,) * 6, 0).accuracy * evaluator.images)
+        round(evaluator.evaluate((bitwidth,) * 6, 0).accuracy * IMAGES)
         for bitwidth in evaluator.bitwidths
     ]
     assert seen == [9113, 9179, 9199, 9200, 9200, 9200, 9200]

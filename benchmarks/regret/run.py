@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from releq_gym.env import QuantizeNetEnv
 from releq_gym.ledger import Answer, Ledger
 from releq_gym.problem import Problem
 from releq_gym.replay import read_revealed
-from releq_gym.search import SEARCHERS
+from releq_gym.search import SEARCHERS, confirm
 from releq_gym.tasks.score import TableScorer, make_scorer
 
 
@@ -36,7 +37,7 @@ def run(job: Job) -> list[dict[str, Any]]:
         log = Path(folder) / "log.jsonl"
         problem = _search(job, Ledger(budgets[-1], log))
         seconds = time.perf_counter() - started
-        answers = dict(zip(budgets, _answers(log, problem, budgets), strict=True))
+        answers = dict(zip(budgets, _answers(job, log, problem, budgets), strict=True))
     scorer = make_scorer(problem)
     rows = []
     for budget, (answer, fresh) in answers.items():
@@ -122,20 +123,27 @@ class _UntilSpent:
         pass
 
 
-def _answers(log: Path, problem: Problem, budgets: tuple[int, ...]) -> Iterator[tuple[Answer, int]]:
-    """The answer when each budget was reached, repeats up to the next new assignment counted."""
+def _answers(
+    job: Job, log: Path, problem: Problem, budgets: tuple[int, ...]
+) -> Iterator[tuple[Answer, int]]:
+    """The confirmed answer when each budget was reached, before the next new assignment."""
     ledger, waiting = Ledger(), list(budgets)
+    known: set[tuple[int, ...]] = set()
     for one in read_revealed(log, problem):
-        new = one.bitwidths not in ledger.cells(problem)
-        if new and ledger.distinct == waiting[0]:
-            yield _best(ledger, problem), ledger.fresh
+        if one.bitwidths not in known and len(known) == waiting[0]:
+            yield _confirmed(job, ledger)
             waiting.pop(0)
+        known.add(one.bitwidths)
         ledger.charge(problem, one.bitwidths, one.accuracy, 0.0)
     for _ in waiting:  # The last budget, and those that a converged policy never spends.
-        yield _best(ledger, problem), ledger.fresh
+        yield _confirmed(job, ledger)
 
 
-def _best(ledger: Ledger, problem: Problem) -> Answer:
-    answer = ledger.best(problem)
+def _confirmed(job: Job, ledger: Ledger) -> tuple[Answer, int]:
+    """The answer of a run that stops here, and the accuracies revealed by then."""
+    env = QuantizeNetEnv(task=job.task, ledger=pickle.loads(pickle.dumps(ledger)))
+    env.reset(seed=job.seed)
+    confirm(env)
+    answer = env.ledger.best(env.problem)
     assert answer is not None
-    return answer
+    return answer, env.ledger.fresh

@@ -43,7 +43,7 @@ class Evaluator(Protocol):
         layers: The quantized layers, first to last.
         bitwidths: The bitwidths it can evaluate, ascending.
         repeats: How many independent repeats a configuration has; 1 means deterministic.
-        images: Size of the search split.
+        images: Size of the search split; 0 where accuracies are exact.
     """
 
     name: str

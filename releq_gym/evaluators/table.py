@@ -87,6 +87,12 @@ class TableEvaluator:
             self._accuracy[cells], self._milliseconds[cells], self._diverged[cells]
         )
 
-    def mean_accuracies(self, repeats: slice = slice(None)) -> NDArray[np.float64]:
-        """Mean accuracy of every assignment over these repeats, float64 [configurations]."""
-        return self._accuracy[:, repeats].mean(axis=1)
+    def mean_accuracies(self) -> NDArray[np.float64]:
+        """Mean accuracy of every assignment over the repeats, float64 [configurations]."""
+        return self._accuracy.mean(axis=1)
+
+    def standard_errors(self) -> NDArray[np.float64]:
+        """Of `mean_accuracies`, from the spread of the repeats; 0 where there is one."""
+        if self.repeats < 2:
+            return np.zeros(len(self._accuracy))
+        return self._accuracy.std(axis=1, ddof=1) / np.sqrt(self.repeats)
