@@ -58,7 +58,7 @@ def restore_ledger(ledger: Ledger, log: Path, problem: Problem) -> None:
     """
     if log.is_file():
         for one in read_revealed(log, problem):
-            ledger.charge(problem, one.bitwidths, one.accuracy, milliseconds=0.0)
+            ledger.charge(problem, one.bitwidths, one.accuracy, repeat=one.repeat)
         records = read_records(log)
         ledger.environments = sum("problem" in record for record in records)
         lines = [json.dumps(record, separators=(",", ":")) + "\n" for record in records]

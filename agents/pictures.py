@@ -37,21 +37,21 @@ def draw_pictures(folder: Path, problem: Problem, bitwidths: Sequence[int]) -> N
 
 def draw_learning_curve(revealed: Sequence[Revealed], problem: Problem) -> Figure:
     """The objective of every answer, and of what the search would have chosen by then."""
-    means: dict[tuple[int, ...], float] = {}
     cells: dict[tuple[int, ...], Cell] = defaultdict(Cell)
+    cautious: dict[tuple[int, ...], float] = {}
     distinct, objectives, chosen = [], [], []
-    for bitwidths, accuracy, _ in revealed:
-        cell = cells[bitwidths]
-        cell.visits += 1
-        cell.accuracy_sum += accuracy
-        means[bitwidths] = problem.objective(bitwidths, cell.accuracy)
-        distinct.append(len(means))
+    for bitwidths, accuracy, repeat, _ in revealed:
+        cells[bitwidths].accuracies[repeat] = accuracy
+        mean = cells[bitwidths].accuracy
+        cautious[bitwidths] = problem.objective(bitwidths, mean - problem.caution(mean))
+        answer = max(cautious, key=cautious.__getitem__)
+        distinct.append(len(cells))
         objectives.append(problem.objective(bitwidths, accuracy))
-        chosen.append(max(means.values()))
+        chosen.append(problem.objective(answer, cells[answer].accuracy))
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(distinct, objectives, ".", markersize=3, alpha=0.4, label="measured")
-    axes.step(distinct, chosen, where="post", label="best mean so far")
+    axes.step(distinct, chosen, where="post", label="the answer so far")
     axes.set(xlabel="different assignments measured", ylabel="objective")
     axes.set_title(problem.evaluator.name)
     axes.legend(loc="lower right")

@@ -339,7 +339,8 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         self._evaluation = evaluator.evaluate(bitwidths, repeat)
         self._evaluated = True
         accuracy = self._evaluation.accuracy
-        self.ledger.charge(self.problem, bitwidths, accuracy, self._evaluation.milliseconds)
+        milliseconds = self._evaluation.milliseconds
+        self.ledger.charge(self.problem, bitwidths, accuracy, milliseconds, repeat)
         assert self._step is not None
         self._trace.reveal(self._step, repeat, accuracy)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,15 +22,20 @@ PENDING = 2**19
 
 @dataclass(slots=True)
 class Cell:
-    """All that was revealed of one assignment."""
+    """All that was revealed of one assignment.
+
+    Attributes:
+        visits: How often.
+        accuracies: By repeat: the same repeat asked again is no new evidence.
+    """
 
     visits: int = 0
-    accuracy_sum: float = 0.0
+    accuracies: dict[int, float] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
-        """Mean revealed accuracy."""
-        return self.accuracy_sum / self.visits
+        """Mean over the repeats that were revealed."""
+        return sum(self.accuracies.values()) / len(self.accuracies)
 
 
 class Trace:
@@ -80,15 +85,19 @@ class Answer(NamedTuple):
         bitwidths: One per layer.
         objective: The reward at the mean revealed accuracy.
         accuracy: Mean revealed accuracy.
-        visits: How often it was revealed.
+        repeats: How many of its repeats that is the mean of.
         cost: Under the active cost model.
     """
 
     bitwidths: tuple[int, ...]
     objective: float
     accuracy: float
-    visits: int
+    repeats: int
     cost: float
+
+
+_Batch = tuple["Problem", NDArray[np.uint8], NDArray[np.float64], NDArray[np.intp]]
+"""Problem, bitwidths, accuracies and repeats of one call of `Ledger.charge_many`."""
 
 
 class Ledger:
@@ -120,7 +129,7 @@ class Ledger:
         self.milliseconds = 0.0
         self.environments = 0
         self._cells: dict[tuple[str, tuple[int, ...]], Cell] = {}
-        self._pending: list[tuple[Problem, NDArray[np.uint8], NDArray[np.float64]]] = []
+        self._pending: list[_Batch] = []
         self._waiting = 0
         self.log = Path(log) if log is not None else None
         if self.log is not None:
@@ -173,12 +182,25 @@ class Ledger:
         return answers
 
     def charge(
-        self, problem: Problem, bitwidths: tuple[int, ...], accuracy: float, milliseconds: float
+        self,
+        problem: Problem,
+        bitwidths: tuple[int, ...],
+        accuracy: float,
+        milliseconds: float = 0.0,
+        repeat: int = 0,
     ) -> None:
-        """Books one revealed accuracy."""
+        """Books one revealed accuracy.
+
+        Args:
+            problem: What it is about.
+            bitwidths: One per layer.
+            accuracy: Of that repeat.
+            milliseconds: What measuring it cost.
+            repeat: Which one; -1 for the mean of all.
+        """
         cell = self._cells.setdefault((problem.evaluator.name, bitwidths), Cell())
         cell.visits += 1
-        cell.accuracy_sum += accuracy
+        cell.accuracies[repeat] = accuracy
         self.fresh += 1
         self.milliseconds += milliseconds
 
@@ -187,17 +209,19 @@ class Ledger:
         problem: Problem,
         bitwidths: NDArray[np.intp],
         accuracies: NDArray[np.float64],
-        milliseconds: float,
+        repeats: NDArray[np.intp],
+        milliseconds: float = 0.0,
     ) -> None:
         """Books many revealed accuracies; they are sorted into cells when somebody asks.
 
         Args:
             problem: What they are about.
             bitwidths: One row per accuracy, ``[accuracies, layers]``.
-            accuracies: Kept as they are: pass copies.
+            accuracies: Of those repeats; kept as they are: pass copies.
+            repeats: Which ones, likewise.
             milliseconds: Of all of them together.
         """
-        self._pending.append((problem, bitwidths.astype(np.uint8), accuracies))
+        self._pending.append((problem, bitwidths.astype(np.uint8), accuracies, repeats))
         self._waiting += len(accuracies)
         self.fresh += len(accuracies)
         self.milliseconds += milliseconds
@@ -216,21 +240,21 @@ class Ledger:
     def _settle(self) -> None:
         """Sorts what waits into cells."""
         pending, self._pending, self._waiting = self._pending, [], 0
-        for problem in {id(problem): problem for problem, _, _ in pending}.values():
-            own = [(rows, accuracies) for owner, rows, accuracies in pending if owner is problem]
-            bitwidths = np.concatenate([rows for rows, _ in own])
-            accuracies = np.concatenate([values for _, values in own])
-            # Rows as opaque bytes: any depth, no collisions.
-            keys = np.ascontiguousarray(bitwidths).view(f"V{bitwidths.shape[1]}")[:, 0]
-            _, first, cell_of, visits = np.unique(
-                keys, return_index=True, return_inverse=True, return_counts=True
+        for problem in {id(batch[0]): batch[0] for batch in pending}.values():
+            own = [batch[1:] for batch in pending if batch[0] is problem]
+            bitwidths, accuracies, repeats = (
+                np.concatenate(part) for part in zip(*own, strict=True)
             )
-            sums = np.bincount(cell_of, weights=accuracies)
+            # Rows as opaque bytes: any depth, no collisions.
+            known = np.column_stack([bitwidths, (repeats + 1).astype(np.uint8)])
+            keys = np.ascontiguousarray(known).view(f"V{known.shape[1]}")[:, 0]
+            _, first, visits = np.unique(keys, return_index=True, return_counts=True)
             for number in np.argsort(first).tolist():
-                key = problem.evaluator.name, tuple(bitwidths[first[number]].tolist())
+                row = first[number]
+                key = problem.evaluator.name, tuple(bitwidths[row].tolist())
                 cell = self._cells.setdefault(key, Cell())
                 cell.visits += int(visits[number])
-                cell.accuracy_sum += float(sums[number])
+                cell.accuracies[int(repeats[row])] = float(accuracies[row])
 
     def best(self, problem: Problem) -> Answer | None:
         """The visited assignment with the best cautious objective, ties to the lower cost.
@@ -265,7 +289,7 @@ class Ledger:
             bitwidths=bitwidths,
             objective=problem.objective(bitwidths, cell.accuracy),
             accuracy=cell.accuracy,
-            visits=cell.visits,
+            repeats=len(cell.accuracies),
             cost=float(problem.cost(problem.totals(bitwidths))),
         )
 

@@ -15,11 +15,13 @@ class Revealed(NamedTuple):
     Attributes:
         bitwidths: One per layer, undecided layers as they start.
         accuracy: As revealed.
+        repeat: Which of the independent repeats; -1 for their mean.
         complete: Whether every layer had been decided.
     """
 
     bitwidths: tuple[int, ...]
     accuracy: float
+    repeat: int
     complete: bool
 
 
@@ -32,12 +34,12 @@ def read_revealed(log: str | Path, problem: Problem) -> list[Revealed]:
     """
     revealed = []
     for record in read_records(log):
-        for step, _, accuracy in record.get("revealed", ()):
+        for step, repeat, accuracy in record.get("revealed", ()):
             bitwidths = list(problem.start)
             for layer in problem.steps[:step]:
                 bitwidths[layer] = record["bitwidths"][layer]
             complete = step == len(problem.steps)
-            revealed.append(Revealed(tuple(bitwidths), accuracy, complete))
+            revealed.append(Revealed(tuple(bitwidths), accuracy, repeat, complete))
     return revealed
 
 

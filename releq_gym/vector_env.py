@@ -257,7 +257,7 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             self._visits.add(rows, indices)
         answers = evaluate_many(problem.evaluator, bitwidths, repeats)
         self.ledger.charge_many(
-            problem, bitwidths, answers.accuracy, float(np.sum(answers.milliseconds))
+            problem, bitwidths, answers.accuracy, repeats, float(np.sum(answers.milliseconds))
         )
         self._accuracy[rows] = answers.accuracy
         self._diverged[rows] = answers.diverged

@@ -28,11 +28,19 @@ def test_answer_is_the_best_objective_at_the_mean_accuracy():
     ledger, problem = Ledger(), toy_problem()
     ledger.charge(problem, (4, 4, 4), 0.90, 0)
     ledger.charge(problem, (2, 4, 4), 0.90, 0)  # one lucky answer
-    ledger.charge(problem, (2, 4, 4), 0.80, 0)
+    ledger.charge(problem, (2, 4, 4), 0.80, 0, repeat=1)
     answer = ledger.best(problem)
     assert answer.bitwidths == (4, 4, 4)
     assert answer.objective == pytest.approx(0.5)
-    assert answer.visits == 1
+    assert answer.repeats == 1
+
+
+def test_the_same_repeat_is_no_new_evidence():
+    ledger, problem = Ledger(), toy_problem()
+    for repeat, accuracy in ((0, 0.9), (0, 0.9), (0, 0.9), (1, 0.8)):
+        ledger.charge(problem, (4, 4, 4), accuracy, repeat=repeat)
+    assert ledger.cells(problem)[4, 4, 4].accuracy == pytest.approx(0.85)
+    assert ledger.cells(problem)[4, 4, 4].visits == ledger.fresh == 4
 
 
 def test_answer_keeps_a_standard_error_from_the_floor():
@@ -59,7 +67,7 @@ def test_nothing_asked_means_no_answer():
 def test_problems_on_one_evaluator_share_their_cells():
     ledger = Ledger()
     ledger.charge(toy_problem(), (8, 8, 8), 0.9, 0)
-    ledger.charge(toy_problem(), (8, 8, 8), 0.8, 0)
+    ledger.charge(toy_problem(), (8, 8, 8), 0.8, 0, repeat=1)
     assert ledger.distinct == 1
     assert ledger.cells(toy_problem())[8, 8, 8].accuracy == pytest.approx(0.85)
 

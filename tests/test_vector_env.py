@@ -167,7 +167,7 @@ def test_charges_and_the_answer_are_those_of_single_environments():
     ledger = vector.ledger
     assert ledger.fresh == 6 and ledger.distinct == 3
     answer = ledger.best(vector.problem)
-    assert answer.bitwidths == (4, 4, 4) and answer.visits == 2
+    assert answer.bitwidths == (4, 4, 4) and answer.repeats == 2
     assert list(ledger.cells(vector.problem)) == [(4, 4, 4), (4, 8, 4), (2, 2, 2)]
 
 

@@ -134,7 +134,7 @@ def _answers(
             yield _confirmed(job, ledger)
             waiting.pop(0)
         known.add(one.bitwidths)
-        ledger.charge(problem, one.bitwidths, one.accuracy, 0.0)
+        ledger.charge(problem, one.bitwidths, one.accuracy, repeat=one.repeat)
     for _ in waiting:  # The last budget, and those that a converged policy never spends.
         yield _confirmed(job, ledger)
 

@@ -28,6 +28,7 @@ class Player:
 
     Attributes:
         choices: Per step, the bitwidths to choose from.
+        repeats: Different accuracies that an assignment may reveal.
         spent: Whether the evaluation budget has refused an assignment.
 
     Raises:
@@ -42,6 +43,7 @@ class Player:
             raise ValueError("A searcher needs an environment with evaluate='final'.")
         self.env, self.problem, self.ledger = env, base.problem, base.ledger
         self.choices = [self.problem.bitwidths] * len(self.problem.steps)
+        self.repeats = base.problem.evaluator.repeats if base.noise == "sample" else 1
         self.spent = False
 
     def play(self, bitwidths: Sequence[int]) -> tuple[tuple[int, ...], float]:
@@ -73,7 +75,7 @@ def confirm(env: gym.Env) -> None:
     ledger, problem = player.ledger, player.problem
     while not player.spent:
         answer = ledger.best(problem)
-        if answer is None or answer.visits >= problem.evaluator.repeats:
+        if answer is None or answer.repeats >= player.repeats:
             return
         player.play([answer.bitwidths[layer] for layer in problem.steps])
 

@@ -72,8 +72,8 @@ def test_result_is_the_ledgers_best_not_the_policys_last(finished):
     result = read_result(finished)
     env = QuantizeNetEnv(task="synthetic-4-0")
     ledger = Ledger()
-    for bitwidths, accuracy, _ in read_revealed(finished / "log.jsonl", env.problem):
-        ledger.charge(env.problem, bitwidths, accuracy, 0.0)
+    for one in read_revealed(finished / "log.jsonl", env.problem):
+        ledger.charge(env.problem, one.bitwidths, one.accuracy, repeat=one.repeat)
     best = ledger.best(env.problem)
     assert best is not None
     assert (result.bitwidths, result.objective) == (best.bitwidths, best.objective)
