@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -65,6 +66,36 @@ class Registry(Generic[T]):
         if name not in self:
             raise UnknownNameError(self.kind, name, self._entries)
         return self._entries[name]
+
+    def make(self, name: Any, **kwargs: Any) -> Any:
+        """What is called ``name``, built with its parameters; a callable is returned as it is.
+
+        Args:
+            name: Of a registered dataclass, or an object of the user's own.
+            **kwargs: The dataclass's fields.
+
+        Raises:
+            UnknownNameError: Where nothing has that name.
+            ValueError: For an unknown parameter, parameters beside an object, or something that
+                is neither a name nor callable.
+        """
+        if isinstance(name, str):
+            factory: Any = self[name]
+            allowed = [field.name for field in dataclasses.fields(factory)]
+            unknown = [key for key in kwargs if key not in allowed]
+            if unknown:
+                raise ValueError(
+                    f"The {self.kind} {name!r} has no parameter {unknown[0]!r}; "
+                    f"it takes {', '.join(allowed) or 'none'}."
+                )
+            return factory(**kwargs)
+        if kwargs:
+            raise ValueError(
+                f"{self.kind}_kwargs go with a name; {name!r} carries its own parameters."
+            )
+        if not callable(name):
+            raise ValueError(f"{self.kind}={name!r} is neither a name nor a callable.")
+        return name
 
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str):

@@ -43,7 +43,7 @@ PLANS: dict[str, tuple[Plan, ...]] = {
             bitwidths=(2, 3, 4, 5, 6, 7, 8),
             evaluation_budget=150,
             search_seeds=(0,),
-            uniform=(2, 3, 4, 5, 6, 8),
+            uniform=(3, 4, 5, 6, 8),
             published={"ReLeQ": (2, 2, 3, 2)},
         ),
     ),

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from releq_gym.layers import Layer
 from releq_gym.registry import Registry
-from releq_gym.rewards import construct
 
 Figures = Mapping[str, NDArray[np.float64]]
 CostModel = Callable[[Sequence[Layer], Sequence[int]], Figures]
@@ -26,15 +25,9 @@ def make_cost(name: str | CostModel, **kwargs: float) -> CostModel:
     """The cost model called ``name`` with its parameters; a callable is returned as it is.
 
     Raises:
-        ValueError: For an unknown name or parameter, or parameters beside a callable.
+        ValueError: See `Registry.make`.
     """
-    if isinstance(name, str):
-        return construct(COSTS[name], "cost", name, kwargs)
-    if not callable(name):
-        raise ValueError(f"cost={name!r} is neither a name nor a callable on (layers, bitwidths).")
-    if kwargs:
-        raise ValueError("cost_kwargs go with a cost model's name; a callable carries its own.")
-    return name
+    return COSTS.make(name, **kwargs)
 
 
 def per_bit(weights: Sequence[float], bitwidths: Sequence[int]) -> NDArray[np.float64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -111,22 +110,11 @@ def make_quantizer(name: str | Quantizer, **kwargs: object) -> Quantizer:
     """The quantizer called ``name``, built with ``kwargs``; a quantizer is returned as it is.
 
     Raises:
-        UnknownNameError: If no quantizer is called ``name``.
-        ValueError: If the quantizer does not take one of the keywords.
+        ValueError: See `Registry.make`.
     """
-    if isinstance(name, Quantizer):
-        allowed, made = set(), name
-    else:
-        allowed = {field.name for field in dataclasses.fields(QUANTIZERS[name])}
-    unknown = sorted(kwargs.keys() - allowed)
-    if unknown and isinstance(name, Quantizer):
-        raise ValueError(f"Set {', '.join(unknown)} when building {made!r}, not afterwards.")
-    if unknown:
-        raise ValueError(
-            f"The quantizer {name!r} takes no argument {unknown[0]!r}; it takes "
-            f"{', '.join(sorted(allowed)) or 'none'}."
-        )
-    return name if isinstance(name, Quantizer) else QUANTIZERS[name](**kwargs)
+    if isinstance(name, Quantizer) and not kwargs:
+        return name
+    return QUANTIZERS.make(name, **kwargs)
 
 
 def check_bitwidth(bitwidth: int) -> None:

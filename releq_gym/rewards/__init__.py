@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 from releq_gym.registry import Registry
 from releq_gym.transition import Transition
 
-T = TypeVar("T")
 Reward = Callable[[Transition], float]
 
 REWARDS: Registry[Callable[..., Reward]] = Registry("reward", "releq_gym.rewards")
@@ -21,15 +19,9 @@ def make_reward(name: str | Reward, **kwargs: float) -> Reward:
     """The reward called ``name`` with its parameters; a callable is returned as it is.
 
     Raises:
-        ValueError: For an unknown name or parameter, or parameters beside a callable.
+        ValueError: See `Registry.make`.
     """
-    if isinstance(name, str):
-        return construct(REWARDS[name], "reward", name, kwargs)
-    if not callable(name):
-        raise ValueError(f"reward={name!r} is neither a name nor a callable on a Transition.")
-    if kwargs:
-        raise ValueError("reward_kwargs go with a reward's name; a callable carries its own.")
-    return name
+    return REWARDS.make(name, **kwargs)
 
 
 def reward_many(reward: Reward, transition: Transition) -> NDArray[np.float64]:
@@ -49,15 +41,3 @@ def reward_many(reward: Reward, transition: Transition) -> NDArray[np.float64]:
     assignments = map(tuple, transition.bitwidths.tolist())  # type: ignore[attr-defined]
     rows = zip(assignments, *columns, strict=True)
     return np.array([reward(Transition(*row)) for row in rows], dtype=np.float64)
-
-
-def construct(factory: Callable[..., T], kind: str, name: str, kwargs: dict[str, float]) -> T:
-    """Calls ``factory`` with ``kwargs``, and turns wrong keywords into a sentence."""
-    allowed = tuple(getattr(factory, "__dataclass_fields__", kwargs))
-    unknown = [key for key in kwargs if key not in allowed]
-    if unknown:
-        raise ValueError(
-            f"The {kind} {name!r} has no parameter {unknown[0]!r}; "
-            f"it takes {', '.join(allowed) or 'none'}."
-        )
-    return factory(**kwargs)
