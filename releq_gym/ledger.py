@@ -267,7 +267,7 @@ class Ledger:
         def rank(item: tuple[tuple[int, ...], Cell]) -> tuple[float, float]:
             bitwidths, accuracy = item[0], item[1].accuracy
             cautious = problem.objective(bitwidths, accuracy - problem.caution(accuracy))
-            return cautious, -float(problem.cost(problem.totals(bitwidths)))
+            return cautious, -problem.cost(bitwidths)
 
         cells = self.cells(problem)
         return self._answer(problem, *max(cells.items(), key=rank)) if cells else None
@@ -290,7 +290,7 @@ class Ledger:
             objective=problem.objective(bitwidths, cell.accuracy),
             accuracy=cell.accuracy,
             repeats=len(cell.accuracies),
-            cost=float(problem.cost(problem.totals(bitwidths))),
+            cost=problem.cost(bitwidths),
         )
 
 

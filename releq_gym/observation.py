@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from releq_gym.layers import BITWIDTHS, KINDS, Layer
-from releq_gym.problem import Problem
+from releq_gym.problem import Economics, Problem
 from releq_gym.registry import Registry
 
 LOSS_SCALE_POINTS = 0.1
@@ -32,8 +32,7 @@ class Situation(NamedTuple):
     Attributes:
         step: Decisions taken.
         bitwidths: int array ``[..., layers]``.
-        decided: `Problem.decide`'s totals of the decided layers.
-        totals: `Problem.with_start` of them.
+        economics: `Problem.economics` of them.
         last_bitwidth: Of the last decision; 0 before the first.
         decided_bits: Sum over all decisions.
         relative_accuracy: Last measured in this episode; 1 before the first measurement.
@@ -43,8 +42,7 @@ class Situation(NamedTuple):
 
     step: Any
     bitwidths: NDArray[np.intp]
-    decided: NDArray[np.float64]
-    totals: NDArray[np.float64]
+    economics: Economics
     last_bitwidth: Any
     decided_bits: Any
     relative_accuracy: Any
@@ -192,27 +190,36 @@ def layer_rows(problem: Problem) -> NDArray[np.float32]:
     return np.array(rows, dtype=np.float32)
 
 
-def _clip(value: Any, low: float = 0.0, high: float = 1.0) -> Any:
-    """Of a scalar without numpy's overhead, or of an array."""
-    if isinstance(value, np.ndarray):
-        return np.minimum(np.maximum(value, low), high)
+def _clip(value: float, low: float = 0.0, high: float = 1.0) -> float:
     return low if value < low else min(value, high)
 
 
-def dynamic_values(problem: Problem, situation: Situation) -> tuple[Any, ...]:
+def _clip_array(value: NDArray, low: float = 0.0, high: float = 1.0) -> NDArray:
+    return np.minimum(np.maximum(value, low), high)
+
+
+def _log10(value: float) -> float:
+    """Exactly numpy's, as the vector environment computes it."""
+    return float(np.log10(value))
+
+
+def dynamic_values(situation: Situation) -> tuple[Any, ...]:
     """`DYNAMIC` of a situation, or of many."""
-    step, _, decided, totals, last, decided_bits, relative_accuracy, loss, evaluated = situation
-    least = problem.with_least(step, decided)
+    clip: Any = _clip
+    log10: Any = _log10
+    if isinstance(situation.loss_points, np.ndarray):
+        clip, log10 = _clip_array, np.log10
+    step, _, economics, last, decided_bits, relative_accuracy, loss, evaluated = situation
     return (
         last / 8,
         decided_bits / (8 * (step + (step == 0))),
-        totals[..., -3],
-        _clip(relative_accuracy),
-        _clip(np.log10(_clip(1.0 + loss / LOSS_SCALE_POINTS, 1.0, np.inf)) / 3.0),
+        economics.state_of_quantization,
+        clip(relative_accuracy),
+        clip(log10(clip(1.0 + loss / LOSS_SCALE_POINTS, 1.0, np.inf)) / 3.0),
         evaluated,
-        _clip(problem.cost(totals)),
-        _clip(problem.cost(least)),
-        _clip(problem.budget_left(least)),
+        clip(economics.cost),
+        clip(economics.least_cost),
+        clip(economics.budget_left),
     )
 
 
@@ -235,7 +242,7 @@ class LayerObserver(Observer):
         return _filled(
             self._template[situation.step],
             self._dynamic,
-            dynamic_values(self.problem, situation),
+            dynamic_values(situation),
         )
 
 
@@ -264,7 +271,9 @@ class PaperObserver(Observer):
         layer = self._layers[situation.step]
         bitwidths = situation.bitwidths
         current = bitwidths[layer] if bitwidths.ndim == 1 else _pick(bitwidths, layer)
-        dynamic = (current / 8, situation.totals[..., -3], _clip(situation.relative_accuracy))
+        clip = _clip_array if bitwidths.ndim > 1 else _clip
+        state = situation.economics.state_of_quantization
+        dynamic = (current / 8, state, clip(situation.relative_accuracy))
         first = self._template.shape[1] - len(dynamic)
         columns = range(first, self._template.shape[1])
         return _filled(self._template[situation.step], columns, dynamic)
@@ -320,9 +329,7 @@ class FullObserver(Observer):
             "decided": self._decided[step].copy(),
             "current": self._current[step].copy(),
             "mask": np.broadcast_to(self._mask, (*batch, *self._mask.shape)).copy(),
-            "episode": _filled(
-                episode, range(len(DYNAMIC)), dynamic_values(self.problem, situation)
-            ),
+            "episode": _filled(episode, range(len(DYNAMIC)), dynamic_values(situation)),
         }
 
 

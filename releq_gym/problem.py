@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,29 @@ from releq_gym.transition import Transition
 
 TOLERANCE = 1e-9
 """Relative slack of a cost limit, for sums in floating point."""
+
+
+class Economics(NamedTuple):
+    """Where the costs of an episode stand, or of many: every field a float, or an array of them.
+
+    Attributes:
+        cost: Under the active cost model, all layers at 8 bits = 1.
+        least_cost: The least still reachable.
+        budget_left: Share of the tightest cost limit that the least completion leaves; 1 without
+            a budget.
+        state_of_quantization: The paper's.
+        average_bitwidth: Bits per layer.
+        weighted_bitwidth: Bits per weight.
+        figures: The cost model's physical figures, in the order of `Problem.figures`.
+    """
+
+    cost: Any
+    least_cost: Any
+    budget_left: Any
+    state_of_quantization: Any
+    average_bitwidth: Any
+    weighted_bitwidth: Any
+    figures: tuple[Any, ...]
 
 
 class Problem:
@@ -104,13 +127,29 @@ class Problem:
         decided = decided + self._table[self._step_layers[step], bitwidth]
         return decided + self._fixed_after[step] if self._any_fixed else decided
 
-    def with_start(self, step: int | NDArray, decided: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Totals after ``step`` decisions, undecided layers as they start."""
-        return decided + self._undecided_start[step]
+    def economics(self, step: Any, decided: NDArray[np.float64]) -> Economics:
+        """Where the costs stand after ``step`` decisions, undecided layers as they start.
 
-    def with_least(self, step: int | NDArray, decided: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Totals after ``step`` decisions, undecided layers at the least of each figure."""
-        return decided + self._undecided_least[step]
+        Args:
+            step: Decisions taken, or an array of them.
+            decided: Totals of the decided layers, as `decide` returns them.
+        """
+        least = decided + self._undecided_least[step]
+        spent = self._share_of_budget(least)
+        # Plain floats are much faster than numpy's where there is one situation.
+        single = decided.ndim == 1
+        totals: Any = decided + self._undecided_start[step]
+        totals = totals.tolist() if single else totals.T
+        headline: Any = float(least[0]) if single else least[:, 0]
+        return Economics(
+            cost=totals[0] / self._cost_at_8,
+            least_cost=headline / self._cost_at_8,
+            budget_left=1.0 - spent,
+            state_of_quantization=totals[-3],
+            average_bitwidth=totals[-2] / len(self.layers),
+            weighted_bitwidth=totals[-1] / self._weights,
+            figures=tuple(totals[: len(self.figures)]),
+        )
 
     # What an assignment costs and is worth
 
@@ -118,28 +157,16 @@ class Problem:
         """The headline figure of every layer at this bitwidth, ``[layers]``."""
         return self._table[:, bitwidth, 0]
 
-    def cost(self, totals: NDArray[np.float64]) -> Any:
-        """The headline figure over that of all layers at 8 bits."""
-        return totals[..., 0] / self._cost_at_8
-
-    def state_of_quantization(self, totals: NDArray[np.float64]) -> Any:
-        """The paper's."""
-        return totals[..., -3]
-
-    def average_bitwidth(self, totals: NDArray[np.float64]) -> Any:
-        """Bits per layer."""
-        return totals[..., -2] / len(self.layers)
-
-    def weighted_bitwidth(self, totals: NDArray[np.float64]) -> Any:
-        """Bits per weight."""
-        return totals[..., -1] / self._weights
+    def cost(self, bitwidths: Sequence[int] | NDArray) -> float:
+        """The headline figure of an assignment over that of all layers at 8 bits."""
+        return float(self.totals(bitwidths)[0]) / self._cost_at_8
 
     def transition(
         self,
         bitwidths: Sequence[int] | NDArray,
         accuracy: Any,
         terminated: Any = True,
-        totals: NDArray[np.float64] | None = None,
+        economics: Economics | None = None,
     ) -> Transition:
         """The record of one measured assignment, or of many as arrays.
 
@@ -147,23 +174,23 @@ class Problem:
             bitwidths: One per layer.
             accuracy: Measured, in [0, 1].
             terminated: Whether every layer has been decided.
-            totals: `totals` of these bitwidths, where the caller has them.
+            economics: `economics` of these bitwidths, where the caller has them.
         """
-        if totals is None:
-            totals = self.totals(bitwidths)
+        if economics is None:
+            economics = self.economics(len(self.steps), self.totals(bitwidths))
         full = self.evaluator.full_precision_accuracy
         return Transition(
-            bitwidths=bitwidths,  # type: ignore[arg-type]  # an array where there are many
-            accuracy=accuracy,
-            full_precision_accuracy=full,
-            relative_accuracy=accuracy / full,
-            loss_points=100.0 * (full - accuracy),
-            max_loss_points=self.max_loss_points,
-            cost=self.cost(totals),
-            state_of_quantization=self.state_of_quantization(totals),
-            average_bitwidth=self.average_bitwidth(totals),
-            weighted_bitwidth=self.weighted_bitwidth(totals),
-            terminated=terminated,
+            bitwidths,  # type: ignore[arg-type]  # an array where there are many
+            accuracy,
+            full,
+            accuracy / full,
+            100.0 * (full - accuracy),
+            self.max_loss_points,
+            economics.cost,
+            economics.state_of_quantization,
+            economics.average_bitwidth,
+            economics.weighted_bitwidth,
+            terminated,
         )
 
     def objective(self, bitwidths: Sequence[int], accuracy: float) -> float:
@@ -193,15 +220,12 @@ class Problem:
         reached = (decided[..., None, :] + self._choices_and_least[step])[..., self._limited]
         return (reached <= self._limits).all(axis=-1)
 
-    def budget_left(self, least: NDArray[np.float64]) -> Any:
-        """Share of the tightest limit that the least completion leaves; 1 without a budget.
-
-        Args:
-            least: As `with_least` returns it.
-        """
+    def _share_of_budget(self, totals: NDArray[np.float64]) -> Any:
+        """Share of the tightest limit that these totals take; 0 without a budget."""
         if not self.has_budget:
-            return 1.0
-        return 1.0 - (least[..., self._limited] / self._limits).max(axis=-1)
+            return 0.0
+        share = (totals[..., self._limited] / self._limits).max(axis=-1)
+        return float(share) if totals.ndim == 1 else share
 
     # Construction
 

@@ -97,6 +97,7 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self._accuracy = np.zeros(num_envs)
         self._previous_rewards = np.zeros(num_envs)
         self._over = np.zeros(num_envs, dtype=np.bool_)
+        self._economics = problem.economics(self._step, self._decided)
         self._begun = False
 
     # The MDP
@@ -209,6 +210,7 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self._evaluated[rows] = self._diverged[rows] = self._over[rows] = False
         self._accuracy[rows] = problem.evaluator.full_precision_accuracy
         self._previous_rewards[rows] = 0.0
+        self._economics = problem.economics(self._step, self._decided)
 
     def _decide(self, rows: NDArray[np.intp], actions: NDArray[np.intp]) -> None:
         problem, step = self.problem, self._step[rows]
@@ -220,6 +222,7 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self._executed[rows] = bitwidths
         self._decided_bits[rows] += bitwidths
         self._step[rows] += 1
+        self._economics = problem.economics(self._step, self._decided)
 
     def _allowed_actions(
         self, step: NDArray[np.intp], decided: NDArray[np.float64], actions: NDArray[np.intp]
@@ -289,9 +292,9 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         return increments
 
     def _rewards(self, rows: NDArray[np.intp], terminated: Any) -> NDArray[np.float64]:
-        totals = self.problem.with_start(self._step[rows], self._decided[rows])
+        economics = self.problem.economics(self._step[rows], self._decided[rows])
         transition = self.problem.transition(
-            self._bitwidths[rows], self._accuracy[rows], terminated, totals
+            self._bitwidths[rows], self._accuracy[rows], terminated, economics
         )
         return reward_many(self.problem.reward, transition)
 
@@ -312,8 +315,7 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             Situation(
                 step=self._step,
                 bitwidths=self._bitwidths,
-                decided=self._decided,
-                totals=self.problem.with_start(self._step, self._decided),
+                economics=self._economics,
                 last_bitwidth=self._executed,
                 decided_bits=self._decided_bits,
                 relative_accuracy=self._accuracy / full,
@@ -326,7 +328,7 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         """The infos of all environments, masked to those of ``rows``."""
         problem = self.problem
         full = problem.evaluator.full_precision_accuracy
-        totals = problem.with_start(self._step, self._decided)
+        economics = self._economics
         infos: dict[str, Any] = {
             "bitwidths": self._bitwidths.copy(),
             "executed_bitwidth": self._executed.copy(),
@@ -335,11 +337,11 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             "relative_accuracy": self._accuracy / full,
             "loss_points": 100.0 * (full - self._accuracy),
             "diverged": self._diverged.copy(),
-            "cost": problem.cost(totals),
-            "state_of_quantization": problem.state_of_quantization(totals),
-            "average_bitwidth": problem.average_bitwidth(totals),
-            "weighted_bitwidth": problem.weighted_bitwidth(totals),
-            **{name: totals[:, column] for column, name in enumerate(problem.figures)},
+            "cost": economics.cost,
+            "state_of_quantization": economics.state_of_quantization,
+            "average_bitwidth": economics.average_bitwidth,
+            "weighted_bitwidth": economics.weighted_bitwidth,
+            **dict(zip(problem.figures, economics.figures, strict=True)),
         }
         mask = np.zeros(self.num_envs, dtype=np.bool_)
         mask[rows] = True

@@ -12,7 +12,7 @@ LAYERS = ToyEvaluator.layers
 @pytest.mark.parametrize("name", COSTS.names())
 def test_all_at_8_bits_costs_exactly_1_and_fewer_bits_never_cost_more(name):
     problem = toy_problem(cost_model=make_cost(name))
-    assert problem.cost(problem.totals((8, 8, 8))) == 1.0
+    assert problem.cost((8, 8, 8)) == 1.0
     for values in make_cost(name)(LAYERS, BITWIDTHS).values():
         assert values.shape == (3, 8)
         assert (np.diff(values, axis=1) >= 0).all()
@@ -28,9 +28,8 @@ def test_cost_docstrings_have_the_four_heads(name):
 def test_quantization_state_by_hand():
     problem = toy_problem()
     weights = [10 * 120 + 100, 70 * 120 + 100, 20 * 120 + 300]
-    totals = problem.totals((2, 4, 8))
     expected = (weights[0] * 2 + weights[1] * 4 + weights[2] * 8) / (8 * sum(weights))
-    assert problem.cost(totals) == pytest.approx(expected, rel=1e-12)
+    assert problem.cost((2, 4, 8)) == pytest.approx(expected, rel=1e-12)
     transition = problem.transition((2, 4, 8), 0.9)
     assert transition.state_of_quantization == pytest.approx(expected, rel=1e-12)
     assert transition.average_bitwidth == pytest.approx(14 / 3)

@@ -22,8 +22,7 @@ def situation(problem, bitwidths, step, relative_accuracy=1.0, loss_points=0.0, 
     return Situation(
         step=step,
         bitwidths=np.array(bitwidths),
-        decided=decided,
-        totals=problem.with_start(step, decided),
+        economics=problem.economics(step, decided),
         last_bitwidth=bits[-1] if bits else 0,
         decided_bits=sum(bits),
         relative_accuracy=relative_accuracy,
@@ -32,14 +31,14 @@ def situation(problem, bitwidths, step, relative_accuracy=1.0, loss_points=0.0, 
     )
 
 
-def named(problem, where):
+def named(where):
     names = [feature.name for feature in DYNAMIC]
-    return dict(zip(names, dynamic_values(problem, where), strict=True))
+    return dict(zip(names, dynamic_values(where), strict=True))
 
 
 def test_dynamic_values_by_hand():
     problem = toy_problem(cost_budget={"cost": 0.5})
-    values = named(problem, situation(problem, (2, 4, 8), 2, 0.9, 9.0, True))
+    values = named(situation(problem, (2, 4, 8), 2, 0.9, 9.0, True))
     assert values["previous_bitwidth"] == 0.5
     assert values["mean_decided"] == 3 / 8
     assert values["relative_accuracy"] == 0.9
@@ -54,13 +53,13 @@ def test_dynamic_values_by_hand():
 
 def test_a_loss_of_the_floor_is_visible():
     problem = toy_problem()
-    values = named(problem, situation(problem, (8, 8, 8), 0, loss_points=0.3))
+    values = named(situation(problem, (8, 8, 8), 0, loss_points=0.3))
     assert values["loss"] > 0.15
 
 
 def test_nothing_is_measured_at_the_start():
     problem = toy_problem()
-    values = named(problem, situation(problem, problem.start, 0))
+    values = named(situation(problem, problem.start, 0))
     assert values["relative_accuracy"] == 1 and values["evaluated"] == 0
     assert values["previous_bitwidth"] == values["mean_decided"] == 0
 
@@ -72,6 +71,15 @@ def test_shares_of_a_net_sum_to_one():
     assert rows[0, share + 1] == pytest.approx(1)
 
 
+def stack(parts):
+    """Named tuples of scalars and named tuples as one of arrays."""
+    columns = zip(*parts, strict=True)
+    stacked = [
+        stack(column) if isinstance(column[0], tuple) else np.stack(column) for column in columns
+    ]
+    return type(parts[0])(*stacked) if hasattr(parts[0], "_fields") else tuple(stacked)
+
+
 @pytest.mark.parametrize("name", OBSERVATIONS.names())
 def test_arrays_of_situations_give_stacked_observations(name):
     problem = toy_problem(cost_budget={"cost": 0.6}, fixed_bitwidths={"middle": 2})
@@ -80,7 +88,7 @@ def test_arrays_of_situations_give_stacked_observations(name):
         situation(problem, (4, 2, 8), 1, 0.9, 9.0, True),
         situation(problem, (2, 2, 4), 2, 1.1, -2.0, True),
     ]
-    stacked = Situation(*(np.stack(values) for values in zip(*singles, strict=True)))
+    stacked = stack(singles)
     observe = OBSERVATIONS[name](problem)
     together = observe(stacked)
     for row, single in enumerate(singles):

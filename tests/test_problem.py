@@ -61,11 +61,11 @@ def test_masks_leave_exactly_what_the_budget_can_still_pay():
                 cheapest = bitwidths.copy()
                 cheapest[layer] = bitwidth
                 cheapest[list(problem.steps[step + 1 :])] = 2
-                reachable = problem.cost(problem.totals(cheapest))
+                reachable = problem.cost(cheapest)
                 assert allowed[choice] == (reachable <= budget + 1e-9)
             bitwidths[layer] = rng.choice(np.array(problem.bitwidths)[allowed])
             decided = problem.decide(step, decided, bitwidths[layer])
-        assert problem.cost(problem.totals(bitwidths)) <= budget + 1e-9
+        assert problem.cost(bitwidths) <= budget + 1e-9
 
 
 def test_masks_use_per_layer_minima_not_fewest_bits():
@@ -89,10 +89,11 @@ def test_two_limits_that_cannot_be_guaranteed_together_are_refused():
 
 def test_least_cost_and_budget_left():
     problem = toy_problem(cost_budget={"cost": 0.5})
-    least = problem.with_least(0, problem.at_start)
-    assert problem.cost(least) == pytest.approx(0.25)
-    assert problem.budget_left(least) == pytest.approx(0.5)
-    assert toy_problem().budget_left(least) == 1.0
+    economics = problem.economics(0, problem.at_start)
+    assert economics.cost == 1.0
+    assert economics.least_cost == pytest.approx(0.25)
+    assert economics.budget_left == pytest.approx(0.5)
+    assert toy_problem().economics(0, problem.at_start).budget_left == 1.0
 
 
 @pytest.mark.parametrize("fixed", [{}, {"first": 4}, {"middle": 2}, {"last": 4}])
@@ -100,12 +101,13 @@ def test_deciding_layer_by_layer_sums_up_to_the_totals(fixed):
     problem = toy_problem(fixed_bitwidths=fixed)
     bitwidths, decided = np.array(problem.start), problem.at_start
     for step, (layer, bitwidth) in enumerate(zip(problem.steps, (2, 8, 4), strict=False)):
-        assert problem.with_start(step, decided) == pytest.approx(problem.totals(bitwidths))
+        assert problem.economics(step, decided).cost == pytest.approx(problem.cost(bitwidths))
         decided = problem.decide(step, decided, bitwidth)
         bitwidths[layer] = bitwidth
-    end = len(problem.steps)
-    assert problem.with_start(end, decided) == pytest.approx(problem.totals(bitwidths))
-    assert problem.with_least(end, decided) == pytest.approx(problem.totals(bitwidths))
+    economics = problem.economics(len(problem.steps), decided)
+    assert decided == pytest.approx(problem.totals(bitwidths))
+    assert economics.cost == pytest.approx(problem.cost(bitwidths))
+    assert economics.least_cost == economics.cost
 
 
 def test_arrays_of_situations_give_what_single_ones_give():
@@ -119,5 +121,7 @@ def test_arrays_of_situations_give_what_single_ones_give():
         assert (
             problem.allowed(steps, decided)[row] == problem.allowed(int(steps[row]), decided[row])
         ).all()
-    least = problem.with_least(steps + 1, after)
-    assert problem.budget_left(least)[1] == problem.budget_left(least[1])
+    together = problem.economics(steps + 1, after)
+    alone = problem.economics(int(steps[1]) + 1, after[1])
+    assert all(many[1] == one for many, one in zip(together[:-1], alone[:-1], strict=True))
+    assert [figure[1] for figure in together.figures] == list(alone.figures)
