@@ -96,6 +96,9 @@ class Answer(NamedTuple):
     cost: float
 
 
+DENSE = 2**22
+"""Pairs of assignment and repeat that are counted in one array."""
+
 _Batch = tuple["Problem", NDArray[np.uint8], NDArray[np.float64], NDArray[np.intp]]
 """Problem, bitwidths, accuracies and repeats of one call of `Ledger.charge_many`."""
 
@@ -245,10 +248,7 @@ class Ledger:
             bitwidths, accuracies, repeats = (
                 np.concatenate(part) for part in zip(*own, strict=True)
             )
-            # Rows as opaque bytes: any depth, no collisions.
-            known = np.column_stack([bitwidths, (repeats + 1).astype(np.uint8)])
-            keys = np.ascontiguousarray(known).view(f"V{known.shape[1]}")[:, 0]
-            _, first, visits = np.unique(keys, return_index=True, return_counts=True)
+            first, visits = _distinct(problem, bitwidths, repeats + 1)
             for number in np.argsort(first).tolist():
                 row = first[number]
                 key = problem.evaluator.name, tuple(bitwidths[row].tolist())
@@ -292,6 +292,26 @@ class Ledger:
             repeats=len(cell.accuracies),
             cost=problem.cost(bitwidths),
         )
+
+
+def _distinct(
+    problem: Problem, bitwidths: NDArray[np.uint8], repeats: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Where each different pair of assignment and repeat stands first, and how often it occurs."""
+    space = len(problem.evaluator.bitwidths) ** len(problem.layers)
+    stride = int(repeats.max()) + 1
+    if space * stride <= DENSE:
+        keys = problem.index(bitwidths).astype(np.intp) * stride + repeats
+        visits = np.bincount(keys, minlength=space * stride)
+        first = np.zeros(space * stride, dtype=np.intp)
+        first[keys[::-1]] = np.arange(len(keys))[::-1]  # the last one written is the first one
+        seen = np.flatnonzero(visits)
+        return first[seen], visits[seen]
+    # Rows as opaque bytes: any depth, no collisions.
+    rows = np.column_stack([bitwidths, repeats.astype(np.uint8)])
+    opaque = np.ascontiguousarray(rows).view(f"V{rows.shape[1]}")[:, 0]
+    _, first, visits = np.unique(opaque, return_index=True, return_counts=True)
+    return first, visits
 
 
 def _check_budget(budget: int | Mapping[str, int] | None) -> tuple[str, int] | None:

@@ -254,6 +254,8 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
                 repeats = (first + visits) % problem.evaluator.repeats
         granted = self._afford(bitwidths)
         if not granted.all():
+            if not granted.any():
+                return rows[:0]
             rows, bitwidths, repeats = rows[granted], bitwidths[granted], repeats[granted]
             indices = None if indices is None else indices[granted]
         if indices is not None:
