@@ -21,35 +21,44 @@ def small_net():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
 
 
-def documented_table(module):
-    """Rows of (layer, kind, weights, MACs) in the class docstring; the last is the total."""
+def documented_table(build):
+    """Rows of (layer, kind, weights, MACs) in a docstring; the last is the total."""
     rows = re.findall(
         r"^\| *([\w.]+) *\| *(\w*) *\| *([\d,]+) *\| *([\d,]+) *\|$",
-        re.sub("^ +", "", type(module).__doc__, flags=re.MULTILINE),
+        re.sub("^ +", "", build.__doc__, flags=re.MULTILINE),
         flags=re.MULTILINE,
     )
     return [(*row[:2], *(int(number.replace(",", "")) for number in row[2:])) for row in rows]
 
 
-@pytest.mark.parametrize("name", ["digits", "lenet"])
+PUBLISHED = {
+    "lenet": (4, 430_500, 2_293_000),
+    "simplenet": (5, 61_770, 651_720),
+    "resnet20": (22, 270_896, 40_813_184),
+    "svhn10": (10, 1_763_680, 62_228_992),
+}
+"""Layers, weights and MACs of the nets of the paper, rounded there."""
+
+
+@pytest.mark.parametrize("name", ["digits", *PUBLISHED])
 def test_layer_table_in_the_docstring_is_what_profiling_finds(name):
     network = NETWORKS[name]
     module = network.build()
     layers = network_layers(module, network.input_shape, make_quantizer("wrpn"))
     rows = [(layer.name, layer.kind, layer.weights, layer.macs) for layer in layers]
     weights, macs = (sum(row[column] for row in rows) for column in (2, 3))
-    assert documented_table(module) == [*rows, ("total", "", weights, macs)]
+    assert documented_table(network.build) == [*rows, ("total", "", weights, macs)]
 
 
-def test_lenet_is_the_published_size():
-    network = NETWORKS["lenet"]
-    layers = network_layers(network.build(), network.input_shape, make_quantizer("wrpn"))
-    assert len(layers) == 4
-    assert sum(layer.weights for layer in layers) == 430_500
-    assert sum(layer.macs for layer in layers) == 2_293_000
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_paper_networks_have_the_published_size(name):
+    layers, weights, macs = PUBLISHED[name]
+    rows = documented_table(NETWORKS[name].build)
+    assert len(rows) == layers + 1
+    assert rows[-1] == ("total", "", weights, macs)
 
 
-@pytest.mark.parametrize("name", ["digits", "lenet"])
+@pytest.mark.parametrize("name", ["digits", *PUBLISHED])
 def test_networks_map_images_to_finite_logits(name):
     network = NETWORKS[name]
     logits = network.build()(torch.rand(3, *network.input_shape))

@@ -293,4 +293,4 @@ def test_record_does_not_change_the_weights(tmp_path, module):
 @pytest.mark.parametrize("net", ["digits", "lenet"])
 def test_shipped_weights_are_those_of_the_recipe(net):
     record = read_record(find_weights(net))
-    assert record["recipe"] == dataclasses.asdict(NETWORKS[net].recipes["pretrain"])
+    assert Recipe(**record["recipe"]) == NETWORKS[net].recipes["pretrain"]

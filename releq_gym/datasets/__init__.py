@@ -1,7 +1,8 @@
 """Data sets, each split once and for all into ``train``, ``search`` and ``report``.
 
-The official training split gives ``train`` and ``search``, the official test split is ``report``.
-One file per family; a new one registers a loader under a name and is done.
+The official training split gives ``train`` and ``search``, the official test split is ``report``;
+a validation split, where there is one, is ``search``. One file per family; a new one registers a
+loader under a name and is done.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import os
 
 from releq_gym.datasets.base import DATASETS, Split, Splits
+from releq_gym.datasets.image_folder import image_folder, is_image_folder
+from releq_gym.datasets.npz import npz
+from releq_gym.registry import UnknownNameError
 
 __all__ = ["DATASETS", "Split", "Splits", "load_splits"]
 
@@ -20,10 +24,19 @@ def load_splits(
 ) -> Splits:
     """The splits of a data set.
 
+    A network states the *name* of its data set; ``data`` says where that lies, or what to take
+    instead. In this order, ``data`` is
+
+    1. the name of another data set, looked for in ``$RELEQ_GYM_DATA``, else in the user's cache;
+    2. a data set by itself: an ``.npz`` file (`npz`) or a folder with one folder of images per
+       class (`image_folder`; read by `imagenet` for networks of that data set);
+    3. any other folder: it holds the named data set in its official form.
+
     Args:
-        dataset: A registered name; a `Splits` object is taken at its word and returned.
-        data: Folder or file that holds it; None looks in ``$RELEQ_GYM_DATA``, else in the user's
-            cache folder, where it is downloaded.
+        dataset: A registered name or, without ``data``, a path as in 2; a `Splits` object is taken
+            at its word and returned.
+        data: As above; None looks in ``$RELEQ_GYM_DATA``, else in the user's cache folder, where
+            what is missing is downloaded.
         search_from_train: Whether the search images may be cut from the official training
             split. False is for networks that were trained elsewhere and have seen all of it.
 
@@ -33,11 +46,27 @@ def load_splits(
     """
     if isinstance(dataset, Splits):
         return dataset
-    splits = DATASETS[dataset](data)
+    splits = _read(dataset, data)
     if splits.search_from_train and not search_from_train:
         raise ValueError(
-            f"The data set {dataset!r} has no search split of its own: it is cut from the training "
-            "images, which a network trained elsewhere has seen. Pass data=Splits(...) with "
-            "held-out search images, or search_from_train=True to accept optimistic accuracies."
+            f"The data set {splits.name!r} has no search split of its own: it is cut from the "
+            "training images, which a network trained elsewhere has seen. Pass data=Splits(...) "
+            "with held-out search images, or search_from_train=True to accept optimistic "
+            "accuracies."
         )
     return splits
+
+
+def _read(dataset: str, data: str | os.PathLike | None) -> Splits:
+    if data is not None and str(data) in DATASETS:
+        dataset, data = str(data), None
+    path = dataset if data is None else data
+    if str(path).endswith(".npz"):
+        return npz(path)
+    if path not in DATASETS and dataset != "imagenet" and is_image_folder(path):
+        return image_folder(path)
+    if dataset not in DATASETS:
+        raise UnknownNameError(
+            "data set", dataset, DATASETS.names(), "Or give an .npz file or a folder of images."
+        )
+    return DATASETS[dataset](data)

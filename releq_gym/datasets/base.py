@@ -112,6 +112,23 @@ def data_root(data: str | os.PathLike | None) -> tuple[Path, bool]:
     return platformdirs.user_cache_path("releq_gym") / "data", True
 
 
+def unreadable(title: str, root: Path, files: str, error: Exception) -> ValueError:
+    """The error of a data set whose official files cannot be read.
+
+    Args:
+        title: Of the data set.
+        root: Where they were looked for.
+        files: Their names in that folder.
+        error: What the reader raised: whatever urllib, a file reader or an assert does.
+    """
+    reason = f" ({error})" if str(error) else ""
+    return ValueError(
+        f"{title} cannot be read from {root}{reason}. Pass data=FOLDER or set RELEQ_GYM_DATA to a "
+        f"folder that holds {files}; with both unset and a network, it is downloaded into the "
+        "user's cache."
+    )
+
+
 def hold_out(split: Split) -> tuple[Split, Split]:
     """Cuts an official training split into ``(train, search)``.
 
@@ -122,6 +139,27 @@ def hold_out(split: Split) -> tuple[Split, Split]:
     order = torch.randperm(len(split), generator=generator)
     size = min(SEARCH_IMAGES, len(split) // 5)
     return take(split, order[size:]), take(split, order[:size])
+
+
+def hold_out_by_content(split: Split) -> tuple[Split, Split]:
+    """`hold_out`, with what is held out, and the order of both parts, decided by the images.
+
+    So the parts are the same whatever form and order a data set comes in, equal images never
+    stand on both sides, and an image that differs moves no other.
+    """
+    order = order_by_content(split)
+    size = min(SEARCH_IMAGES, len(split) // 5)
+    train, search = (
+        Split(split.images[index], split.labels[index], hash_index(index))
+        for index in (order[size:], order[:size])
+    )
+    return train, search
+
+
+def order_by_content(split: Split) -> Tensor:
+    """The positions of the images, in the order of the sha256 of each."""
+    digests = [hashlib.sha256(image.numpy().tobytes()).digest() for image in split.images]
+    return torch.tensor(sorted(range(len(split)), key=digests.__getitem__))
 
 
 def take(split: Split, index: Tensor) -> Split:

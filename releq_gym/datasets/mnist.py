@@ -6,7 +6,7 @@ import functools
 import os
 from pathlib import Path
 
-from releq_gym.datasets.base import DATASETS, Split, Splits, data_root, hold_out
+from releq_gym.datasets.base import DATASETS, Split, Splits, data_root, hold_out, unreadable
 
 
 @DATASETS.register("mnist")
@@ -22,27 +22,22 @@ def mnist(data: str | os.PathLike | None = None) -> Splits:
     Source: LeCun et al., "Gradient-based learning applied to document recognition", 1998.
     """
     root, download = data_root(data)
-    train, search = hold_out(_read(root, True, download))
+    train, search = hold_out(read_mnist(root, True, download))
     return Splits(
         name="mnist",
         train=train,
         search=search,
-        read_report=functools.partial(_read, root, False, download),
+        read_report=functools.partial(read_mnist, root, False, download),
         search_from_train=True,
     )
 
 
-def _read(root: Path, train: bool, download: bool) -> Split:
+def read_mnist(root: Path, train: bool, download: bool) -> Split:
+    """The official training or test split."""
     from torchvision.datasets import MNIST
 
     try:
         images = MNIST(root, train=train, download=download)
     except (OSError, RuntimeError, ValueError, AssertionError, IndexError) as error:
-        # torchvision answers with whatever urllib, its file reader or an assert raised.
-        reason = f" ({error})" if str(error) else ""
-        raise ValueError(
-            f"MNIST cannot be read from {root / 'MNIST' / 'raw'}{reason}. Pass data=FOLDER or set "
-            "RELEQ_GYM_DATA to a folder that holds its four files as MNIST/raw/*-ubyte; with both "
-            "unset and a network, they are downloaded into the user's cache."
-        ) from error
+        raise unreadable("MNIST", root, "its four files as MNIST/raw/*-ubyte", error) from error
     return Split(images.data.unsqueeze(1), images.targets)

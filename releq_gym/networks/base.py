@@ -31,6 +31,10 @@ class Recipe:
         distillation: Weight in [0, 1] of the full-precision network's soft labels in the loss.
         reestimate_batch_norm: Training images over which batch-norm statistics are measured anew
             after quantization and retraining; 0 leaves them.
+        precision: What the forward and backward pass compute in, ``"float32"`` or ``"bfloat16"``
+            (autocast); weights, loss and optimizer are float32 in both.
+        fold_batch_norm: For ``pretrain`` of a network without batch norm: train with one after
+            every convolution and fold it into that in the end.
     """
 
     images: int = 0
@@ -44,6 +48,8 @@ class Recipe:
     label_smoothing: float = 0.0
     distillation: float = 0.0
     reestimate_batch_norm: int = 0
+    precision: str = "float32"
+    fold_batch_norm: bool = False
 
 
 @dataclass(frozen=True)

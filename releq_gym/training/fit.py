@@ -23,6 +23,7 @@ from releq_gym.networks.base import Network
 from releq_gym.quantized import load_weights, save_weights
 from releq_gym.registry import UnknownNameError
 from releq_gym.training.accuracy import count_correct
+from releq_gym.training.batch_norm import fold_batch_norm, insert_batch_norm
 from releq_gym.training.device import place, resolve_device
 from releq_gym.training.loop import Run
 from releq_gym.training.weights import add_record, default_weights_path
@@ -85,6 +86,8 @@ def pretrain(
     train = Split(splits.train.images.to(where), splits.train.labels.to(where))
     normalise = Normalise(network.mean, network.std)
     module = place(build_seeded(network, seed), where, network.input_shape)
+    if recipe.fold_batch_norm:
+        insert_batch_norm(module)
     run = Run(module, recipe, train.images, train.labels, seed, normalise)
 
     identity = {
@@ -97,6 +100,8 @@ def pretrain(
     state = _State(Path(folder) if folder is not None else cache_folder() / "pretrain", identity)
     _train(run, max(1, len(train) // recipe.batch_size), state, network.name, progress)
 
+    if recipe.fold_batch_norm:
+        fold_batch_norm(module)
     target = Path(path) if path is not None else default_weights_path(network.name)
     save_weights(module, target, torch.float16)
     load_weights(module, target)  # measured as it is stored

@@ -17,6 +17,8 @@ from releq_gym.registry import UnknownNameError
 
 MOMENTUM = 0.9
 
+PRECISIONS = ("float32", "bfloat16")
+
 
 class Run:
     """One training of one module by one recipe.
@@ -34,7 +36,7 @@ class Run:
         teacher: Full-precision network for ``recipe.distillation``.
 
     Raises:
-        ValueError: For an unknown optimizer, schedule or augmentation.
+        ValueError: For an unknown optimizer, schedule, augmentation or precision.
     """
 
     def __init__(
@@ -55,6 +57,8 @@ class Run:
         self.batches = order.view(self.steps, recipe.batch_size).to(images.device)
         self.augment = find_augmentation(recipe.augment)
         self.optimizer = _make_optimizer(module, recipe)
+        if recipe.precision not in PRECISIONS:
+            raise UnknownNameError("precision", recipe.precision, PRECISIONS)
         learning_rate(
             recipe, self.steps - 1, self.steps
         )  # an unknown schedule is refused before the first step
@@ -89,7 +93,10 @@ class Run:
         return math.isfinite(loss.item())
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        logits = self.module(images)
+        reduced = self.recipe.precision == "bfloat16"
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=reduced):
+            logits = self.module(images)
+        logits = logits.float()
         smoothing = self.recipe.label_smoothing
         loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
         if self.teacher is None:

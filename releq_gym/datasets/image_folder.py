@@ -1,0 +1,215 @@
+"""Any data set of image files, one folder per class; ImageNet among them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from releq_gym.datasets.base import (
+    DATASETS,
+    SPLIT_SEED,
+    Split,
+    Splits,
+    data_root,
+    hash_index,
+)
+from releq_gym.datasets.parts import arrange
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+PARTS = ("train", "val", "test")
+
+PHOTO_SIDES = (256, 224)
+"""ImageNet: the shorter side is brought to the first, the centre of the second is kept."""
+
+TRAIN_PHOTOS = 10_000
+"""ImageNet training images kept in memory, 1.5 GB; chosen by seed."""
+
+
+def is_image_folder(path: str | os.PathLike) -> bool:
+    """Whether a folder holds class folders with images, by itself or below a part's folder."""
+    path = Path(path).expanduser()
+    return path.is_dir() and any(_class_folders(folder) for folder in _part_folders(path).values())
+
+
+def image_folder(path: str | os.PathLike) -> Splits:
+    """Reads ``[<part>/]<class>/<image>``, the parts being train, val and test.
+
+    Classes are numbered in the order of their folders' names. All images have one size and are
+    kept as they are: grey if the first one is, else RGB. Which parts become which split is said in
+    `arrange`; a folder without parts counts as ``train`` alone.
+
+    Args:
+        path: The folder; the splits are named after it.
+
+    Raises:
+        ValueError: If there are no such images, one is damaged, or their sizes differ.
+    """
+    path = Path(path).expanduser()
+    classes = _all_classes(path)
+    return arrange(path.resolve().name, _list_parts(path, {c: i for i, c in enumerate(classes)}))
+
+
+@DATASETS.register("imagenet")
+def imagenet(data: str | os.PathLike | None = None) -> Splits:
+    """Reads ``val/<wnid>/<image>`` and, for retraining, ``train/<wnid>/<image>``.
+
+    The shorter side is brought to 256, the centre of 224x224 kept. A class has the place of its
+    wnid among the 1,000, so that a folder with some of the classes suits the same networks. Half
+    of ``val``, 5,000 images at most, is ``search``, the rest ``report`` (read when it is asked
+    for, 150 KB an image); 10,000 training images are kept, chosen by seed.
+
+    Args:
+        data: A folder of this form, or one that holds it under a name that begins with
+            ``imagenet``; see `releq_gym.datasets.load_splits`.
+
+    Raises:
+        ValueError: If there is no such folder, or one of its classes is not among the 1,000.
+
+    Source: Russakovsky et al., "ImageNet large scale visual recognition challenge", 2015.
+    """
+    from timm.data import ImageNetInfo
+
+    root, _ = data_root(data)
+    found = [
+        folder for folder in (root, *sorted(root.glob("imagenet*"))) if is_image_folder(folder)
+    ]
+    if not found:
+        raise ValueError(
+            f"There is no ImageNet in {root}. Pass data=FOLDER or set RELEQ_GYM_DATA to a folder "
+            "with val/<wnid>/<image>, one folder per class; it is not downloaded."
+        )
+    places = {wnid: place for place, wnid in enumerate(ImageNetInfo().label_names())}
+    unknown = [name for name in _all_classes(found[0]) if name not in places]
+    if unknown:
+        raise ValueError(
+            f"{found[0]} has a class folder {unknown[0]!r}, which is none of ImageNet's 1,000; "
+            "name its folders by wnid, such as 'n01440764'."
+        )
+    parts = _list_parts(found[0], places, PHOTO_SIDES)
+    if "train" in parts and len(parts["train"]) > TRAIN_PHOTOS:
+        generator = torch.Generator().manual_seed(SPLIT_SEED)
+        order = torch.randperm(len(parts["train"]), generator=generator)
+        parts["train"] = parts["train"].take(order[:TRAIN_PHOTOS].sort().values)
+    return arrange("imagenet", parts)
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Image files and their classes.
+
+    Attributes:
+        paths: The files, in order.
+        labels: Their classes.
+        sides: Shorter side to bring each image to and side of the centre to keep; None keeps
+            images as they are.
+    """
+
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...]
+    sides: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, index: Tensor) -> ImageFiles:
+        """The files at ``index``."""
+        chosen = index.tolist()
+        return ImageFiles(
+            tuple(self.paths[i] for i in chosen), tuple(self.labels[i] for i in chosen), self.sides
+        )
+
+    def read(self, index: Tensor | None = None) -> Split:
+        """The images at ``index``, ascending; None means all of them."""
+        index = torch.arange(len(self)) if index is None else index
+        chosen = self.take(index)
+        if not len(chosen):
+            raise ValueError("An image folder is too small to be split; give it more images.")
+        mode = "RGB" if self.sides or _mode(self.paths[0]) not in ("1", "L") else "L"
+        first = _decode(chosen.paths[0], mode, self.sides)
+        images = np.empty((len(chosen), *first.shape), np.uint8)
+
+        def fill(place: int) -> None:
+            image = _decode(chosen.paths[place], mode, self.sides)
+            if image.shape != first.shape:
+                raise ValueError(
+                    f"{chosen.paths[place]} is {image.shape[-1]}x{image.shape[-2]} pixels large, "
+                    f"{chosen.paths[0]} is {first.shape[-1]}x{first.shape[-2]}. Bring all images "
+                    "to the size that the network takes."
+                )
+            images[place] = image
+
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(fill, range(len(chosen))))
+        return Split(torch.from_numpy(images), torch.tensor(chosen.labels), hash_index(index))
+
+
+def _part_folders(path: Path) -> dict[str, Path]:
+    """The folder of each part; one without parts is ``train``."""
+    parts = {part: path / part for part in PARTS if (path / part).is_dir()}
+    return parts or {"train": path}
+
+
+def _class_folders(path: Path) -> list[Path]:
+    return sorted(
+        folder
+        for folder in path.iterdir()
+        if folder.is_dir() and any(file.suffix.lower() in SUFFIXES for file in folder.iterdir())
+    )
+
+
+def _all_classes(path: Path) -> list[str]:
+    folders = _part_folders(path).values()
+    return sorted({folder.name for part in folders for folder in _class_folders(part)})
+
+
+def _list_parts(
+    path: Path, places: dict[str, int], sides: tuple[int, int] | None = None
+) -> dict[str, ImageFiles]:
+    parts = {}
+    for part, folder in _part_folders(path).items():
+        files = [
+            (file, places[of_class.name])
+            for of_class in _class_folders(folder)
+            for file in sorted(of_class.iterdir())
+            if file.suffix.lower() in SUFFIXES
+        ]
+        if files:
+            paths, labels = zip(*files, strict=True)
+            parts[part] = ImageFiles(paths, labels, sides)
+    return parts
+
+
+def _mode(path: Path) -> str:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return image.mode
+
+
+def _decode(path: Path, mode: str, sides: Sequence[int] | None) -> np.ndarray:
+    """One image, ``[channels, height, width]``."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            image = file.convert(mode)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"The image {path} cannot be read: {error}") from error
+    if sides:
+        shorter, centre = sides
+        scale = shorter / min(image.size)
+        if scale != 1:
+            size = (round(image.width * scale), round(image.height * scale))
+            image = image.resize(size, Image.Resampling.BILINEAR)
+        left, top = (image.width - centre) // 2, (image.height - centre) // 2
+        image = image.crop((left, top, left + centre, top + centre))
+    pixels = np.asarray(image)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

@@ -1,0 +1,100 @@
+"""Any data set in one ``.npz`` file with the keys of MedMNIST."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from releq_gym.datasets.base import Split, Splits, take
+from releq_gym.datasets.parts import Part, arrange
+
+
+def npz(path: str | os.PathLike) -> Splits:
+    """Reads ``<part>_images`` and ``<part>_labels``, the parts being train, val and test.
+
+    Images are uint8 ``[n, height, width]`` or ``[n, height, width, channels]``. Floating-point
+    inputs keep the shape they have: it is that of the network's input. Labels are integers
+    ``[n]`` or ``[n, 1]``. Which parts become which split is said in `arrange`.
+
+    Args:
+        path: The file; the splits are named after it.
+
+    Raises:
+        ValueError: If there is no such file, it is damaged, or lacks these arrays.
+    """
+    path = Path(path).expanduser()
+    with _open(path) as arrays:
+        parts: dict[str, Part] = {
+            part: NpzPart(path, part)
+            for part in ("train", "val", "test")
+            if f"{part}_images" in arrays
+        }
+        if not parts:
+            raise ValueError(
+                f"{path} holds {', '.join(arrays) or 'nothing'}; it needs train_images and "
+                "train_labels, and where there are such parts also val_... and test_..."
+            )
+    return arrange(path.stem, parts)
+
+
+@dataclass(frozen=True)
+class NpzPart:
+    """One part of a file.
+
+    Attributes:
+        path: The file.
+        part: ``"train"``, ``"val"`` or ``"test"``.
+    """
+
+    path: Path
+    part: str
+
+    def __len__(self) -> int:
+        with _open(self.path) as arrays:
+            return len(self._array(arrays, "labels"))
+
+    def read(self, index: Tensor | None = None) -> Split:
+        """The images at ``index``, ascending; None means all of them."""
+        with _open(self.path) as arrays:
+            images, labels = (self._array(arrays, kind) for kind in ("images", "labels"))
+        if labels.dtype.kind not in "iu" or labels.size != len(labels):
+            raise ValueError(
+                f"{self.path}: {self.part}_labels is {labels.dtype} of shape {labels.shape}; one "
+                "integer per image is needed, the class, counted from 0."
+            )
+        split = Split(_channels_first(images), torch.from_numpy(labels.reshape(-1).astype("i8")))
+        return split if index is None else take(split, index)
+
+    def _array(self, arrays: np.lib.npyio.NpzFile, kind: str) -> np.ndarray:
+        try:
+            return arrays[f"{self.part}_{kind}"]
+        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{self.path} has no {self.part}_{kind} that can be read ({error}); write the file "
+                "anew with numpy.savez."
+            ) from error
+
+
+def _open(path: Path) -> np.lib.npyio.NpzFile:
+    try:
+        arrays = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"The data set {path} cannot be read: {error}") from error
+    if not isinstance(arrays, np.lib.npyio.NpzFile):
+        raise ValueError(f"{path} is no .npz file; write one with numpy.savez.")
+    return arrays
+
+
+def _channels_first(images: np.ndarray) -> Tensor:
+    if images.dtype.kind == "f":
+        return torch.from_numpy(images.astype("f4", copy=False))
+    tensor = torch.from_numpy(images)
+    if tensor.ndim == 3:
+        return tensor.unsqueeze(1)
+    return tensor.permute(0, 3, 1, 2).contiguous() if tensor.ndim == 4 else tensor

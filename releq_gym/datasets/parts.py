@@ -1,0 +1,76 @@
+"""From the parts that a data set comes in to the three splits: one rule for every format."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from releq_gym.datasets.base import SEARCH_IMAGES, SPLIT_SEED, Split, Splits, hold_out_by_content
+
+
+class Part(Protocol):
+    """One part as it lies on disk: its size is known before its images are read."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: Tensor | None = None) -> Split:
+        """The images at ``index``, ascending; None means all of them."""
+
+
+def arrange(name: str, parts: Mapping[str, Part]) -> Splits:
+    """The splits of a data set that comes as some of ``train``, ``val`` and ``test``.
+
+    | parts            | train      | search          | report      |
+    |------------------|------------|-----------------|-------------|
+    | train, val, test | train      | val             | test        |
+    | val, test        | none       | val             | test        |
+    | train, test      | the others | 5,000 of train  | test        |
+    | train, val       | train      | half of val     | other half  |
+    | val (or test)    | none       | half of it      | other half  |
+    | train            | half       | a quarter       | a quarter   |
+
+    A half for the search has 5,000 images at most. What is cut is cut by a fixed seed, or, where
+    the official test split is kept, by `hold_out_by_content`.
+
+    Args:
+        name: What the splits are called.
+        parts: One or more of the three.
+    """
+    train, val, test = (parts.get(part) for part in ("train", "val", "test"))
+    held_out = test if val is None else val
+    if held_out is None:
+        assert train is not None
+        order = _order(train)
+        quarter = len(order) // 4
+        return Splits(
+            name=name,
+            train=train.read(order[2 * quarter :].sort().values),
+            search=train.read(order[:quarter].sort().values),
+            read_report=functools.partial(train.read, order[quarter : 2 * quarter].sort().values),
+            search_from_train=True,
+        )
+    if val is not None and test is not None:
+        return Splits(name, _read(train), val.read(), test.read)
+    if train is not None and test is not None:
+        ours, search = hold_out_by_content(train.read())
+        return Splits(name, ours, search, test.read, search_from_train=True)
+    order = _order(held_out)
+    half = min(SEARCH_IMAGES, len(order) // 2)
+    return Splits(
+        name=name,
+        train=_read(train),
+        search=held_out.read(order[:half].sort().values),
+        read_report=functools.partial(held_out.read, order[half:].sort().values),
+    )
+
+
+def _read(part: Part | None) -> Split | None:
+    return None if part is None else part.read()
+
+
+def _order(part: Part) -> Tensor:
+    return torch.randperm(len(part), generator=torch.Generator().manual_seed(SPLIT_SEED))
