@@ -60,7 +60,7 @@ def restore_ledger(ledger: Ledger, log: Path, problem: Problem) -> None:
         for one in read_revealed(log, problem):
             ledger.charge(problem, one.bitwidths, one.accuracy, repeat=one.repeat)
         records = read_records(log)
-        ledger.environments = sum("problem" in record for record in records)
+        ledger.environments = sum("task" in record for record in records)
         lines = [json.dumps(record, separators=(",", ":")) + "\n" for record in records]
         partial = log.with_suffix(".partial")
         partial.write_text("".join(lines), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -118,11 +119,11 @@ class QuantizeNetEnv(gym.Env[Any, int]):
     | `cost` | `"quantization_state"` | a cost model by name, or a callable on (layers, bitwidths) |
     | `cost_kwargs` | `None` | parameters of a named cost model |
     | `cost_budget` | `None` | `{figure: limit}`, never exceeded |
-    | `evaluation_budget` | `None` | distinct assignments that may be measured, or `{"fresh": n}` |
+    | `evaluation_budget` | `None` | distinct assignments that may be measured, or `{"fresh": n}`; of this environment alone, unless a `ledger` is shared |
     | `noise` | `"sample"` | `"sample"` a repeat, another at each visit, or their `"mean"` |
     | `on_masked` | `"nearest"` | what a masked action does: `"nearest"` or `"raise"` |
     | `ledger` | `None` | a `releq_gym.Ledger` to share between environments of one process |
-    | `log` | `None` | file for the JSONL action log; not together with `ledger` |
+    | `log` | `None` | new file for the JSONL action log; not together with `ledger` |
     | `render_mode` | `None` | `"ansi"` or `"rgb_array"`: a bar per layer, accuracy and cost beside it |
 
     ## Version History
@@ -160,7 +161,11 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         ledger: Ledger | None = None,
         log: str | Path | None = None,
         render_mode: str | None = None,
+        **unknown: Any,
     ):
+        if unknown:
+            known = [name for name in inspect.signature(type(self)).parameters if name != "unknown"]
+            raise UnknownNameError("keyword", next(iter(unknown)), known)
         self.reward_timing = _one_of("reward_timing", reward_timing, TIMINGS)
         default_evaluate = "final" if reward_timing == "final" else "every_step"
         self.evaluate = _one_of("evaluate", evaluate or default_evaluate, EVALUATE)
@@ -175,7 +180,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         if render_mode is not None:
             _one_of("render_mode", render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
-        if not 0.0 < gamma <= 1.0:
+        if not isinstance(gamma, int | float) or not 0.0 < gamma <= 1.0:
             raise ValueError(f"gamma={gamma!r} must lie in (0, 1].")
         self.gamma = gamma
 
@@ -199,10 +204,13 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             fixed_bitwidths=fixed_bitwidths,
             cost_budget=cost_budget,
         )
+        if not isinstance(ledger, Ledger | None):
+            raise ValueError(f"ledger={ledger!r} is no releq_gym.Ledger.")
         if ledger is not None and (evaluation_budget is not None or log is not None):
             raise ValueError("A shared ledger carries its own evaluation_budget and log.")
         self.ledger = ledger if ledger is not None else Ledger(evaluation_budget, log)
-        self.member = self.ledger.join(self.problem)
+        self.observation = observation
+        self.member = self.ledger.join(self.task)
         self._trace = Trace(self.ledger, self.member)
 
         observer = OBSERVATIONS[observation]
@@ -300,8 +308,15 @@ class QuantizeNetEnv(gym.Env[Any, int]):
 
     @property
     def task(self) -> dict[str, Any]:
-        """What was resolved: evaluator, net, task, version, bitwidths, as plain JSON."""
-        return self.problem.describe()
+        """What was resolved, as plain JSON; the log of a run begins with it."""
+        return {
+            **self.problem.describe(),
+            "observation": self.observation,
+            "reward_timing": self.reward_timing,
+            "gamma": self.gamma,
+            "evaluate": self.evaluate,
+            "noise": self.noise,
+        }
 
     @property
     def feature_names(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +35,9 @@ class Cell:
 
     @property
     def accuracy(self) -> float:
-        """Mean over the repeats that were revealed."""
+        """Mean over the repeats that were revealed, or that over all of them where it was."""
+        if -1 in self.accuracies:
+            return self.accuracies[-1]
         return sum(self.accuracies.values()) / len(self.accuracies)
 
 
@@ -49,6 +52,13 @@ class Trace:
     def __init__(self, ledger: Ledger, member: int):
         self._ledger, self._member = ledger, member
         self._record: dict[str, Any] | None = None
+
+    def __deepcopy__(self, memo: dict) -> Trace:
+        """Of a copied environment: what was revealed before the copy is the original's."""
+        twin = Trace(self._ledger, self._member)
+        if self._record is not None:
+            twin._record = {**copy.deepcopy(self._record), "revealed": []}
+        return twin
 
     def begin(self, seed: int | None) -> None:
         """A new episode."""
@@ -114,7 +124,7 @@ class Ledger:
         evaluation_budget: Accuracies that may be revealed. An int, or ``{"distinct": n}``,
             counts different assignments (asking again is free); ``{"fresh": n}`` counts every
             answer. None sets no limit.
-        log: File that gets one JSON line per episode; begun anew.
+        log: File that gets one JSON line per episode; must not exist, or be empty.
 
     Attributes:
         fresh: Accuracies revealed, repeats included.
@@ -136,6 +146,11 @@ class Ledger:
         self._waiting = 0
         self.log = Path(log) if log is not None else None
         if self.log is not None:
+            if self.log.exists() and self.log.stat().st_size:
+                raise ValueError(
+                    f"The log {self.log} exists already, and is not overwritten: name another "
+                    "file, or share one releq_gym.Ledger among several environments by ledger=."
+                )
             self.log.parent.mkdir(parents=True, exist_ok=True)
             self.log.write_text("", encoding="utf-8")
 
@@ -259,6 +274,9 @@ class Ledger:
     def best(self, problem: Problem) -> Answer | None:
         """The visited assignment with the best cautious objective, ties to the lower cost.
 
+        Only assignments that the problem admits: what measuring at every step revealed on the way
+        may break a cost budget.
+
         Cautious: at the mean revealed accuracy, less one standard error of its images
         (`Problem.caution`). The best of many is lucky too: without this, an answer sits so close
         to an accuracy floor that every other one breaks it on new images.
@@ -269,12 +287,12 @@ class Ledger:
             cautious = problem.objective(bitwidths, accuracy - problem.caution(accuracy))
             return cautious, -problem.cost(bitwidths)
 
-        cells = self.cells(problem)
-        return self._answer(problem, *max(cells.items(), key=rank)) if cells else None
+        admitted = [item for item in self.cells(problem).items() if problem.admits(item[0])]
+        return self._answer(problem, *max(admitted, key=rank)) if admitted else None
 
-    def join(self, problem: Problem) -> int:
-        """Takes up one more environment; returns its number in the log."""
-        self.write({"env": self.environments, "problem": problem.describe()})
+    def join(self, task: Mapping[str, Any]) -> int:
+        """Takes up one more environment, described by ``task``; returns its number in the log."""
+        self.write({"env": self.environments, "task": task})
         self.environments += 1
         return self.environments - 1
 
@@ -308,7 +326,8 @@ def _distinct(
         seen = np.flatnonzero(visits)
         return first[seen], visits[seen]
     # Rows as opaque bytes: any depth, no collisions.
-    rows = np.column_stack([bitwidths, repeats.astype(np.uint8)])
+    bytes_of_repeats = repeats.astype(np.uint32).view(np.uint8).reshape(len(repeats), -1)
+    rows = np.column_stack([bitwidths, bytes_of_repeats])
     opaque = np.ascontiguousarray(rows).view(f"V{rows.shape[1]}")[:, 0]
     _, first, visits = np.unique(opaque, return_index=True, return_counts=True)
     return first, visits
@@ -326,6 +345,6 @@ def _check_budget(budget: int | Mapping[str, int] | None) -> tuple[str, int] | N
         unit, limit = next(iter(budget.items()))
     else:
         unit, limit = "distinct", budget
-    if int(limit) < 1:
-        raise ValueError(f"evaluation_budget={budget!r} must be at least 1.")
+    if not isinstance(limit, int) or limit < 1:
+        raise ValueError(f"evaluation_budget={budget!r} must be a whole number, at least 1.")
     return unit, int(limit)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,6 +88,11 @@ class Problem:
             "fixed_bitwidths": fixed_bitwidths,
             "cost_budget": cost_budget,
         }
+        if not evaluator.full_precision_accuracy > 0:
+            raise ValueError(
+                f"{evaluator.name} has a full-precision accuracy of "
+                f"{evaluator.full_precision_accuracy}; nothing can be relative to that."
+            )
         self.layers = evaluator.layers
         self.bitwidths = _check_bitwidths(bitwidths, evaluator)
         fixed = _check_fixed(fixed_bitwidths or {}, evaluator)
@@ -98,6 +104,8 @@ class Problem:
 
         self._build_tables(cost_model)
         self._build_steps()
+        if not isinstance(cost_budget or {}, Mapping):
+            raise ValueError(f"cost_budget={cost_budget!r} must be a dict of {{figure: limit}}.")
         self._limits = self._check_budget(dict(cost_budget or {}))
         self.has_budget = self._limits.size > 0
 
@@ -197,6 +205,12 @@ class Problem:
         """The reward of a complete assignment at this accuracy."""
         return float(self.reward(self.transition(tuple(bitwidths), accuracy)))
 
+    def admits(self, bitwidths: Sequence[int]) -> bool:
+        """Whether an assignment may be the answer: of the choices, as fixed, within the budget."""
+        if any(b not in options for b, options in zip(bitwidths, self._layer_choices, strict=True)):
+            return False
+        return not self.has_budget or self._share_of_budget(self.totals(bitwidths)) <= 1.0
+
     def caution(self, accuracy: float) -> float:
         """One standard error of an accuracy's distance from full precision, as a fraction.
 
@@ -231,6 +245,11 @@ class Problem:
 
     def _build_tables(self, cost_model: CostModel) -> None:
         figures = cost_model(self.layers, BITWIDTHS)
+        if not isinstance(figures, Mapping) or not figures:
+            raise ValueError(
+                "A cost model returns {figure: array [layers, bitwidths 1 to 8]}, the headline "
+                f"first; this one returned {figures!r:.80}."
+            )
         self.figures = tuple(figures)
         shape = (len(self.layers), len(BITWIDTHS))
         columns = []
@@ -306,6 +325,8 @@ class Problem:
                 raise UnknownNameError("figure in cost_budget", name, ["cost", *self.figures], hint)
             index = 0 if name == "cost" else self.figures.index(name)
             unit = self._cost_at_8 if name == "cost" else 1.0
+            if not isinstance(limit, int | float) or not limit > 0:
+                raise ValueError(f"cost_budget {{{name!r}: {limit!r}}} must be a number above 0.")
             if not limit * unit * (1 + TOLERANCE) >= least[index]:
                 raise ValueError(
                     f"cost_budget {{{name!r}: {limit}}} cannot be met: the least reachable is "
@@ -333,10 +354,13 @@ class Problem:
         return {
             "evaluator": self.evaluator.name,
             "net": self.evaluator.net,
+            **getattr(self.evaluator, "provenance", {}),
             "bitwidths": list(self.bitwidths),
             "start": list(self.start),
             "steps": list(self.steps),
-            "reward": repr(self.reward),
+            "reward": _described(self.reward),
+            "max_loss_points": self.max_loss_points,
+            "cost": _described(self._options["cost_model"]),
             "cost_budget": dict(self._options["cost_budget"] or {}),
         }
 
@@ -344,17 +368,26 @@ class Problem:
 def _check_bitwidths(bitwidths: Sequence[int] | None, evaluator: Evaluator) -> tuple[int, ...]:
     if bitwidths is None:
         return tuple(evaluator.bitwidths)
-    chosen = tuple(sorted({int(bitwidth) for bitwidth in bitwidths}))
-    missing = [bitwidth for bitwidth in chosen if bitwidth not in evaluator.bitwidths]
-    if missing or not chosen:
+    listed = list(bitwidths) if isinstance(bitwidths, Iterable) else []
+    missing = [bitwidth for bitwidth in listed if bitwidth not in evaluator.bitwidths]
+    if missing or not listed:
         raise ValueError(
-            f"bitwidths={list(bitwidths)} must be a non-empty subset of what {evaluator.name} "
+            f"bitwidths={bitwidths!r} must be a non-empty subset of what {evaluator.name} "
             f"has: {', '.join(map(str, evaluator.bitwidths))}."
         )
-    return chosen
+    return tuple(sorted({int(bitwidth) for bitwidth in listed}))
+
+
+def _described(function: object) -> str:
+    """A dataclass with its parameters; anything else by its name, without its address."""
+    if dataclasses.is_dataclass(function):
+        return repr(function)
+    return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def _check_fixed(fixed: Mapping[str, int], evaluator: Evaluator) -> dict[int, int]:
+    if not isinstance(fixed, Mapping):
+        raise ValueError(f"fixed_bitwidths={fixed!r} must be a dict of {{layer name: bitwidth}}.")
     names = [layer.name for layer in evaluator.layers]
     indexed = {}
     for name, bitwidth in fixed.items():

@@ -32,7 +32,7 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     Sub-environment ``i`` does, step by step, what a single environment with its seed does. Infos
     are arrays with Gymnasium's ``_key`` masks; ``bitwidths`` is ``[num_envs, layers]``. Under
     ``"SameStep"`` the observations and infos of episodes that ended are ``final_obs`` and
-    ``final_info``.
+    ``final_info``, batched like all others (a Dict of arrays for the observation ``"full"``).
 
     Args:
         num_envs: How many copies.
@@ -81,7 +81,7 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self._layers = np.array(problem.steps, dtype=np.intp)
         self._traces: list[Trace] = []
         if self.ledger.log is not None:
-            members = [single.member, *(self.ledger.join(problem) for _ in range(1, num_envs))]
+            members = [single.member, *(self.ledger.join(self.task) for _ in range(1, num_envs))]
             self._traces = [Trace(self.ledger, member) for member in members]
         self._everyone = np.arange(num_envs)
         self._noise_seeds = np.zeros(num_envs, dtype=np.uint64)
@@ -182,9 +182,10 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
     def _seed(self, rows: NDArray[np.intp], seed: int | Sequence[int | None] | None) -> None:
         seeds: Sequence[int | None]
-        if seed is None or isinstance(seed, int):
-            super().reset(seed=seed)
-            seeds = [None if seed is None else seed + i for i in range(self.num_envs)]
+        if seed is None or isinstance(seed, int | np.integer):
+            start = None if seed is None else int(seed)
+            super().reset(seed=start)
+            seeds = [None if start is None else start + i for i in range(self.num_envs)]
         else:
             seeds = list(seed)
             if len(seeds) != self.num_envs:
@@ -374,7 +375,7 @@ class _Visits:
     """How often each environment has seen each assignment."""
 
     def __init__(self, environments: int, assignments: int):
-        self._dense: NDArray[np.uint16] | None = None
+        self._dense: NDArray[np.uint32] | None = None
         self._sparse: list[dict[int, int]] = [{} for _ in range(environments)]
         self._shape = environments, assignments
 
@@ -400,7 +401,7 @@ class _Visits:
     def _is_dense(self) -> bool:
         environments, assignments = self._shape
         if self._dense is None and environments * assignments <= DENSE_VISITS:
-            self._dense = np.zeros(self._shape, dtype=np.uint16)
+            self._dense = np.zeros(self._shape, dtype=np.uint32)
         return self._dense is not None
 
 

@@ -260,12 +260,70 @@ def test_action_log_tells_what_happened(tmp_path):
     env.step(1)
     env.close()
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert lines[0]["problem"]["evaluator"] == "toy"
+    assert lines[0]["task"]["evaluator"] == "toy"
     assert lines[1]["seed"] == 5 and lines[1]["actions"] == [0, 1, 2]
     assert lines[1]["bitwidths"] == [2, 4, 8] and not lines[1]["cut"]
     step, repeat, accuracy = lines[1]["revealed"][0]
     assert step == 3 and accuracy == ToyEvaluator().evaluate((2, 4, 8), repeat).accuracy
     assert lines[2]["actions"] == [1] and lines[2]["cut"]
+
+
+def test_an_existing_log_is_not_overwritten(tmp_path):
+    log = str(tmp_path / "log.jsonl")
+    toy_env(log=log)
+    with pytest.raises(ValueError, match=r"share one releq_gym\.Ledger"):
+        toy_env(log=log)
+
+
+def test_a_copy_logs_only_what_it_revealed_itself(tmp_path):
+    log = tmp_path / "log.jsonl"
+    env = toy_env(reward="ratio", reward_timing="every_step", log=str(log))
+    env.reset(seed=0)
+    env.step(2)
+    twin = copy.deepcopy(env)
+    for one in (env, twin):
+        one.step(1)
+        one.step(1)
+    lines = [json.loads(line) for line in log.read_text().splitlines()[1:]]
+    assert [len(line["revealed"]) for line in lines] == [3, 2]
+    assert [line["actions"] for line in lines] == [[2, 1, 1]] * 2
+    assert env.unwrapped.ledger.fresh == 5
+
+
+def test_the_answer_keeps_the_cost_budget_also_when_every_step_is_measured():
+    env = gym.make(ID, task="synthetic-6-1", cost_budget={"cost": 0.3}, evaluate="every_step")
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        walk(env, rng.integers(7, size=6).tolist())
+    base = env.unwrapped
+    assert max(map(base.problem.cost, base.ledger.cells(base.problem))) > 0.3
+    assert base.ledger.best(base.problem).cost <= 0.3 + 1e-9
+
+
+def test_the_answer_is_one_of_the_problems_choices():
+    ledger = Ledger()
+    walk(toy_env(ledger=ledger), [1, 1, 1])
+    narrow = toy_env(ledger=ledger, bitwidths=[2, 8], fixed_bitwidths={"first": 8})
+    assert ledger.best(narrow.unwrapped.problem) is None
+    walk(narrow, [1, 1])
+    assert ledger.best(narrow.unwrapped.problem).bitwidths == (8, 8, 8)
+
+
+def test_synchronous_environments_share_a_budget_by_their_ledger():
+    envs = gym.make_vec(
+        ID, 3, vectorization_mode="sync", evaluator=ToyEvaluator(), ledger=Ledger(1)
+    )
+    envs.reset(seed=0)
+    for actions in ([0, 1, 2],) * 3:
+        _, _, terminated, truncated, _ = envs.step(np.array(actions))
+    assert terminated.tolist() == [True, False, False]
+    assert truncated.tolist() == [False, True, True]
+
+
+def test_what_was_resolved_is_plain_json_without_addresses():
+    task = toy_env(reward=lambda transition: 0.0).unwrapped.task
+    assert "0x" not in json.dumps(task)
+    assert gym.make(ID).unwrapped.task["quantizer"] == "wrpn"
 
 
 def test_rendering():
@@ -323,6 +381,30 @@ def test_a_task_folder_of_ones_own(tmp_path):
         ({"net": "synthetic", "task": "digits-digits-wrpn-short-w2to8"}, "about the net 'digits'"),
         ({"net": "lenet"}, "No task is shipped for the net 'lenet'"),
         ({"ledger": Ledger(), "log": "x"}, "carries its own"),
+        ({"ledger": 3}, "no releq_gym.Ledger"),
+        (
+            {"evaluation_bugdet": 3},
+            "Did you mean 'evaluation_budget'",
+        ),
+        ({"bitwidths": 5}, "bitwidths=5 must be a non-empty subset"),
+        ({"bitwidths": [2.7]}, r"not bitwidths=\[2.7\]"),
+        ({"gamma": "x"}, "gamma='x' must lie"),
+        ({"cost_budget": 0.5}, "must be a dict"),
+        ({"cost_budget": {"cost": "x"}}, "must be a number above 0"),
+        ({"cost_budget": {"cost": 0}}, "must be a number above 0"),
+        ({"evaluation_budget": 1.9}, "whole number"),
+        ({"evaluation_budget": [3]}, "whole number"),
+        ({"fixed_bitwidths": ["conv1"]}, "must be a dict"),
+        ({"task": 3}, "neither a name nor a folder"),
+        ({"quantizer": "wrnp"}, "Unknown quantizer 'wrnp'. Did you mean 'wrpn'"),
+        ({"recipe": "shrt"}, "Did you mean 'short'"),
+        ({"evaluator": ToyEvaluator(), "net": "lenet"}, "net= is settled by the evaluator object"),
+        (
+            {"evaluator": "live", "evaluator_kwargs": {"repeets": 3}},
+            "Unknown evaluator_kwargs 'repeets'. Did you mean 'repeats'",
+        ),
+        ({"evaluator": ToyEvaluator(), "cost": lambda layers, bitwidths: {}}, "headline first"),
+        ({"reward": "releq", "reward_kwargs": {"th": 0}}, "must be above 0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
@@ -373,7 +455,7 @@ def test_docstring_has_exactly_the_nine_headings():
 
 def test_arguments_table_equals_the_signature():
     rows = re.findall(r"^    \| `(\w+)` \| `(.+?)` \|", QuantizeNetEnv.__doc__, re.MULTILINE)
-    parameters = list(inspect.signature(QuantizeNetEnv).parameters.values())
+    parameters = list(inspect.signature(QuantizeNetEnv).parameters.values())[:-1]  # **unknown
     assert [name for name, _ in rows] == [parameter.name for parameter in parameters]
     expected = [
         json.dumps(p.default) if isinstance(p.default, str) else repr(p.default) for p in parameters

@@ -43,6 +43,13 @@ def test_the_same_repeat_is_no_new_evidence():
     assert ledger.cells(problem)[4, 4, 4].visits == ledger.fresh == 4
 
 
+def test_the_mean_of_all_repeats_supersedes_single_ones():
+    ledger, problem = Ledger(), toy_problem()
+    ledger.charge(problem, (4, 4, 4), 0.9, repeat=3)
+    ledger.charge(problem, (4, 4, 4), 0.8, repeat=-1)
+    assert ledger.cells(problem)[4, 4, 4].accuracy == 0.8
+
+
 def test_answer_keeps_a_standard_error_from_the_floor():
     # 1,000 images: a loss of 0.9 points has a standard error of 0.3.
     ledger, problem = Ledger(), toy_problem()
@@ -89,8 +96,8 @@ def test_wrong_budgets_get_a_sentence(budget):
 def test_log_is_json_lines(tmp_path):
     path = tmp_path / "folder" / "log.jsonl"
     ledger = Ledger(log=path)
-    assert ledger.join(toy_problem()) == 0
+    assert ledger.join(toy_problem().describe()) == 0
     ledger.write({"a": 1})
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert lines[0]["problem"]["evaluator"] == ToyEvaluator.name
+    assert lines[0]["task"]["evaluator"] == ToyEvaluator.name
     assert lines[1] == {"a": 1}

@@ -65,42 +65,74 @@ class Bench:
 
     def run(self) -> None:
         """Does what is missing."""
-        answer = self.search()
+        answers = {floor: self.search(floor) for floor in self.plan.search_floors}
+        self._calibrate()
         done = set(finished(self.results / "rows.csv"))
-        rows = [row for row in self._rows(answer) if self._key(row) not in done]
+        rows = [row for row in self._rows(answers) if self._key(row) not in done]
         for number, row in enumerate(rows, 1):
             where = f"{self.net} {self.plan.quantizer}: {row.label}, seed {row.seed}"
             with self.console.status(f"{where} ({number} of {len(rows)})"):
                 self._measure(row)
 
-    def search(self) -> Result:
-        """The answer with the best search value among the seeds; runs what is missing."""
+    def search(self, floor: float | None) -> Result:
+        """The answer with the best search value among the seeds; runs what is missing.
+
+        Args:
+            floor: Loss in points that is tolerated after short retraining; None is the net's own.
+        """
         results = []
         for seed in self.plan.search_seeds:
-            folder = self.runs / f"{self.net}-{self.plan.quantizer}-{seed}"
+            name = f"{self.net}-{self.plan.quantizer}-{seed}"
+            folder = self.runs / (name if floor is None else f"{name}-floor{floor}")
             if not (folder / RESULT_FILE).is_file() or not read_result(folder).finished:
                 resume = ["--resume"] if folder.is_dir() and any(folder.iterdir()) else []
-                code = train_agent([*self._search_options(seed, folder), *resume])
+                options = self._search_options(seed, folder, floor)
+                code = train_agent([*options, *resume])
                 if code:
                     raise KeyboardInterrupt
             results.append(read_result(folder))
         return max(results, key=lambda result: (result.objective, -result.cost))
 
-    def _search_options(self, seed: int, folder: Path) -> list[str]:
+    def _search_options(self, seed: int, folder: Path, floor: float | None) -> list[str]:
         plan = self.plan
+        tolerated = [] if floor is None else ["--max-loss-points", str(floor)]
         data = ["--data", self.data] if self.data else []
         return [
             *("--net", self.net, "--evaluator", "live", "--recipe", "short", *data),
             *("--quantizer", plan.quantizer, "--bitwidths", *map(str, plan.bitwidths)),
             *("--evaluation-budget", str(plan.evaluation_budget), "--seed", str(seed)),
-            *("--folder", str(folder), "--no-report"),
+            *("--folder", str(folder), "--no-report", *tolerated),
         ]
 
-    def _rows(self, answer: Result) -> Iterator[Row]:
+    def _calibrate(self) -> None:
+        """Losses of the uniform bitwidths on search images, after short and long retraining."""
+        path = self.results / "calibration.csv"
+        known = []
+        if path.exists():
+            with path.open(encoding="utf-8", newline="") as stream:
+                known = [(r["net"], r["quantizer"], r["bitwidth"]) for r in csv.DictReader(stream)]
+        full = self.evaluator.full_precision_accuracy
+        for bitwidth in self.plan.uniform if len(self.plan.search_floors) > 1 else ():
+            if (self.net, self.plan.quantizer, str(bitwidth)) in known:
+                continue
+            assignment = (bitwidth,) * len(self.evaluator.layers)
+            row: dict[str, Any] = {
+                "net": self.net,
+                "quantizer": self.plan.quantizer,
+                "bitwidth": bitwidth,
+            }
+            for recipe in ("short", "long"):
+                measured = self.evaluator.measure(assignment, seed=0, recipe=recipe)
+                row[f"{recipe}_loss_points"] = round(100 * (full - measured.accuracy), 3)
+            _append(path, row, tuple(row))
+
+    def _rows(self, answers: dict[float | None, Result]) -> Iterator[Row]:
         depth = len(self.evaluator.layers)
         for seed in self.plan.retraining_seeds:
             yield Row(FULL_PRECISION, None, seed)
-            yield Row(ANSWER, answer.bitwidths, seed)
+            for floor, answer in answers.items():
+                label = ANSWER if floor is None else f"{ANSWER}, search floor {floor}"
+                yield Row(label, answer.bitwidths, seed)
             for bitwidth in self.plan.uniform:
                 yield Row(f"uniform {bitwidth}", (bitwidth,) * depth, seed)
             for source, bitwidths in self.plan.published.items():
@@ -162,10 +194,10 @@ def _spaced(bitwidths: Sequence[int] | None) -> str:
     return "full" if bitwidths is None else " ".join(map(str, bitwidths))
 
 
-def _append(path: Path, row: dict[str, Any]) -> None:
+def _append(path: Path, row: dict[str, Any], columns: Sequence[str] = COLUMNS) -> None:
     fresh = not path.exists()
     with path.open("a", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
         if fresh:
             writer.writeheader()
         writer.writerow(row)

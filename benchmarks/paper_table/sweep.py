@@ -13,6 +13,10 @@ class Plan:
         quantizer: By name.
         bitwidths: The choice per layer.
         evaluation_budget: Different assignments that each search may measure.
+        search_floors: Losses in points that the searches tolerate after *short* retraining; None
+            is the network's own. Long retraining recovers part of what short retraining loses, so
+            a search that insists on the final floor stops too early; ``calibration.csv`` has both
+            losses of the uniform bitwidths on search images, from which the others are chosen.
         search_seeds: Runs of the search; the best *search* value among them is the answer.
         uniform: Uniform bitwidths that are retrained and tested beside it.
         published: Assignments of others, by their source.
@@ -24,6 +28,7 @@ class Plan:
     evaluation_budget: int
     search_seeds: tuple[int, ...]
     uniform: tuple[int, ...]
+    search_floors: tuple[float | None, ...] = (None,)
     published: dict[str, tuple[int, ...]] = field(default_factory=dict)
     retraining_seeds: tuple[int, ...] = (0, 1, 2)
 
@@ -44,6 +49,7 @@ PLANS: dict[str, tuple[Plan, ...]] = {
             evaluation_budget=150,
             search_seeds=(0,),
             uniform=(3, 4, 5, 6, 8),
+            search_floors=(None, 1.5),
             published={"ReLeQ": (2, 2, 3, 2)},
         ),
     ),

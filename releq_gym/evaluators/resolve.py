@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from releq_gym.tasks.catalog import DEFAULT_TASKS, find_task, shipped_tasks
 
 DEFAULT_NET = "digits"
 KINDS = ("auto", "live")
+RECIPES = ("ptq", "short", "long")
 
 
 def make_evaluator(
@@ -36,20 +39,24 @@ def make_evaluator(
     Raises:
         ValueError: Where nothing fits, or keywords contradict each other.
     """
+    stated = {
+        "quantizer": quantizer,
+        "recipe": recipe,
+        "activation_bitwidth": activation_bitwidth,
+    }
     if not isinstance(evaluator, str):
         if not isinstance(evaluator, Evaluator):
             raise ValueError(
                 f"evaluator={evaluator!r} has no evaluate(bitwidths, repeat), layers, bitwidths, "
                 "...; see releq_gym.evaluators.base.Evaluator."
             )
+        given = {"net": net, "task": task, "data": data, "weights": weights, **stated}
+        for name, value in (given | live_options).items():
+            if value is not None:
+                raise ValueError(f"{name}= is settled by the evaluator object; leave it out.")
         return evaluator
     if evaluator not in KINDS:
         raise UnknownNameError("evaluator", evaluator, KINDS, "An evaluator object serves too.")
-    stated = {
-        "quantizer": quantizer,
-        "recipe": recipe,
-        "activation_bitwidth": activation_bitwidth,
-    }
     if evaluator == "live":
         if task is not None:
             raise ValueError("task= names measured accuracies; leave it out with evaluator='live'.")
@@ -71,6 +78,10 @@ def _live(
             f"evaluator='live' needs the package {error.name!r}: "
             "pip install 'releq_gym[live]', or take a shipped task."
         ) from error
+    known = inspect.signature(LiveEvaluator).parameters
+    for name in options:
+        if name not in known:
+            raise UnknownNameError("evaluator_kwargs", name, known)
     given = {name: value for name, value in {**stated, **options}.items() if value is not None}
     return LiveEvaluator(DEFAULT_NET if net is None else net, bitwidths=bitwidths, **given)
 
@@ -78,6 +89,8 @@ def _live(
 def _from_task(
     net: Any, task: str | Path | None, stated: dict[str, Any], bitwidths: Sequence[int] | None
 ) -> Evaluator:
+    if not isinstance(task, str | Path | None):
+        raise ValueError(f"task={task!r} is neither a name nor a folder.")
     if task is None:
         task = _default_task(DEFAULT_NET if net is None else net, stated)
     if is_synthetic(task):
@@ -89,7 +102,7 @@ def _from_task(
     if net is not None and net != found.net:
         raise ValueError(f"The task {str(task)!r} is about the net {found.net!r}, not {net!r}.")
     wrong = {k: v for k, v in stated.items() if v is not None and v != card.get(k)}
-    if bitwidths is not None and not set(bitwidths) <= set(found.bitwidths):
+    if isinstance(bitwidths, Sequence) and not set(bitwidths) <= set(found.bitwidths):
         wrong["bitwidths"] = list(bitwidths)
     if wrong:
         asked = ", ".join(f"{name}={value!r}" for name, value in wrong.items())
@@ -124,11 +137,25 @@ def _default_task(net: Any, stated: dict[str, Any]) -> str:
         card = {} if is_synthetic(name) else find_task(name).card
         if all(value is None or value == card.get(key) for key, value in stated.items()):
             return name
+    _check_names(stated)
     asked = ", ".join(f"{key}={value!r}" for key, value in stated.items() if value is not None)
     raise ValueError(
         f"No shipped task of the net {net!r} has {asked}. Shipped tasks: {_listed()}. "
         "To measure anything else: evaluator='live'."
     )
+
+
+def _check_names(stated: dict[str, Any]) -> None:
+    """A misspelt quantizer or recipe is no task that is missing."""
+    cards = [find_task(name).card for name in shipped_tasks()]
+    quantizers = {card["quantizer"] for card in cards}
+    with contextlib.suppress(ModuleNotFoundError):
+        from releq_gym.quantizers import QUANTIZERS
+
+        quantizers |= set(QUANTIZERS.names())
+    for name, known in (("quantizer", quantizers), ("recipe", RECIPES)):
+        if stated[name] is not None and stated[name] not in known:
+            raise UnknownNameError(name, stated[name], known)
 
 
 def _net_of(name: str) -> str:

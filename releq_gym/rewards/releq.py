@@ -11,6 +11,13 @@ from releq_gym.rewards import REWARDS
 from releq_gym.transition import Transition
 
 
+def _check_threshold(th: float) -> None:
+    if not th > 0:
+        raise ValueError(
+            f"th={th!r} must be above 0: accuracy ** (b / accuracy) has no value at 0."
+        )
+
+
 @REWARDS.register("releq")
 @dataclass(frozen=True)
 class Releq:
@@ -29,6 +36,9 @@ class Releq:
     a: float = 0.2
     b: float = 0.4
     th: float = 0.4
+
+    def __post_init__(self) -> None:
+        _check_threshold(self.th)
 
     def __call__(self, transition: Transition) -> float:
         """The reward, in [-1, 1]."""
@@ -61,6 +71,9 @@ class ReleqCode:
     a: float = 0.8
     b: float = 1.0
     th: float = 0.7
+
+    def __post_init__(self) -> None:
+        _check_threshold(self.th)
 
     def __call__(self, transition: Transition) -> float:
         """The reward, at least -1."""

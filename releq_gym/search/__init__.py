@@ -73,9 +73,9 @@ def confirm(env: gym.Env) -> None:
     """
     player = Player(env)
     ledger, problem = player.ledger, player.problem
-    while not player.spent:
+    for _ in range(player.repeats * max(ledger.distinct, 1)):
         answer = ledger.best(problem)
-        if answer is None or answer.repeats >= player.repeats:
+        if answer is None or answer.repeats >= player.repeats or player.spent:
             return
         player.play([answer.bitwidths[layer] for layer in problem.steps])
 

@@ -150,7 +150,7 @@ def test_interrupted_run_goes_on_to_its_budget(tmp_path):
     assert result.seconds > earlier.seconds
     assert "--resume" not in result.command
     assert log_of(folder)[: len(entries)] == entries
-    environments = [record["env"] for record in log_of(folder) if "problem" in record]
+    environments = [record["env"] for record in log_of(folder) if "task" in record]
     assert environments == list(range(8))
 
 
@@ -189,7 +189,7 @@ def test_resumed_run_keeps_its_settings(finished, capsys):
         (["--cost", "nothing"], "Unknown cost 'nothing'"),
         (["--evaluator", "dead"], "Unknown evaluator 'dead'"),
         (["--bitwidths", "1", "2"], "bitwidths=[1, 2]"),
-        (["--evaluation-budget", "0"], "must be at least 1"),
+        (["--evaluation-budget", "0"], "at least 1"),
         (["--threads", "0"], "has to be at least 1"),
         (["--n-envs", "0"], "n_envs=0"),
         (["--weights", "x.safetensors"], "is for evaluator='live'"),
