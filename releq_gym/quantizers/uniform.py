@@ -135,8 +135,8 @@ def _refit(magnitudes: Tensor, sums: Tensor, steps: Tensor, largest: int) -> tup
         else:
             nearest = magnitudes[:, None] / some[:, :, None].to(magnitudes.dtype)
             nearest.round_().clamp_(max=largest)
-            products.append((nearest * magnitudes[:, None]).sum(2, dtype=torch.float64))
-            energies.append(nearest.square_().sum(2, dtype=torch.float64))
+            products.append((nearest * magnitudes[:, None]).sum(2).double())
+            energies.append(nearest.square_().sum(2).double())
     product, energy = torch.cat(products, 1), torch.cat(energies, 1)
     # A row without any nonzero code (all zeros) keeps its step.
     fitted = torch.where(energy > 0, product / energy.clamp_min(1), steps)
