@@ -68,7 +68,7 @@ class Args(Generic[S]):
     threads: int = 1
     """Threads of PyTorch. The policy gains nothing from more; large live networks do."""
     seed: int = 0
-    """Fixes the whole run."""
+    """Fixes a run that is not interrupted; a resumed one draws anew."""
     folder: Path | None = None
     """Where everything goes; by default a new folder under runs/."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

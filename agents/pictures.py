@@ -82,13 +82,12 @@ def draw_policy(path: Path, problem: Problem) -> Figure:
     for axes in grid[len(problem.steps) :]:
         axes.set_axis_off()
     for step, (axes, layer) in enumerate(zip(grid, problem.steps, strict=False)):
-        for choice, bitwidth in enumerate(bitwidths):
-            axes.plot(
-                evaluations,
-                probabilities[:, step, choice],
-                color=COLOURS(bitwidth / 8.0),
-                label=f"{bitwidth} bits",
-            )
+        axes.stackplot(
+            evaluations,
+            probabilities[:, step].T,
+            colors=[COLOURS(bitwidth / 8.0) for bitwidth in bitwidths],
+            labels=[f"{bitwidth} bits" for bitwidth in bitwidths],
+        )
         axes.set_title(problem.layers[layer].name, fontsize="small")
         axes.set_ylim(0.0, 1.0)
     figure.supxlabel("different assignments measured", fontsize="small")

@@ -96,6 +96,7 @@ class Run:
             env.reset(seed=self.args.seed)
             confirm(env)
             env.close()
+            self.console.print("The best were asked again, until all repeats of the answer agreed.")
         return True
 
     def _learn(self) -> bool:

@@ -47,7 +47,7 @@ def train(args: Args[Any], command: str) -> int:
     from agents.run import Run
     from releq_gym.result import RESULT_FILE, read_result
 
-    console = Console()
+    console = Console(emoji=False, markup=False)  # names are the user's
     if args.resume and (Path(args.folder or "") / RESULT_FILE).is_file():
         earlier = read_result(args.folder or "")
         if earlier.finished:

@@ -159,5 +159,5 @@ def live_progress(console: Console) -> Progress:
 
 def _one_line(answer: Answer, problem: Problem) -> str:
     lost = 100.0 * (problem.evaluator.full_precision_accuracy - answer.accuracy)
-    listed = "".join(map(str, answer.bitwidths))
-    return f"best {answer.objective:.4f}, {-lost:+.2f} points: {listed}"
+    listed = " ".join(map(str, answer.bitwidths))
+    return f"best {answer.objective:.4f}, loses {lost:.2f} points: {listed}"

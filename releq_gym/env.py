@@ -378,7 +378,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         )
         if self.reward_timing == "final" and not terminated:
             return 0.0
-        reward = float(self.problem.reward(transition))
+        reward = self.problem.reward_of(transition)
         if self.reward_timing != "telescoped":
             return reward
         increment = self.gamma * reward - self._previous_reward

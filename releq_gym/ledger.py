@@ -95,6 +95,7 @@ class Answer(NamedTuple):
         bitwidths: One per layer.
         objective: The reward at the mean revealed accuracy.
         accuracy: Mean revealed accuracy.
+        loss_points: Full precision minus that, in percentage points.
         repeats: How many of its repeats that is the mean of.
         cost: Under the active cost model.
     """
@@ -102,6 +103,7 @@ class Answer(NamedTuple):
     bitwidths: tuple[int, ...]
     objective: float
     accuracy: float
+    loss_points: float
     repeats: int
     cost: float
 
@@ -303,10 +305,12 @@ class Ledger:
                 stream.write(json.dumps(record, separators=(",", ":")) + "\n")
 
     def _answer(self, problem: Problem, bitwidths: tuple[int, ...], cell: Cell) -> Answer:
+        full = problem.evaluator.full_precision_accuracy
         return Answer(
             bitwidths=bitwidths,
             objective=problem.objective(bitwidths, cell.accuracy),
             accuracy=cell.accuracy,
+            loss_points=100.0 * (full - cell.accuracy),
             repeats=len(cell.accuracies),
             cost=problem.cost(bitwidths),
         )

@@ -203,7 +203,21 @@ class Problem:
 
     def objective(self, bitwidths: Sequence[int], accuracy: float) -> float:
         """The reward of a complete assignment at this accuracy."""
-        return float(self.reward(self.transition(tuple(bitwidths), accuracy)))
+        return self.reward_of(self.transition(tuple(bitwidths), accuracy))
+
+    def reward_of(self, transition: Transition) -> float:
+        """What the reward says, checked to be a number.
+
+        Raises:
+            ValueError: Where it is not: a NaN would poison whatever learns from it.
+        """
+        reward = self.reward(transition)
+        if isinstance(reward, float | int | np.number) and math.isfinite(reward):
+            return float(reward)
+        raise ValueError(
+            f"The reward {_described(self.reward)} returned {reward!r} for {transition}; it must "
+            "return a finite number."
+        )
 
     def admits(self, bitwidths: Sequence[int]) -> bool:
         """Whether an assignment may be the answer: of the choices, as fixed, within the budget."""

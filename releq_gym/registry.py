@@ -17,8 +17,9 @@ class UnknownNameError(ValueError):
 
     def __init__(self, kind: str, name: object, choices: Iterable[str], hint: str = ""):
         self.kind, self.name, self.choices, self.hint = kind, name, sorted(choices), hint
-        nearest = difflib.get_close_matches(str(name), self.choices, n=1, cutoff=0.5)
-        suggestion = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        folded = {choice.lower(): choice for choice in self.choices}
+        nearest = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.5)
+        suggestion = f" Did you mean {folded[nearest[0]]!r}?" if nearest else ""
         listed = ", ".join(self.choices) or "none"
         super().__init__(
             f"Unknown {kind} {name!r}.{suggestion} Known: {listed}.{' ' + hint if hint else ''}"
@@ -81,6 +82,8 @@ class Registry(Generic[T]):
         """
         if isinstance(name, str):
             factory: Any = self[name]
+            if not dataclasses.is_dataclass(factory):
+                raise ValueError(f"The {self.kind} {name!r} takes no parameters; use it as it is.")
             allowed = [field.name for field in dataclasses.fields(factory)]
             unknown = [key for key in kwargs if key not in allowed]
             if unknown:

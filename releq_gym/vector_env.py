@@ -299,7 +299,10 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         transition = self.problem.transition(
             self._bitwidths[rows], self._accuracy[rows], terminated, economics
         )
-        return reward_many(self.problem.reward, transition)
+        rewards = reward_many(self.problem.reward, transition)
+        if not np.isfinite(rewards).all():
+            raise ValueError(f"The reward {self.task['reward']} returned a NaN or infinity.")
+        return rewards
 
     def _write(
         self, rows: NDArray[np.intp], actions: NDArray[np.intp], rewards: NDArray[np.float64]

@@ -413,6 +413,13 @@ def test_wrong_keywords_get_a_sentence(options, sentence):
         gym.make(ID, **options)
 
 
+@pytest.mark.parametrize("value", [None, "much", float("nan"), float("inf")])
+def test_a_reward_that_is_no_number_is_refused(value):
+    env = toy_env(reward=lambda transition: value)
+    with pytest.raises(ValueError, match="must return a finite number"):
+        walk(env, [2, 2, 2])
+
+
 @pytest.mark.parametrize("action", [-1, 3, 1.5, "2 bits"])
 def test_step_rejects_action_outside_space(action):
     env = toy_env().unwrapped

@@ -15,6 +15,11 @@ def test_unknown_name_lists_choices_and_the_nearest():
         registry["xyz"]
 
 
+def test_the_nearest_name_is_found_whatever_the_case():
+    with pytest.raises(UnknownNameError, match="Did you mean 'wrpn'"):
+        raise UnknownNameError("quantizer", "WRPN", ["wrpn", "lsq"])
+
+
 def test_unhashable_name_is_unknown_too():
     with pytest.raises(UnknownNameError, match="Known: none"):
         Registry("colour")[["green"]]

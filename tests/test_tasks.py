@@ -129,7 +129,8 @@ def test_tasks_are_found_by_name_version_and_folder(tmp_path):
     name = DEFAULT_TASKS["digits"]
     version = shipped_tasks()[name][-1]
     assert find_task(name).name == find_task(f"{name}/{version}").name == f"{name}/{version}"
-    assert find_task(toy_task(tmp_path / "task")).card["net"] == "toy"
+    assert find_task(toy_task(tmp_path / "1.0.0")).card["net"] == "toy"
+    assert find_task(tmp_path).card["net"] == "toy"  # the latest version in a folder of them
     with pytest.raises(UnknownNameError, match="Did you mean"):
         find_task(name[:-1])
     with pytest.raises(UnknownNameError):

@@ -12,8 +12,10 @@ LABELS = {
     "recurrent_ppo": "RecurrentPPO",
     "random": "random search",
     "local_search": "one-flip local search",
-    "uniform": "best uniform bitwidth",
+    "uniform": "best uniform bitwidth, found by search",
+    "uniform_hindsight": "best uniform bitwidth, in hindsight on report data",
     "search_oracle": "search oracle",
+    "optimum": "estimated optimum",
 }
 
 
@@ -133,6 +135,8 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
         of_task = scores[scores["task"] == task]
         for searcher, label in LABELS.items():
             line = of_task[of_task["searcher"] == searcher].sort_values("budget")
+            if searcher in ("uniform_hindsight", "optimum"):
+                continue
             if searcher in ("search_oracle", "uniform"):
                 if len(line):
                     style = ":" if searcher == "search_oracle" else "--"

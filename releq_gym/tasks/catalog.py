@@ -56,7 +56,10 @@ def find_task(task: str | Path) -> Task:
     if versions and (not version or version in versions):
         return load_task(shipped_folder() / name / (version or versions[-1]))
     if Path(task).is_dir():
-        return load_task(task)
+        versions = tuple(
+            sorted((card.parent.name for card in Path(task).glob("*/card.json")), key=_semver)
+        )
+        return load_task(Path(task) / versions[-1] if versions else task)
     hint = "A folder with a card.json serves too; 'synthetic-LAYERS-SEED' is generated."
     raise UnknownNameError("task", str(task), shipped_tasks(), hint)
 
