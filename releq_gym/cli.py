@@ -194,11 +194,7 @@ def _task_verify(options: argparse.Namespace) -> int:
     if not options.cells:
         return 0
     agreement = verify_cells(task, options.cells, data=options.data)
-    print(
-        f"{agreement.within} of {agreement.cells} cells measured again lie within "
-        f"{agreement.tolerance_points:.2f} points; bias {agreement.bias_points:+.2f} "
-        f"+- {agreement.bias_error_points:.2f}: {'agrees' if agreement.holds else 'DISAGREES'}"
-    )
+    print(agreement)
     return 0 if agreement.holds else 1
 
 

@@ -19,6 +19,7 @@ from releq_gym.evaluators.table import TableEvaluator
 from releq_gym.networks import NetworkLike, Recipe, resolve_network
 from releq_gym.quantized import bake, load_quantized, save_quantized
 from releq_gym.result import RESULT_FILE, Measured, Report, Result, read_result, write_result
+from releq_gym.tasks.twin import live_twin
 from releq_gym.training.accuracy import BATCH
 from releq_gym.training.device import place, resolve_device
 
@@ -31,7 +32,6 @@ __all__ = [
     "Result",
     "evaluate_run",
     "final_report",
-    "live_twin",
     "read_result",
     "retrain_and_report",
     "right_answers",
@@ -96,7 +96,7 @@ def final_report(
     if not isinstance(evaluator, TableEvaluator):
         return None
     try:
-        live = live_twin(evaluator, data)
+        live = live_twin(evaluator.task, data)
     except ValueError as error:
         return task_report(evaluator, bitwidths, why=str(error))
     return retrain_and_report(live, bitwidths, folder)
@@ -166,33 +166,6 @@ def task_report(evaluator: TableEvaluator, bitwidths: Sequence[int], why: str = 
         uniform=look_up((max(held.bitwidths),) * len(held.layers)),
         chosen=look_up(tuple(bitwidths)),
     )
-
-
-def live_twin(evaluator: TableEvaluator, data: str | os.PathLike | None = None) -> LiveEvaluator:
-    """The live evaluator of what a task has measured.
-
-    Args:
-        evaluator: Of the task.
-        data: Where the images lie.
-
-    Raises:
-        ValueError: Where data or weights are not at hand, or are not those of the task.
-    """
-    card = evaluator.task.card
-    twin = LiveEvaluator(
-        card["net"],
-        data=data,
-        quantizer=card["quantizer"],
-        quantizer_kwargs=card.get("quantizer_kwargs"),
-        recipe=card["recipe"],
-        bitwidths=card["bitwidths"],
-    )
-    if twin.weights_sha256 != card["full_precision"].get("weights_sha256"):
-        raise ValueError(
-            f"The weights of {twin.net} on this machine are not those that the task "
-            f"{evaluator.task.name} was measured with."
-        )
-    return twin
 
 
 def evaluate_run(

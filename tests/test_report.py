@@ -14,12 +14,12 @@ from releq_gym.report import (
     _compare,
     evaluate_run,
     final_report,
-    live_twin,
     retrain_and_report,
 )
 from releq_gym.result import Measured, Report, Result, read_result, write_result
-from releq_gym.tasks import load_task
+from releq_gym.tasks import TaskError, find_task, load_task
 from releq_gym.tasks.format import OK, Measurements, write_task
+from releq_gym.tasks.twin import live_twin
 
 REPORT = Report(
     source="retrained by the long recipe",
@@ -142,12 +142,31 @@ def test_answer_of_a_table_is_retrained(tmp_path):
 
 def test_other_weights_than_the_tasks_are_not_retrained(tmp_path):
     task = digits_task(tmp_path / "task", weights_sha256="0" * 64)
-    with pytest.raises(ValueError, match="are not those that the task"):
-        live_twin(task)
+    with pytest.raises(TaskError, match="with what is at hand: the weights of digits are others"):
+        live_twin(task.task)
     report = final_report(task, (6, 8, 6, 6), tmp_path)
     assert report is not None
     assert report.chosen == Measured((6, 8, 6, 6), 440 / 449, pytest.approx(100 * 2 / 449))
-    assert "not retrained, because: The weights of digits" in report.source
+    assert "the weights of digits are others" in report.source
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "sentence"),
+    [
+        (("recipe_fields", "learning_rate"), 0.5, "learning_rate 0.015 instead of 0.5"),
+        (("splits", "report", "sha256"), "0", "the report images of digits are others"),
+        (("splits", "train", "sha256"), "0", "the train images of digits are others"),
+    ],
+)
+def test_a_twin_with_another_recipe_or_other_images_is_refused(keys, value, sentence):
+    task = find_task("digits-digits-wrpn-short-w2to8")
+    assert live_twin(task).weights_sha256 == task.card["full_precision"]["weights_sha256"]
+    record = task.card
+    for key in keys[:-1]:
+        record = record[key]
+    record[keys[-1]] = value
+    with pytest.raises(TaskError, match=sentence):
+        live_twin(task)
 
 
 def test_without_retraining_the_report_says_so(tmp_path):
