@@ -15,12 +15,23 @@ from releq_gym.tasks.catalog import FROZEN
 from releq_gym.transition import Transition
 
 if TYPE_CHECKING:
+    from releq_gym.networks.profile import network_layers
     from releq_gym.quantized import load_quantized
 
 __version__ = "0.1.0"
-__all__ = ["Ledger", "Transition", "UnknownNameError", "__version__", "load_quantized"]
+__all__ = [
+    "Ledger",
+    "Transition",
+    "UnknownNameError",
+    "__version__",
+    "load_quantized",
+    "network_layers",
+]
 
-_LAZY = {"load_quantized": "releq_gym.quantized"}
+_LAZY = {
+    "load_quantized": "releq_gym.quantized",
+    "network_layers": "releq_gym.networks.profile",
+}
 """Public names that need torch, and where they are."""
 
 

@@ -148,6 +148,9 @@ def save_weights(module: nn.Module, path: str | Path, dtype: torch.dtype = torch
 def load_weights(module: nn.Module, path: str | Path) -> None:
     """Loads a safetensors checkpoint into a module, every tensor in the module's own dtype.
 
+    A module with a method ``adapt_checkpoint(tensors)`` is asked first to translate the names of
+    checkpoints that come from elsewhere.
+
     Args:
         module: Changed in place.
         path: What `save_weights` or ``safetensors.torch.save_file`` wrote.
@@ -156,7 +159,8 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
         ValueError: If there is no such file, it is not safetensors (pickles are never opened), its
             names or shapes are not the module's, or a tensor holds NaN or infinity.
     """
-    _load_strictly(module, _read(path), path)
+    adapt = getattr(module, "adapt_checkpoint", dict)
+    _load_strictly(module, adapt(_read(path)), path)
 
 
 def save_quantized(path: str | Path, module: nn.Module, meta: Mapping[str, Any]) -> None:

@@ -3,12 +3,15 @@ import struct
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
+from PIL import Image
 
 from releq_gym.datasets import DATASETS, Split, Splits, load_splits
 from releq_gym.datasets.augment import find_augmentation, flip_shift, shift
 from releq_gym.datasets.base import data_root as find_data_root
-from releq_gym.datasets.base import hash_index, hold_out
+from releq_gym.datasets.base import hash_index, hold_out, hold_out_by_content
+from releq_gym.datasets.mnistm import blend
 from releq_gym.datasets.normalise import Normalise
 from releq_gym.registry import UnknownNameError
 
@@ -217,6 +220,210 @@ def test_unknown_augmentation_names_the_nearest():
     assert find_augmentation("none") is None
     with pytest.raises(UnknownNameError, match="Did you mean 'shift'"):
         find_augmentation("shfit")
+
+
+def random_images(count, size=32, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+def write_npz(path, **counts):
+    """One part per keyword; all images differ."""
+    arrays = {}
+    for seed, (part, count) in enumerate(counts.items()):
+        arrays[f"{part}_images"] = random_images(count, seed=seed)
+        arrays[f"{part}_labels"] = np.arange(count)[:, None] % 10
+    np.savez(path, **arrays)
+    return path
+
+
+def write_folder(root, images):
+    """Image i is in the class folder ``c<i % 10>``."""
+    for place, image in enumerate(images):
+        folder = root / f"c{place % 10}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{place:05}.png")
+
+
+@pytest.mark.parametrize(
+    ("counts", "sizes", "from_train"),
+    [
+        ({"train": 40, "val": 10, "test": 20}, (40, 10, 20), False),
+        ({"val": 10, "test": 20}, (0, 10, 20), False),
+        ({"train": 50, "test": 20}, (40, 10, 20), True),
+        ({"train": 40, "val": 20}, (40, 10, 10), False),
+        ({"val": 20}, (0, 10, 10), False),
+        ({"train": 40}, (20, 10, 10), True),
+    ],
+)
+def test_parts_become_splits_without_a_shared_image(tmp_path, counts, sizes, from_train):
+    splits = load_splits(str(write_npz(tmp_path / "mine.npz", **counts)))
+    parts = (splits.train, splits.search, splits.report)
+    assert splits.name == "mine"
+    assert tuple(0 if part is None else len(part) for part in parts) == sizes
+    assert splits.search_from_train is from_train
+    assert len(set().union(*(rows(part) for part in parts if part))) == sum(sizes)
+
+
+def test_npz_and_image_folder_of_the_same_images_give_the_same_splits(tmp_path):
+    path = write_npz(tmp_path / "mine.npz", train=50, test=20)
+    arrays = np.load(path)
+    for part in ("train", "test"):
+        write_folder(tmp_path / "mine" / part, arrays[f"{part}_images"])
+    packed, folder = (load_splits("cifar10", where) for where in (path, tmp_path / "mine"))
+    assert packed.train.sha256 == folder.train.sha256
+    assert packed.search.sha256 == folder.search.sha256
+    assert rows(packed.report) == rows(folder.report)
+
+
+def test_hold_out_by_content_does_not_depend_on_the_order():
+    split = Split(torch.rand(60, 1, 4, 4), torch.arange(60))
+    order = torch.randperm(60)
+    for one, other in zip(
+        hold_out_by_content(split),
+        hold_out_by_content(Split(split.images[order], split.labels[order])),
+        strict=True,
+    ):
+        assert one.sha256 == other.sha256
+
+
+def test_npz_of_inputs_that_are_no_images_keeps_their_shape(tmp_path):
+    signals = np.random.default_rng(0).random((40, 2, 16))
+    np.savez(tmp_path / "s.npz", train_images=signals, train_labels=np.arange(40) % 3)
+    splits = load_splits(str(tmp_path / "s.npz"))
+    assert splits.train.images.shape == (20, 2, 16)
+    assert splits.train.images.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("arrays", "sentence"),
+    [
+        ({"x": np.zeros(3)}, "holds x; it needs train_images"),
+        ({"train_images": np.zeros((8, 4, 4), np.uint8)}, "no train_labels"),
+        (
+            {"train_images": np.zeros((8, 4, 4), np.uint8), "train_labels": np.zeros((8, 2), int)},
+            "one integer per image",
+        ),
+    ],
+)
+def test_npz_without_the_right_arrays_is_explained(tmp_path, arrays, sentence):
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(ValueError, match=sentence):
+        load_splits("cifar10", tmp_path / "bad.npz")
+
+
+def test_missing_or_damaged_npz_is_a_sentence(tmp_path):
+    (tmp_path / "bad.npz").write_bytes(b"PK no archive")
+    for name in ("bad.npz", "none.npz"):
+        with pytest.raises(ValueError, match="cannot be read"):
+            load_splits(str(tmp_path / name))
+
+
+def test_grey_images_have_one_channel(tmp_path):
+    write_folder(tmp_path / "grey", random_images(20)[..., 0])
+    assert load_splits(str(tmp_path / "grey")).search.images.shape == (5, 1, 32, 32)
+
+
+def test_images_of_different_sizes_are_refused(tmp_path):
+    write_folder(tmp_path, random_images(19))
+    Image.fromarray(random_images(1, size=30)[0]).save(tmp_path / "c0" / "odd.png")
+    with pytest.raises(ValueError, match="Bring all images to the size"):
+        _ = load_splits(str(tmp_path)).report, load_splits(str(tmp_path)).train
+
+
+def test_damaged_image_is_named(tmp_path):
+    write_folder(tmp_path, random_images(20))
+    for path in tmp_path.glob("c3/*"):
+        path.write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"c3.*cannot be read"):
+        _ = load_splits(str(tmp_path)).report, load_splits(str(tmp_path)).train
+
+
+def test_imagenet_crops_photos_and_numbers_classes_among_the_thousand(tmp_path):
+    folder = tmp_path / "imagenet" / "val" / "n01443537"  # the second of the 1,000
+    folder.mkdir(parents=True)
+    for place, size in enumerate([(300, 256), (256, 256), (240, 500), (224, 224)]):
+        Image.new("RGB", size, (place, 0, 0)).save(folder / f"{place}.png")
+    splits = load_splits("imagenet", tmp_path)
+    assert splits.train is None and not splits.search_from_train
+    assert splits.search.images.shape == splits.report.images.shape == (2, 3, 224, 224)
+    assert splits.search.labels.tolist() == splits.report.labels.tolist() == [1, 1]
+
+
+def test_imagenet_without_files_or_with_foreign_classes_is_explained(tmp_path):
+    with pytest.raises(ValueError, match=r"There is no ImageNet in .*val/<wnid>/<image>"):
+        load_splits("imagenet", tmp_path)
+    write_folder(tmp_path / "val", random_images(4))
+    with pytest.raises(ValueError, match=r"'c0', which is none of ImageNet's 1,000"):
+        load_splits("imagenet", tmp_path)
+
+
+def test_name_in_place_of_a_path_replaces_the_data_set(tiny_mnist, monkeypatch):
+    monkeypatch.setenv("RELEQ_GYM_DATA", str(tiny_mnist))
+    assert load_splits("cifar10", "mnist").name == "mnist"
+
+
+def test_cifar10_is_read_from_a_folder_with_the_npz(tmp_path):
+    write_npz(tmp_path / "cifar10.npz", train=50, test=20)
+    splits = load_splits("cifar10", tmp_path)
+    assert splits.search_from_train
+    assert [len(part) for part in (splits.train, splits.search, splits.report)] == [40, 10, 20]
+    assert splits.search.sha256 == load_splits("cifar10", tmp_path / "cifar10.npz").search.sha256
+
+
+def test_cifar10_is_read_from_the_official_batches(tmp_path, monkeypatch):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    images = random_images(60)
+    for place, name in enumerate([*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]):
+        batch = images[10 * place : 10 * place + 10].transpose(0, 3, 1, 2).reshape(10, -1)
+        content = {"data": batch, "labels": list(range(10))}
+        (folder / name).write_bytes(pickle.dumps(content))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
+    monkeypatch.setattr("torchvision.datasets.CIFAR10._check_integrity", lambda self: True)
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *args: True)
+    splits = load_splits("cifar10", tmp_path)
+    assert [len(part) for part in (splits.train, splits.search, splits.report)] == [40, 10, 10]
+    expected = torch.from_numpy(images[50:]).permute(0, 3, 1, 2)
+    assert torch.equal(splits.report.images, expected)
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "svhn", "mnistm"])
+def test_missing_files_of_a_data_set_are_a_sentence(dataset, tmp_path):
+    with pytest.raises(ValueError, match=r"cannot be read from .*RELEQ_GYM_DATA"):
+        load_splits(dataset, tmp_path)
+
+
+def test_svhn_is_read_from_the_official_files(tmp_path):
+    for part, count in (("train", 50), ("test", 20)):
+        images = random_images(count, seed=count).transpose(1, 2, 3, 0)
+        labels = (np.arange(count, dtype=np.uint8) % 10 + 1)[:, None]
+        scipy.io.savemat(tmp_path / f"{part}_32x32.mat", {"X": images, "y": labels})
+    splits = load_splits("svhn", tmp_path)
+    assert [len(part) for part in (splits.train, splits.search, splits.report)] == [40, 10, 20]
+    expected = torch.from_numpy(random_images(20, seed=20)).permute(0, 3, 1, 2)
+    assert torch.equal(splits.report.images, expected)
+    assert splits.report.labels[:10].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]
+
+
+def test_mnistm_is_the_same_every_time_and_keeps_the_official_split(tiny_mnist):
+    write_npz(tiny_mnist / "cifar10.npz", train=30, test=8)
+    first, second = (load_splits("mnistm", tiny_mnist) for _ in range(2))
+    assert [len(part) for part in (first.train, first.search, first.report)] == [80, 20, 20]
+    assert first.train.sha256 == second.train.sha256
+    assert first.report.images.shape == (20, 3, 32, 32)
+    # Around a digit its photograph is seen unchanged.
+    photos = np.load(tiny_mnist / "cifar10.npz")["test_images"]
+    margins = {tuple(photo[0].transpose(1, 0).ravel().tolist()) for photo in photos}
+    seen = {tuple(image[:, 0].flatten().tolist()) for image in first.report.images}
+    assert seen <= margins
+
+
+def test_blend_is_the_absolute_difference():
+    digits = torch.full((1, 1, 28, 28), 200, dtype=torch.uint8)
+    photos = torch.full((1, 3, 32, 32), 50, dtype=torch.uint8)
+    blended = blend(digits, photos)
+    assert blended[..., 2:30, 2:30].unique().tolist() == [150]
+    assert blended[..., :2, :].unique().tolist() == [50]
 
 
 @pytest.mark.data

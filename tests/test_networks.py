@@ -1,9 +1,14 @@
 import re
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
+import releq_gym
+from releq_gym.datasets import load_splits
+from releq_gym.datasets.normalise import Normalise
 from releq_gym.networks import (
     NETWORKS,
     Network,
@@ -11,8 +16,11 @@ from releq_gym.networks import (
     register_network,
     resolve_network,
 )
+from releq_gym.quantized import load_weights
 from releq_gym.quantizers import make_quantizer
 from releq_gym.registry import UnknownNameError
+from releq_gym.training.accuracy import count_correct
+from releq_gym.training.weights import find_weights
 
 FACTORY = "tests.test_networks:small_net"
 
@@ -36,6 +44,10 @@ PUBLISHED = {
     "simplenet": (5, 61_770, 651_720),
     "resnet20": (22, 270_896, 40_813_184),
     "svhn10": (10, 1_763_680, 62_228_992),
+    "vgg11": (9, 9_222_848, 152_769_536),
+    "vgg16": (16, 15_239_872, 313_725_952),
+    "alexnet": (8, 61_090_496, 714_188_480),
+    "mobilenet": (28, 4_209_088, 568_740_352),
 }
 """Layers, weights and MACs of the nets of the paper, rounded there."""
 
@@ -61,10 +73,11 @@ def test_paper_networks_have_the_published_size(name):
 @pytest.mark.parametrize("name", ["digits", *PUBLISHED])
 def test_networks_map_images_to_finite_logits(name):
     network = NETWORKS[name]
-    logits = network.build()(torch.rand(3, *network.input_shape))
+    logits = network.build().eval()(torch.rand(3, *network.input_shape))
     assert logits.shape == (3, network.classes)
     assert logits.isfinite().all()
-    assert set(network.recipes) == {"pretrain", "short", "long"}
+    trained_here = {"pretrain"} if network.download is None else set()
+    assert set(network.recipes) == {"short", "long"} | trained_here
     assert len(network.mean) == len(network.std) == network.input_shape[0]
 
 
@@ -126,3 +139,94 @@ def test_own_networks_register_under_a_new_name_only(monkeypatch):
     assert resolve_network("mine") == Network("mine", small_net, (1, 8, 8), 10)
     with pytest.raises(ValueError, match="registered already"):
         register_network("lenet")(small_net)
+
+
+def test_network_layers_takes_a_name_or_a_module():
+    named = releq_gym.network_layers("simplenet")
+    assert [layer.name for layer in named] == ["conv1", "conv2", "fc1", "fc2", "fc3"]
+    (layer,) = releq_gym.network_layers(small_net(), (1, 8, 8), "wrpn")
+    assert (layer.weights, layer.macs) == (640, 640)
+
+
+def test_network_layers_of_a_net_that_states_no_input_shape_asks_for_it():
+    with pytest.raises(ValueError, match=r"pass input_shape=.*\(3, 32, 32\)"):
+        releq_gym.network_layers(small_net())
+
+
+def random_timm_mobilenet():
+    torch.manual_seed(0)
+    module = timm.create_model("mobilenetv1_100", pretrained=False)
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            for tensor in (norm.running_var, norm.weight.data):
+                tensor.uniform_(0.5, 1.5)
+            for tensor in (norm.running_mean, norm.bias.data):
+                tensor.uniform_(-0.1, 0.3)
+    return module.eval()
+
+
+def test_mobilenet_takes_the_checkpoint_of_timm(tmp_path):
+    original, ours = random_timm_mobilenet(), NETWORKS["mobilenet"].build().eval()
+    save_file(original.state_dict(), tmp_path / "timm.safetensors")
+    load_weights(ours, tmp_path / "timm.safetensors")
+    images = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(ours(images), original(images), rtol=0, atol=1e-5)
+    copied = NETWORKS["mobilenet"].build().eval()
+    copied.load_state_dict(ours.state_dict())  # which padding it needs goes with the weights
+    assert torch.equal(copied(images), ours(images))
+
+
+def test_mobilenet_pads_foreign_weights_with_folded_batch_norm_as_tensorflow_does(tmp_path):
+    ours = NETWORKS["mobilenet"].build().eval()
+    tensors = {key: value for key, value in ours.state_dict().items() if key != "same_padding"}
+    save_file(tensors, tmp_path / "folded.safetensors")
+    load_weights(ours, tmp_path / "folded.safetensors")
+    image = torch.zeros(1, 3, 32, 32)
+    image[..., -1, -1] = 1
+    corner = ours.stem(ours.pad(image)) - ours.stem(ours.pad(torch.zeros_like(image)))
+    # The last window begins at pixel 30: its middle is the last pixel.
+    torch.testing.assert_close(corner[0, :, -1, -1], ours.stem.weight[:, :, 1, 1].sum(dim=1))
+
+
+def test_weights_that_are_not_shipped_are_downloaded_once(tmp_path, monkeypatch):
+    downloads = []
+
+    def download():
+        downloads.append(1)
+        return small_net().state_dict()
+
+    monkeypatch.setattr(NETWORKS, "_entries", dict(NETWORKS._entries))
+    monkeypatch.setattr("platformdirs.user_data_path", lambda name: tmp_path)
+    register_network("fetched", download=download)(small_net)
+    first = find_weights("fetched")
+    load_weights(small_net(), first)
+    assert find_weights("fetched") == first and len(downloads) == 1
+
+
+@pytest.mark.parametrize("name", ["alexnet", "mobilenet"])
+def test_failed_download_of_weights_is_a_sentence(name, tmp_path, monkeypatch):
+    def no_network(*args, **kwargs):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr("platformdirs.user_data_path", lambda name: tmp_path)
+    monkeypatch.setattr("timm.create_model", no_network)
+    monkeypatch.setattr("torchvision.models.AlexNet_Weights.get_state_dict", no_network)
+    with pytest.raises(ValueError, match=r"cannot be downloaded \(Network.*weights=FILE"):
+        find_weights(name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.data
+def test_mobilenet_scores_what_is_known_on_the_imagenet_sample(data_root):
+    network = NETWORKS["mobilenet"]
+    module = network.build()
+    load_weights(module, data_root / "mobilenet_v1_1.0_224.safetensors")
+    splits = load_splits("imagenet", data_root, search_from_train=False)
+    assert splits.train is None and len(splits.search) == len(splits.report) == 500
+    normalise = Normalise(network.mean, network.std)
+    correct = sum(
+        count_correct(module, images, labels, normalise)
+        for split in (splits.search, splits.report)
+        for images, labels in zip(split.images.split(50), split.labels.split(50), strict=True)
+    )
+    assert abs(correct - 859) <= 2

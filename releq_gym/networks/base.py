@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from releq_gym.registry import Registry
 
@@ -70,6 +70,8 @@ class Network:
         std: Per-channel standard deviation, likewise.
         max_loss_points: Tolerated loss in percentage points; more than the usual 0.3 where the
             search split is too small to resolve that.
+        download: Fetches the tensors of a public checkpoint, for a network whose weights are not
+            shipped with this package.
         source: Where the architecture comes from.
     """
 
@@ -82,6 +84,7 @@ class Network:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     max_loss_points: float = 0.3
+    download: Callable[[], dict[str, Tensor]] | None = None
     source: str = ""
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from releq_gym.layers import Layer
-from releq_gym.quantizers.base import Quantizer, sqnr_db
+from releq_gym.networks.resolve import NetworkLike, resolve_network
+from releq_gym.quantizers.base import Quantizer, make_quantizer, sqnr_db
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -17,23 +18,36 @@ QUANTIZABLE = (*CONVS, *TRANSPOSED, nn.Linear)
 
 
 def network_layers(
-    module: nn.Module, input_shape: Sequence[int], quantizer: Quantizer
+    net: NetworkLike,
+    input_shape: Sequence[int] | None = None,
+    quantizer: str | Quantizer = "uniform",
 ) -> tuple[Layer, ...]:
-    """The layers of any module that can be quantized, in order of first execution.
+    """The layers of any network that can be quantized, in order of first execution.
 
     One image of zeros is sent through in evaluation mode; the module is left as it was. A layer
     that is used twice is one layer with the positions and MACs of both uses; one that is never
     executed is left out.
 
     Args:
-        module: The network, with the weights that are to be quantized.
-        input_shape: Of one image, without the batch axis.
-        quantizer: Whose noise ``sqnr_db`` states.
+        net: A module, with the weights that are to be quantized; or whatever `resolve_network`
+            takes, which is built, so that a registered net is untrained.
+        input_shape: Of one image, without the batch axis; only registered nets know theirs.
+        quantizer: Whose noise ``sqnr_db`` states, or its name.
 
     Raises:
-        ValueError: If the module cannot take the input, has no such layer, or has weights that
+        ValueError: If the network cannot take the input, has no such layer, or has weights that
             are NaN or infinite.
     """
+    module = net
+    if not isinstance(module, nn.Module):
+        network = resolve_network(net)
+        module, input_shape = network.build(), input_shape or network.input_shape
+    if not input_shape:
+        raise ValueError(
+            "This net does not state what it takes: pass input_shape=, that of one input without "
+            "the batch axis, such as (3, 32, 32)."
+        )
+    quantizer = make_quantizer(quantizer)
     uses = _trace(module, input_shape)
     if not uses:
         raise ValueError(

@@ -12,6 +12,8 @@ import platformdirs
 from safetensors import safe_open
 from safetensors.torch import load, save
 
+from releq_gym.networks.base import NETWORKS, Network
+
 RECORD = "releq_gym"
 """Key of the safetensors metadata that says how weights came about, as JSON."""
 
@@ -28,7 +30,7 @@ def default_weights_path(name: str) -> Path:
 
 
 def find_weights(name: str) -> Path:
-    """The weights of ``name``: as shipped, else the user's own pretraining.
+    """The weights of ``name``: as shipped, else the user's own pretraining, else downloaded.
 
     Raises:
         ValueError: Where there are none.
@@ -36,10 +38,28 @@ def find_weights(name: str) -> Path:
     for path in (_shipped(name), _own(name)):
         if path.is_file():
             return path
+    if name in NETWORKS and NETWORKS[name].download:
+        return _download(NETWORKS[name], _own(name))
     raise ValueError(
         f"There are no weights for {name!r} yet. Train them with `releq pretrain {name}`, or pass "
         "weights=FILE.safetensors."
     )
+
+
+def _download(network: Network, path: Path) -> Path:
+    assert network.download is not None
+    try:
+        tensors = network.download()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"The weights of {network.name!r} are not shipped and cannot be downloaded ({error}). "
+            "Connect to the internet once, or pass weights=FILE.safetensors."
+        ) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(save({key: tensor.contiguous() for key, tensor in tensors.items()}))
+    partial.replace(path)
+    return path
 
 
 def add_record(path: Path, record: Mapping[str, Any]) -> None:
