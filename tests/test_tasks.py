@@ -12,6 +12,7 @@ from releq_gym.tasks.format import (
     ARRAYS,
     MISSING,
     array_sha256,
+    card_sha256,
     configuration,
     configuration_index,
     write_task,
@@ -88,6 +89,7 @@ def test_wrong_shapes_and_missing_cells_are_refused(tmp_path):
     np.savez_compressed(folder / "search.npz", **arrays)
     card = json.loads((folder / "card.json").read_text())
     card["sha256"]["search"]["status"] = array_sha256(arrays["status"])
+    card["card_sha256"] = card_sha256(card)
     (folder / "card.json").write_text(json.dumps(card))
     with pytest.raises(TaskError, match=r"search\.npz lacks 1 measurements"):
         load_task(folder).measurements("search")
@@ -114,8 +116,55 @@ def test_wrong_cards_are_refused(tmp_path):
     with pytest.raises(TaskError, match="schema 'releq-task/1'"):
         load_task(tmp_path)
     card.write_text('{"schema": "releq-task/1"}')
-    with pytest.raises(TaskError, match="lacks bitwidths, full_precision"):
+    with pytest.raises(TaskError, match="lacks bitwidths, card_sha256, full_precision"):
         load_task(tmp_path)
+
+
+def test_an_altered_card_is_refused_by_name(tmp_path):
+    path = toy_task(tmp_path / "task") / "card.json"
+    card = json.loads(path.read_text())
+    path.write_text(json.dumps(card, sort_keys=True))
+    assert load_task(path.parent).images("search") == 1000  # another layout is the same card
+    card["splits"]["search"]["images"] = 1001
+    path.write_text(json.dumps(card))
+    with pytest.raises(TaskError, match=r"card\.json has been altered: its card_sha256"):
+        load_task(path.parent)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "sentence"),
+    [
+        (("bitwidths",), [], "bitwidths must ascend"),
+        (("bitwidths",), [4, 2, 8], "bitwidths must ascend"),
+        (("bitwidths",), [2, 2, 8], "bitwidths must ascend"),
+        (("bitwidths",), [2, 4, 9], "bitwidths must ascend"),
+        (("bitwidths",), ["2", 4, 8], "bitwidths must ascend"),
+        (("bitwidths",), 8, "'int' object is not iterable"),
+        (("layers",), [], "layers must not be empty"),
+        (("layers", 0, "sqnr_db"), [1.0], "one finite sqnr_db per bitwidth"),
+        (("layers", 0, "weight_shape"), [1, -1], "weight_shape must hold sizes"),
+        (("layers", 0), {"name": "first"}, "missing 7 required"),
+        (("layers", 0), 3, "has no attribute 'items'"),
+        (("splits",), {}, "it lacks 'search'"),
+        (("splits", "report", "images"), 0, r"splits\.report\.images must be positive, not 0"),
+        (("splits", "report", "images"), "9", "must be positive, not '9'"),
+        (("full_precision",), {}, "it lacks 'correct'"),
+        (("full_precision", "correct", "search"), 1001, "within the 1000 images, not 1001"),
+        (("repeats", "report"), 2.0, r"repeats\.report must be positive, not 2\.0"),
+        (("sha256", "report"), {}, "it lacks 'correct'"),
+        (("net",), None, "net must be text, not None"),
+    ],
+)
+def test_malformed_cards_are_a_sentence(tmp_path, keys, value, sentence):
+    path = toy_task(tmp_path / "task") / "card.json"
+    card = record = json.loads(path.read_text())
+    for key in keys[:-1]:
+        record = record[key]
+    record[keys[-1]] = value
+    card["card_sha256"] = card_sha256(card)
+    path.write_text(json.dumps(card))
+    with pytest.raises(TaskError, match=rf"card\.json is malformed: .*{sentence}"):
+        load_task(path.parent)
 
 
 def test_missing_split_is_named(tmp_path):
@@ -143,6 +192,8 @@ def test_shipped_tasks_are_whole(name):
     for split in ("search", "report"):
         measured = task.measurements(split)
         assert (measured.correct <= task.images(split)).all()
+        assert measured.seed.tolist() == task.card["seeds"][split]
+        assert len(task.card["splits"][split]["index_sha256"]) == 64
     seeds = [set(task.measurements(split).seed.tolist()) for split in ("search", "report")]
     assert not seeds[0] & seeds[1]
 

@@ -229,7 +229,12 @@ def _card(
         "layers": [layer.to_dict() for layer in evaluator.layers],
         "full_precision": {"weights_sha256": evaluator.weights_sha256, "correct": full},
         "splits": {
-            split: {"images": len(part), "points_per_image": 100 / len(part), "sha256": part.sha256}
+            split: {
+                "images": len(part),
+                "points_per_image": 100 / len(part),
+                "sha256": part.sha256,
+                "index_sha256": part.index_sha256,
+            }
             for split, part in held.items()
         },
         "noise_points": {

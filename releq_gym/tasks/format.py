@@ -123,7 +123,7 @@ def load_task(folder: str | Path) -> Task:
     """Reads the card of a task folder.
 
     Raises:
-        TaskError: Where there is no card, or not one of this schema.
+        TaskError: Where there is no card, it is not one of this schema, or it has been altered.
     """
     folder = Path(folder)
     path = folder / "card.json"
@@ -136,11 +136,20 @@ def load_task(folder: str | Path) -> Task:
     if not isinstance(card, dict) or card.get("schema") != SCHEMA:
         raise TaskError(f"{path} is not of schema {SCHEMA!r}.")
     required = {"id", "version", "net", "layers", "bitwidths", "splits", "repeats", "sha256"}
-    required |= {"full_precision", "quantizer", "recipe"}
+    required |= {"full_precision", "quantizer", "recipe", "card_sha256"}
     if missing := sorted(required - card.keys()):
         raise TaskError(f"{path} lacks {', '.join(missing)}.")
-    if not set(card["bitwidths"]) <= set(BITWIDTHS):
-        raise TaskError(f"{path} has bitwidths outside 1 to 8: {card['bitwidths']}.")
+    if card["card_sha256"] != card_sha256(card):
+        raise TaskError(
+            f"{path} has been altered: its card_sha256 differs from its content. Restore the "
+            "file, or build the task again under a new version."
+        )
+    try:
+        _check_card(card)
+    except KeyError as error:
+        raise TaskError(f"{path} is malformed: it lacks {error}.") from None
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        raise TaskError(f"{path} is malformed: {error}") from None
     return Task(folder, card)
 
 
@@ -151,7 +160,8 @@ def write_task(
 
     Args:
         folder: Where; created. An existing version is not overwritten.
-        card: Everything but ``schema``, ``repeats`` and ``sha256``, which follow from the arrays.
+        card: Everything but ``schema``, ``repeats``, ``seeds`` and ``sha256``, which follow from
+            the arrays, and ``card_sha256``.
         measured: `Measurements` by split.
 
     Raises:
@@ -169,7 +179,9 @@ def write_task(
         np.savez_compressed(partial, **arrays)
         partial.rename(folder / f"{split}.npz")
     repeats = {split: len(values.seed) for split, values in measured.items()}
-    complete = {"schema": SCHEMA, **card, "repeats": repeats, "sha256": hashes}
+    seeds = {split: values.seed.tolist() for split, values in measured.items()}
+    complete = {"schema": SCHEMA, **card, "repeats": repeats, "seeds": seeds, "sha256": hashes}
+    complete["card_sha256"] = card_sha256(complete)
     partial = folder / "card.partial.json"
     partial.write_text(json.dumps(complete, indent=1) + "\n", encoding="utf-8")
     partial.rename(folder / "card.json")
@@ -180,6 +192,13 @@ def array_sha256(array: NDArray) -> str:
     """Of the values in little-endian C order, whatever the file's compression."""
     values = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     return hashlib.sha256(values.tobytes()).hexdigest()
+
+
+def card_sha256(card: Mapping[str, Any]) -> str:
+    """Of a card as canonical JSON, without the hash itself; layout does not matter."""
+    hashed = {name: value for name, value in card.items() if name != "card_sha256"}
+    text = json.dumps(hashed, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def configuration(index: int, radix: int, layers: int) -> tuple[int, ...]:
@@ -197,6 +216,43 @@ def configuration_index(digits: Sequence[int], radix: int) -> int:
     for digit in digits:
         index = index * radix + digit
     return index
+
+
+def _check_card(card: Mapping[str, Any]) -> None:
+    """Raises `ValueError`, or what a card that is built otherwise makes Python raise."""
+    for name in ("id", "version", "net", "quantizer", "recipe"):
+        _require(isinstance(card[name], str), f"{name} must be text, not {card[name]!r}")
+    bitwidths = card["bitwidths"]
+    _require(
+        all(_is_count(one) and one in BITWIDTHS for one in bitwidths)
+        and bitwidths == sorted(set(bitwidths)) != [],
+        f"bitwidths must ascend within 1 to 8, not {bitwidths!r}",
+    )
+    _require(len(card["layers"]) > 0, "layers must not be empty")
+    for record in card["layers"]:
+        shape = Layer.from_dict(record).weight_shape
+        _require(all(map(_is_count, shape)), f"weight_shape must hold sizes, not {shape!r}")
+    for split in SPLITS:
+        images, repeats = card["splits"][split]["images"], card["repeats"][split]
+        correct = card["full_precision"]["correct"][split]
+        _require(_is_count(images), f"splits.{split}.images must be positive, not {images!r}")
+        _require(_is_count(repeats), f"repeats.{split} must be positive, not {repeats!r}")
+        _require(
+            _is_count(correct) and correct <= images,
+            f"full_precision.correct.{split} must lie within the {images} images, not {correct!r}",
+        )
+        for name in ARRAYS:
+            digest = card["sha256"][split][name]
+            _require(isinstance(digest, str), f"sha256.{split}.{name} must be text, not {digest!r}")
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value > 0
+
+
+def _require(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise ValueError(f"{sentence}.")
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray]:
