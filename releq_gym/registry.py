@@ -82,7 +82,7 @@ class Registry(Generic[T]):
         """
         if isinstance(name, str):
             factory: Any = self[name]
-            if not dataclasses.is_dataclass(factory):
+            if not hasattr(factory, "__dataclass_fields__"):
                 raise ValueError(f"The {self.kind} {name!r} takes no parameters; use it as it is.")
             allowed = [field.name for field in dataclasses.fields(factory)]
             unknown = [key for key in kwargs if key not in allowed]

@@ -14,6 +14,7 @@ from releq_gym.quantizers.base import make_quantizer
 from releq_gym.registry import UnknownNameError
 from releq_gym.training import fit, weights
 from releq_gym.training.accuracy import count_correct
+from releq_gym.training.batch_norm import fold_batch_norm, insert_batch_norm
 from releq_gym.training.device import resolve_device
 from releq_gym.training.fit import pretrain
 from releq_gym.training.loop import Run, learning_rate, shuffled
@@ -294,3 +295,34 @@ def test_record_does_not_change_the_weights(tmp_path, module):
 def test_shipped_weights_are_those_of_the_recipe(net):
     record = read_record(find_weights(net))
     assert Recipe(**record["recipe"]) == NETWORKS[net].recipes["pretrain"]
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_weights(module, digits):
+    seen = set()
+    module.conv2.register_forward_hook(lambda layer, inputs, output: seen.add(output.dtype))
+    recipe = dataclasses.replace(QUICK, precision="bfloat16")
+    train = digits.train
+    run = Run(module, recipe, train.images, train.labels, 0, PIXELS)
+    assert run.advance(0, run.steps)
+    assert seen == {torch.bfloat16}
+    assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
+
+
+def test_unknown_precision_is_refused_before_the_first_step(module, digits):
+    recipe = dataclasses.replace(QUICK, precision="bfloat61")
+    with pytest.raises(UnknownNameError, match="Did you mean 'bfloat16'"):
+        Run(module, recipe, digits.train.images, digits.train.labels, 0, PIXELS)
+
+
+def test_batch_norm_inserted_for_training_is_folded_without_a_trace(module, digits):
+    names = list(module.state_dict())
+    insert_batch_norm(module)
+    assert sum(isinstance(part, nn.BatchNorm2d) for part in module.modules()) == 2
+    train = digits.train
+    run = Run(module, QUICK, train.images, train.labels, 0, PIXELS)
+    assert run.advance(0, run.steps)
+    module.eval()
+    before = module(digits.search.images)
+    fold_batch_norm(module)
+    assert list(module.state_dict()) == names
+    torch.testing.assert_close(module(digits.search.images), before, rtol=1e-4, atol=1e-4)

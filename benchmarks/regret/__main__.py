@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from benchmarks.regret.analysis import draw, markdown
 from benchmarks.regret.run import Job, oracle_rows, run
-from benchmarks.regret.sweep import BUDGETS, SEARCHERS, SEEDS
+from benchmarks.regret.sweep import STUDIES
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = (
@@ -26,33 +26,34 @@ COLUMNS = (
 def main() -> int:
     """Goes on where an earlier call was stopped; a finished run is never repeated."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.regret", description=__doc__)
-    parser.add_argument("--task", choices=BUDGETS, action="append", help="default: all")
-    parser.add_argument("--searcher", choices=SEARCHERS, action="append", help="default: all")
-    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="default: %(default)s")
+    parser.add_argument("--study", choices=STUDIES, default="searchers")
+    parser.add_argument("--seeds", type=int, help="fewer than planned")
     parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of rows.csv")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="parent folder of the rows")
     options = parser.parse_args()
-    path = options.results / "rows.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    study = STUDIES[options.study]
+    folder = options.results / options.study
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "rows.csv"
     done = _done(path)
     jobs = [
         Job(task, searcher, seed)
-        for task in options.task or BUDGETS
-        for searcher in options.searcher or SEARCHERS
-        for seed in SEEDS[: 1 if searcher == "uniform" else options.seeds]
+        for task in study.tasks
+        for searcher in study.searchers
+        for seed in study.seeds[: 1 if searcher == "uniform" else options.seeds]
     ]
     try:
         _run_all([job for job in jobs if job not in done], path, options.workers)
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from here.", file=sys.stderr)
         return 130
-    for task in {job.task for job in jobs}:
+    for task in study.tasks:
         if Job(task, "optimum", 0) not in done:
             _append(path, oracle_rows(task))
     rows = pd.read_csv(path)
     text = markdown(rows)
-    (options.results / "tables.md").write_text(text, encoding="utf-8")
-    draw(rows, options.results / "regret.png")
+    (folder / "tables.md").write_text(text, encoding="utf-8")
+    draw(rows, folder / "regret.png")
     print(text)
     return 0
 

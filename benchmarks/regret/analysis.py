@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from benchmarks.regret.sweep import AGENT, VARIANTS
+
 LABELS = {
-    "recurrent_ppo": "RecurrentPPO",
+    **{name: name.replace(AGENT, "RecurrentPPO") for name in VARIANTS},
     "random": "random search",
     "local_search": "one-flip local search",
     "uniform": "best uniform bitwidth, found by search",
@@ -17,6 +19,9 @@ LABELS = {
     "search_oracle": "search oracle",
     "optimum": "estimated optimum",
 }
+
+SINGLE = ("uniform", "uniform_hindsight", "search_oracle", "optimum")
+"""Those without seeds."""
 
 
 def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -92,9 +97,9 @@ def markdown(rows: pd.DataFrame) -> str:
             if len(of_searcher):
                 lines.append(_line(label, of_searcher, budgets))
         last = rows[(rows["task"] == task) & (rows["budget"] == budgets[-1])]
-        ours = last.loc[last["searcher"] == "recurrent_ppo", "regret"].to_numpy(dtype=float)
+        ours = last.loc[last["searcher"] == AGENT, "regret"].to_numpy(dtype=float)
         lines.append("")
-        for other in ("random", "local_search"):
+        for other in (name for name in LABELS if name not in (AGENT, *SINGLE)):
             theirs = last.loc[last["searcher"] == other, "regret"].to_numpy(dtype=float)
             if len(ours) > 1 and len(theirs) > 1:
                 low, high = difference_interval(ours, theirs)
@@ -137,7 +142,7 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
             line = of_task[of_task["searcher"] == searcher].sort_values("budget")
             if searcher in ("uniform_hindsight", "optimum"):
                 continue
-            if searcher in ("search_oracle", "uniform"):
+            if searcher in SINGLE:
                 if len(line):
                     style = ":" if searcher == "search_oracle" else "--"
                     axes.axhline(line["median"].iloc[-1], color="0.4", ls=style, label=label)

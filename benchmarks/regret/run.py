@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import tempfile
 import time
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import releq_gym
-from benchmarks.regret.sweep import BUDGETS, EPISODES_PER_EVALUATION
+from benchmarks.regret.sweep import AGENT, BUDGETS, EPISODES_PER_EVALUATION, VARIANTS
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.ledger import Answer, Ledger
 from releq_gym.problem import Problem
@@ -103,14 +104,20 @@ def _learn(job: Job, ledger: Ledger) -> Problem:
     from agents.base import AGENTS
 
     torch.set_num_threads(1)
-    preset = AGENTS[job.searcher].presets["default"]
-    options = {**preset.environment, "gamma": preset.settings.gamma}
+    preset = AGENTS[AGENT].presets["default"]
+    fields = {field.name for field in dataclasses.fields(preset.settings)}
+    changes = VARIANTS[job.searcher]
+    settings = dataclasses.replace(
+        preset.settings, **{name: value for name, value in changes.items() if name in fields}
+    )
+    options = {**preset.environment, "gamma": settings.gamma}
+    options |= {name: value for name, value in changes.items() if name not in fields}
 
     def make_env() -> QuantizeNetEnv:
         return QuantizeNetEnv(task=job.task, ledger=ledger, **options)
 
     problem = QuantizeNetEnv(task=job.task).problem
-    agent = AGENTS[job.searcher](make_env, preset.settings, job.seed)
+    agent = AGENTS[AGENT](make_env, settings, job.seed)
     budget = BUDGETS[job.task][-1]
     agent.learn(EPISODES_PER_EVALUATION * budget * len(problem.steps), _UntilSpent(ledger))
     agent.close()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 SEEDS = tuple(range(100, 120))
 """None of them was used while tuning."""
 
@@ -11,8 +14,40 @@ BUDGETS = {
 }
 """Different assignments revealed, per task; the last is where a run ends."""
 
-SEARCHERS = ("recurrent_ppo", "random", "local_search", "uniform")
-"""Agents by their name in ``agents/``, others by theirs in ``releq_gym/search/``."""
+AGENT = "recurrent_ppo"
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    AGENT: {},
+    f"{AGENT}, reward at every step": {"reward_timing": "every_step"},
+    f"{AGENT}, telescoped reward": {"reward_timing": "telescoped"},
+    f"{AGENT}, the paper's observation": {"observation": "paper"},
+    f"{AGENT}, critic with an LSTM": {"critic_lstm": True},
+    f"{AGENT}, fixed entropy": {"novelty": 0.0},
+    f"{AGENT}, 4 epochs": {"n_epochs": 4},
+    f"{AGENT}, learning rate 1e-3": {"learning_rate": 1e-3},
+}
+"""The default settings of the agent, and one change of them at a time."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Runs that are made and shown together.
+
+    Attributes:
+        tasks: By name.
+        searchers: Of `VARIANTS`, or of ``releq_gym/search/``.
+        seeds: Of every run.
+    """
+
+    tasks: tuple[str, ...]
+    searchers: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+STUDIES = {
+    "searchers": Study(tuple(BUDGETS), (AGENT, "random", "local_search", "uniform"), SEEDS),
+    "settings": Study(("synthetic-20-0",), (*VARIANTS, "random"), SEEDS[:10]),
+}
 
 EPISODES_PER_EVALUATION = 20
 """A policy that has played this many episodes per assignment of its budget has converged."""
