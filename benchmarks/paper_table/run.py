@@ -88,8 +88,10 @@ class Bench:
                 resume = ["--resume"] if folder.is_dir() and any(folder.iterdir()) else []
                 options = self._search_options(seed, folder, floor)
                 code = train_agent([*options, *resume])
-                if code:
+                if code == 130:
                     raise KeyboardInterrupt
+                if code:
+                    raise SystemExit(code)  # what was wrong has been said
             results.append(read_result(folder))
         return max(results, key=lambda result: (result.objective, -result.cost))
 
