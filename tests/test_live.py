@@ -155,6 +155,49 @@ def test_memo_tells_nets_with_equal_weights_apart(tmp_path):
     assert left._identity != right._identity
 
 
+def with_dropout(probability):
+    torch.manual_seed(0)
+    layers = nn.Flatten(), nn.Linear(64, 32), nn.Dropout(probability), nn.Linear(32, 10)
+    return nn.Sequential(*layers)
+
+
+def frozen():
+    net = with_dropout(0.0)
+    net[1].weight.requires_grad_(False)
+    return net
+
+
+@pytest.mark.parametrize("other", [with_dropout(0.95), frozen()], ids=["dropout", "frozen"])
+def test_memo_tells_nets_apart_that_only_train_differently(tmp_path, other):
+    options = {"data": load_splits("digits"), "recipe": QUICK, "memo": tmp_path / "memo.sqlite3"}
+    one = LiveEvaluator(with_dropout(0.0), **options)
+    two = LiveEvaluator(other, **options)
+    again = LiveEvaluator(with_dropout(0.0), **options)
+    assert one.weights_sha256 == two.weights_sha256
+    assert one._identity["network"] == two._identity["network"]
+    assert one.measure([8, 8], 0).correct != two.measure([8, 8], 0).correct
+    assert one._identity == again._identity
+
+
+def test_the_name_tells_evaluators_apart():
+    options = {"quantizer": "uniform", "recipe": "ptq", "memo": False}
+    kwargs = {"per_channel": True}
+    short_hash = LiveEvaluator("digits", **options).weights_sha256[:8]
+    assert LiveEvaluator("digits", **options).name == f"live digits/digits uniform ptq {short_hash}"
+    channels = LiveEvaluator("digits", quantizer_kwargs=kwargs, **options)
+    assert channels.name == f"live digits/digits uniform(per_channel=True) ptq {short_hash}"
+    data = load_splits("digits")
+    names = {
+        LiveEvaluator("digits", memo=False, repeats=2).name,
+        LiveEvaluator("digits", memo=False, repeats=3).name,
+        LiveEvaluator("digits", memo=False, recipe=QUICK).name,
+        LiveEvaluator("digits", memo=False, recipe=Recipe(images=64)).name,
+        LiveEvaluator(resolve_network("digits").build(), data=data, **options).name,
+        LiveEvaluator(resolve_network("digits").build(), data=data, **options).name,
+    }
+    assert len(names) == 6
+
+
 def test_memo_lies_in_the_cache_by_default(own_cache):
     LiveEvaluator("digits", recipe="ptq").evaluate([8, 8, 8, 8], 0)
     assert (own_cache / "memo.sqlite3").exists()

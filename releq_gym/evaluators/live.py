@@ -18,7 +18,7 @@ from torch import nn
 from releq_gym.datasets import DATASETS, Split, Splits, load_splits
 from releq_gym.datasets.normalise import Normalise
 from releq_gym.evaluators.base import Evaluation
-from releq_gym.evaluators.memo import Memo
+from releq_gym.evaluators.memo import Memo, hash_fields
 from releq_gym.layers import BITWIDTHS
 from releq_gym.networks import NetworkLike, Recipe, network_layers, resolve_network
 from releq_gym.networks.base import NETWORKS, Network
@@ -39,6 +39,9 @@ CODE_VERSION = 1
 
 PROBE_IMAGES = 32
 """Search images whose logits identify the function that a network computes."""
+
+SHORT_HASH = 8
+"""Digits of a hash that a name shows."""
 
 ON_DEVICE = ("_search", "_train")
 """Attributes of a `LiveEvaluator` that repeat ``splits`` on its device."""
@@ -91,7 +94,8 @@ class LiveEvaluator:
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
 
     Attributes:
-        name: Net, data set, quantizer and recipe; says so where search images were seen before.
+        name: Net, data set, quantizer with its arguments, recipe, repeats where there are several,
+            and the start of ``weights_sha256``; says so where search images were seen before.
         net: Name of the network.
         max_loss_points: Loss that the network states as tolerable, in percentage points.
         layers: The quantized layers, first to last.
@@ -164,9 +168,7 @@ class LiveEvaluator:
         place(self.module, self.device, input_shape).eval()
         self._check_fit(network)
         self.layers = network_layers(self.module, input_shape, self.quantizer)
-        described = recipe if isinstance(recipe, str) else "own recipe"
-        seen = ", search images from train" if self.search_from_train else ""
-        self.name = f"live {self.net}/{self.splits.name} {self.quantizer.name} {described}{seen}"
+        self.name = self._describe(recipe)
         self._memo = _resolve_memo(memo)
 
     def __deepcopy__(self, memo: dict) -> LiveEvaluator:
@@ -319,7 +321,8 @@ class LiveEvaluator:
         """Everything besides the assignment and its retraining that can change a value."""
         with torch.inference_mode():
             logits = self.module(self.normalise(self._search.images[:PROBE_IMAGES]))
-        # Weights do not tell a ReLU from a tanh. Rounding leaves only real differences.
+        # Weights do not tell a ReLU from a tanh, nor both what a retraining would do: a dropout,
+        # a frozen layer. Rounding leaves only real differences.
         rounded = logits.double().cpu().round(decimals=2) + 0.0
         return {
             "code_version": CODE_VERSION,
@@ -330,8 +333,20 @@ class LiveEvaluator:
             "activation_bitwidth": self.activation_bitwidth,
             "weights": self.weights_sha256,
             "network": hashlib.sha256(rounded.numpy().tobytes()).hexdigest(),
+            "module": _describe_training(self.module),
             "normalise": dataclasses.asdict(self.normalise),
         }
+
+    def _describe(self, recipe: str | Recipe) -> str:
+        known = isinstance(recipe, str)
+        own = hash_fields(dataclasses.asdict(self.recipe)).hex()[:SHORT_HASH]
+        described = recipe if known else f"own recipe {own}"
+        repeats = f" x{self.repeats}" if self.repeats > 1 else ""
+        seen = ", search images from train" if self.search_from_train else ""
+        return (
+            f"live {self.net}/{self.splits.name} {_describe_quantizer(self.quantizer)} "
+            f"{described}{repeats} {self.weights_sha256[:SHORT_HASH]}{seen}"
+        )
 
     def _resolve_recipe(self, recipe: str | Recipe) -> Recipe:
         if not isinstance(recipe, Recipe):
@@ -399,6 +414,25 @@ def hash_weights(module: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _describe_quantizer(quantizer: Quantizer) -> str:
+    """Its name, and those arguments that are not the default: ``uniform(per_channel=True)``."""
+    given = [
+        f"{field.name}={getattr(quantizer, field.name)!r}"
+        for field in dataclasses.fields(quantizer)
+        if getattr(quantizer, field.name) != field.default
+    ]
+    return f"{quantizer.name}({', '.join(given)})" if given else quantizer.name
+
+
+def _describe_training(module: nn.Module) -> dict[str, Any]:
+    """What a retraining does differently though weights and logits are equal."""
+    return {
+        "class": f"{type(module).__module__}.{type(module).__qualname__}",
+        "repr": repr(module),
+        "frozen": [name for name, one in module.named_parameters() if not one.requires_grad],
+    }
 
 
 def _uses_images(recipe: Recipe) -> bool:
