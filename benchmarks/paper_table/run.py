@@ -27,6 +27,11 @@ COLUMNS = (
     *("weighted_bitwidth", "average_bitwidth", "mac_bitwidth", "seconds", "version", "command"),
 )
 
+FINALISTS = (
+    *("net", "quantizer", "bitwidths", "weighted_bitwidth"),
+    *("short_loss_points", "long_loss_points"),
+)
+
 
 class Row(NamedTuple):
     """What is retrained and tested."""
@@ -65,10 +70,10 @@ class Bench:
 
     def run(self) -> None:
         """Does what is missing."""
-        answers = {floor: self.search(floor) for floor in self.plan.search_floors}
-        self._calibrate()
+        answers = [self.search(floor) for floor in self.plan.search_floors]
+        chosen = self._choose(answers)
         done = set(finished(self.results / "rows.csv"))
-        rows = [row for row in self._rows(answers) if self._key(row) not in done]
+        rows = [row for row in self._rows(chosen) if self._key(row) not in done]
         for number, row in enumerate(rows, 1):
             where = f"{self.net} {self.plan.quantizer}: {row.label}, seed {row.seed}"
             with self.console.status(f"{where} ({number} of {len(rows)})"):
@@ -106,35 +111,41 @@ class Bench:
             *("--folder", str(folder), "--no-report", *tolerated),
         ]
 
-    def _calibrate(self) -> None:
-        """Losses of the uniform bitwidths on search images, after short and long retraining."""
-        path = self.results / "calibration.csv"
-        known = []
-        if path.exists():
-            with path.open(encoding="utf-8", newline="") as stream:
-                known = [(r["net"], r["quantizer"], r["bitwidth"]) for r in csv.DictReader(stream)]
-        full = self.evaluator.full_precision_accuracy
-        for bitwidth in self.plan.uniform if len(self.plan.search_floors) > 1 else ():
-            if (self.net, self.plan.quantizer, str(bitwidth)) in known:
-                continue
-            assignment = (bitwidth,) * len(self.evaluator.layers)
-            row: dict[str, Any] = {
-                "net": self.net,
-                "quantizer": self.plan.quantizer,
-                "bitwidth": bitwidth,
-            }
-            for recipe in ("short", "long"):
-                measured = self.evaluator.measure(assignment, seed=0, recipe=recipe)
-                row[f"{recipe}_loss_points"] = round(100 * (full - measured.accuracy), 3)
-            _append(path, row, tuple(row))
+    def _choose(self, answers: Sequence[Result]) -> Result:
+        """The cheapest answer whose loss after long retraining is tolerable on search images.
 
-    def _rows(self, answers: dict[float | None, Result]) -> Iterator[Row]:
+        Where none is, the one that loses least. ``finalists.csv`` has them all.
+        """
+        if len(answers) == 1:
+            return answers[0]
+        full = self.evaluator.full_precision_accuracy
+        losses = {}
+        for answer in answers:
+            measured = self.evaluator.measure(answer.bitwidths, seed=0, recipe="long")
+            losses[answer.bitwidths] = 100 * (full - measured.accuracy)
+            _append(
+                self.results / "finalists.csv",
+                {
+                    "net": self.net,
+                    "quantizer": self.plan.quantizer,
+                    "bitwidths": _spaced(answer.bitwidths),
+                    "weighted_bitwidth": answer.weighted_bitwidth,
+                    "short_loss_points": round(answer.loss_points, 3),
+                    "long_loss_points": round(losses[answer.bitwidths], 3),
+                },
+                FINALISTS,
+            )
+        floor = self.evaluator.max_loss_points
+        kept = [answer for answer in answers if losses[answer.bitwidths] <= floor]
+        if kept:
+            return min(kept, key=lambda answer: answer.cost)
+        return min(answers, key=lambda answer: losses[answer.bitwidths])
+
+    def _rows(self, answer: Result) -> Iterator[Row]:
         depth = len(self.evaluator.layers)
         for seed in self.plan.retraining_seeds:
             yield Row(FULL_PRECISION, None, seed)
-            for floor, answer in answers.items():
-                label = ANSWER if floor is None else f"{ANSWER}, search floor {floor}"
-                yield Row(label, answer.bitwidths, seed)
+            yield Row(ANSWER, answer.bitwidths, seed)
             for bitwidth in self.plan.uniform:
                 yield Row(f"uniform {bitwidth}", (bitwidth,) * depth, seed)
             for source, bitwidths in self.plan.published.items():

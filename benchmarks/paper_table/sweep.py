@@ -15,8 +15,9 @@ class Plan:
         evaluation_budget: Different assignments that each search may measure.
         search_floors: Losses in points that the searches tolerate after *short* retraining; None
             is the network's own. Long retraining recovers part of what short retraining loses, so
-            a search that insists on the final floor stops too early; ``calibration.csv`` has both
-            losses of the uniform bitwidths on search images, from which the others are chosen.
+            a search that insists on the final floor stops too early. Their answers are retrained
+            for long and compared on search images; the cheapest that keeps the network's own
+            floor there is ours.
         search_seeds: Runs of the search; the best *search* value among them is the answer.
         uniform: Uniform bitwidths that are retrained and tested beside it.
         published: Assignments of others, by their source.
@@ -49,7 +50,7 @@ PLANS: dict[str, tuple[Plan, ...]] = {
             evaluation_budget=150,
             search_seeds=(0,),
             uniform=(3, 4, 5, 6, 8),
-            search_floors=(None, 1.5),
+            search_floors=(None, 1.5, 3.0),
             published={"ReLeQ": (2, 2, 3, 2)},
         ),
     ),
