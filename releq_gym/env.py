@@ -103,7 +103,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
     | `task` | `None` | a shipped task by name (`NAME` or `NAME/VERSION`), or a task folder; None is the net's default |
     | `evaluator` | `"auto"` | `"auto"` takes the task; `"live"` quantizes and measures; or an evaluator object |
     | `quantizer` | `None` | a quantizer by name; None is the task's, live `"wrpn"` |
-    | `recipe` | `None` | `"ptq"`, `"short"` or `"long"`; None is the task's, live `"short"` |
+    | `recipe` | `None` | `"ptq"`, `"short"` or `"long"`; None is the task's, live `"short"` where the net states that, else `"ptq"` |
     | `bitwidths` | `None` | the choice per layer, any subset of the evaluator's |
     | `fixed_bitwidths` | `None` | `{layer name: bitwidth}` of layers that are not chosen |
     | `activation_bitwidth` | `None` | 32 or 8; None is the task's, live 32 |

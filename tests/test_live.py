@@ -379,6 +379,12 @@ def test_live_environments_vectorise_in_sync_wrappers_included():
     assert terminated.all() and infos["episode"]["l"].tolist() == [4, 4]
 
 
+def test_a_net_without_recipes_is_not_retrained_by_default():
+    evaluator = LiveEvaluator(Linear(), data="digits", search_from_train=True, memo=False)
+    assert evaluator.recipe.images == 0 and "ptq" in evaluator.name
+    assert LiveEvaluator("digits", memo=False).recipe.images > 0
+
+
 def test_a_module_of_ones_own_runs_live():
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     env = gym.make(

@@ -119,12 +119,19 @@ class Bench:
         if len(answers) == 1:
             return answers[0]
         full = self.evaluator.full_precision_accuracy
-        losses = {}
+        losses: dict[tuple[int, ...], float] = {}
+        path = self.results / "finalists.csv"
+        known = set()
+        if path.exists():
+            with path.open(encoding="utf-8", newline="") as stream:
+                known = {tuple(row.values())[:3] for row in csv.DictReader(stream)}
         for answer in answers:
             measured = self.evaluator.measure(answer.bitwidths, seed=0, recipe="long")
             losses[answer.bitwidths] = 100 * (full - measured.accuracy)
+            if (self.net, self.plan.quantizer, _spaced(answer.bitwidths)) in known:
+                continue
             _append(
-                self.results / "finalists.csv",
+                path,
                 {
                     "net": self.net,
                     "quantizer": self.plan.quantizer,

@@ -84,7 +84,8 @@ class LiveEvaluator:
             other nets the weights that they come with.
         quantizer: Name of a quantizer, or one.
         quantizer_kwargs: Arguments that go with the name.
-        recipe: ``"ptq"`` (no retraining), ``"short"``, ``"long"`` or a `Recipe`.
+        recipe: ``"ptq"`` (no retraining), ``"short"``, ``"long"`` or a `Recipe`; None means
+            ``"short"`` where the network states that, else ``"ptq"``.
         bitwidths: What a layer may have; None means all that the quantizer defines, 2 to 8 for
             ``wrpn`` and ``dorefa``, 1 to 8 for ``uniform`` and ``lsq``.
         activation_bitwidth: 32; activations are not quantized yet.
@@ -124,7 +125,7 @@ class LiveEvaluator:
         weights: str | os.PathLike | None = None,
         quantizer: str | Quantizer = "wrpn",
         quantizer_kwargs: Mapping[str, Any] | None = None,
-        recipe: str | Recipe = "short",
+        recipe: str | Recipe | None = None,
         bitwidths: Sequence[int] | None = None,
         activation_bitwidth: int = 32,
         repeats: int = 10,
@@ -161,6 +162,8 @@ class LiveEvaluator:
             network, data, read_record(file) if file is not None else {}, search_from_train
         )
         self.images = len(self.splits.search)
+        if recipe is None:
+            recipe = "short" if "short" in self.recipes else "ptq"
         self.recipe = self._resolve_recipe(recipe)
         self.repeats = repeats if self.recipe.images else 1
         self.normalise = Normalise(network.mean, network.std)
