@@ -1,40 +1,42 @@
 import gymnasium as gym
-import numpy as np
 import pytest
 from toys import toy_task
 
 from releq_gym.evaluators.table import TableEvaluator
-from releq_gym.tasks import load_task
 from releq_gym.tasks.score import TableScorer, make_scorer
 
 
-@pytest.fixture
-def problem(tmp_path):
-    folder = toy_task(tmp_path / "task")
+def toy_problem(tmp_path, report=None):
+    folder = toy_task(tmp_path / "task", report=report)
     env = gym.make("releq/QuantizeNet-v0", task=str(folder), reward_kwargs={"max_loss_points": 2.0})
     return env.unwrapped.problem
 
 
-def test_worth_is_the_objective_at_the_mean_report_accuracy(problem):
+def test_worth_is_the_objective_at_the_mean_report_accuracy(tmp_path):
+    problem = toy_problem(tmp_path)
     scorer = make_scorer(problem)
     report = TableEvaluator(problem.evaluator.task, "report")
     index = scorer.assignments.index((4, 8))
     accuracy = report.evaluate((4, 8), -1).accuracy
     held = problem.with_evaluator(report)
     assert scorer.worth[index] == pytest.approx(held.objective((4, 8), accuracy))
-    assert scorer.random_worth == pytest.approx(scorer.worth.mean())
 
 
-def test_the_optimum_has_no_regret_and_a_random_assignment_one(problem):
-    scorer = make_scorer(problem)
-    assert scorer.optimum == (4, 4)
-    assert scorer.regret(scorer.optimum) == 0
-    regrets = [scorer.regret(assignment) for assignment in scorer.assignments]
-    assert np.mean(regrets) == pytest.approx(1)
-
-
-def test_the_oracle_has_seen_search_data_alone(problem, tmp_path):
-    assert make_scorer(problem).oracle == (4, 4)
+def test_regret_as_computed_by_hand_where_the_splits_disagree(tmp_path):
+    # On search (4, 4) holds the floor of 2 points, on report it loses 4.5.
+    report = [[500, 600, 700], [800, 860, 890], [810, 900, 905]]
+    scorer = make_scorer(toy_problem(tmp_path, report))
+    # One bit costs 10 * 120 + 100 = 1300 in the first layer, 30 * 120 + 50 = 3650 in the last.
+    best = 1 - (8 * 1300 + 4 * 3650) / (8 * 4950)
+    assert scorer.optimum == (8, 4)
+    assert scorer.best_worth == pytest.approx(best)
+    # (4, 8), (8, 4) and (8, 8) are tolerable: 5200 / 39600, 14600 / 39600, 0. Six others lose
+    # 38.5, 28.5, 18.5, 8.5, 2.5 and 7.5 points too many. The sum is 0.5 - 1.04.
+    assert scorer.random_worth == pytest.approx(-0.54 / 9)
+    assert scorer.oracle == (4, 4)
+    assert scorer.regret((4, 4)) == pytest.approx((best + 0.025) / (best + 0.06))
+    assert scorer.regret((8, 8)) == pytest.approx(best / (best + 0.06))
+    assert scorer.regret((8, 4)) == 0
 
 
 def test_the_shipped_tasks_optimum_holds_its_floor_beyond_doubt():
@@ -47,15 +49,25 @@ def test_the_shipped_tasks_optimum_holds_its_floor_beyond_doubt():
     assert scorer.regret(scorer.oracle) < 0.2
 
 
-def test_what_has_no_known_optimum_is_refused(problem, tmp_path):
-    fixed = gym.make(
-        "releq/QuantizeNet-v0",
-        task=str(problem.evaluator.task.folder),
-        fixed_bitwidths={"first": 8},
-    )
-    with pytest.raises(ValueError, match="whole task"):
-        TableScorer(fixed.unwrapped.problem)
+@pytest.mark.parametrize(
+    ("restriction", "sentence"),
+    [
+        ({"fixed_bitwidths": {"LAYER": 8}}, "whole task; leave out fixed_bitwidths"),
+        ({"bitwidths": [4, 8]}, "whole task; leave out bitwidths"),
+        ({"cost_budget": {"cost": 0.7}}, "whole task; leave out cost_budget"),
+    ],
+)
+@pytest.mark.parametrize("task", ["toy", "synthetic-4-0"])
+def test_restricted_problems_are_refused(tmp_path, task, restriction, sentence):
+    named = task if task != "toy" else str(toy_task(tmp_path / "task"))
+    if "fixed_bitwidths" in restriction:
+        restriction = {"fixed_bitwidths": {"first" if task == "toy" else "layer0": 8}}
+    env = gym.make("releq/QuantizeNet-v0", task=named, **restriction)
+    with pytest.raises(ValueError, match=sentence):
+        make_scorer(env.unwrapped.problem)
+
+
+def test_a_scorer_of_tables_refuses_other_evaluators():
     synthetic = gym.make("releq/QuantizeNet-v0", net="synthetic").unwrapped.problem
     with pytest.raises(ValueError, match="no table"):
         TableScorer(synthetic)
-    assert load_task(problem.evaluator.task.folder).configurations == 9

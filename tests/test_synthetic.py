@@ -8,13 +8,14 @@ from releq_gym.evaluators.synthetic import IMAGES, make_synthetic
 from releq_gym.tasks.score import make_scorer
 
 
-def landscape(task):
-    return make("releq/QuantizeNet-v0", task=task).unwrapped.problem
+def landscape(task, **reward_kwargs):
+    return make("releq/QuantizeNet-v0", task=task, reward_kwargs=reward_kwargs).unwrapped.problem
 
 
+@pytest.mark.parametrize("max_loss_points", [None, 0.02, 2.0])
 @pytest.mark.parametrize("seed", range(4))
-def test_dynamic_programming_finds_what_enumeration_finds(seed):
-    problem = landscape(f"synthetic-4-{seed}")
+def test_dynamic_programming_finds_what_enumeration_finds(seed, max_loss_points):
+    problem = landscape(f"synthetic-4-{seed}", max_loss_points=max_loss_points)
     evaluator = problem.evaluator
     worth = {
         bitwidths: problem.objective(bitwidths, evaluator.evaluate(bitwidths, 0).accuracy)
@@ -49,12 +50,24 @@ def test_one_more_bit_never_hurts():
         assert evaluator.evaluate(more, 0).accuracy >= evaluator.evaluate(bitwidths, 0).accuracy
 
 
-def test_regret_is_0_at_the_optimum_and_1_for_a_random_assignment():
-    scorer = make_scorer(landscape("synthetic-20-0"))
-    assert scorer.regret(scorer.optimum) == 0
-    rng = np.random.default_rng(1)
-    draws = rng.integers(2, 9, (3000, 20)).tolist()
-    assert np.mean([scorer.regret(tuple(draw)) for draw in draws]) == pytest.approx(1, abs=0.05)
+def test_regret_where_nothing_is_lost_is_known_by_hand():
+    problem = landscape("synthetic-4-0")
+    problem.evaluator._unary[:] = 0
+    problem.evaluator._neighbour[:] = 0
+    scorer = make_scorer(problem)
+    assert scorer.optimum == (2, 2, 2, 2)
+    assert scorer.best_worth == pytest.approx(1 - 2 / 8)
+    # The mean of 2 to 8 bits is 5: 1 - 5 / 8, up to the sampling of the draws.
+    assert scorer.random_worth == pytest.approx(0.375, abs=0.005)
+    assert scorer.regret((2, 2, 2, 2)) == 0
+    assert scorer.regret((5, 5, 5, 5)) == pytest.approx(1, abs=0.02)
+    assert scorer.regret((8, 8, 8, 8)) == pytest.approx(2, abs=0.03)
+
+
+def test_another_reward_has_no_known_optimum():
+    problem = make("releq/QuantizeNet-v0", task="synthetic-4-1", reward="ratio").unwrapped.problem
+    with pytest.raises(ValueError, match="'accuracy_floor' alone, not under Ratio"):
+        make_scorer(problem)
 
 
 def test_landscapes_are_pinned():

@@ -47,8 +47,15 @@ def toy_problem(**options) -> Problem:
     return Problem(ToyEvaluator(), **{**defaults, **options})
 
 
-def toy_task(folder: Path, repeats: int = 3) -> Path:
-    """Writes a complete task of two layers at 2, 4 or 8 bits; returns its folder."""
+def toy_task(folder: Path, repeats: int = 3, report: list[list[int]] | None = None) -> Path:
+    """Writes a complete task of two layers at 2, 4 or 8 bits; returns its folder.
+
+    Args:
+        folder: Where.
+        repeats: Per split.
+        report: Images that every report repeat gets right, ``[first layer, last layer]``; None
+            makes the splits differ by noise alone.
+    """
     layers = [toy_layer("first", 10, 100), toy_layer("last", 30, 50)]
     bitwidths = [2, 4, 8]
     rng = np.random.default_rng(0)
@@ -75,5 +82,8 @@ def toy_task(folder: Path, repeats: int = 3) -> Path:
         "full_precision": {"weights_sha256": "0", "correct": {"search": 900, "report": 905}},
         "splits": {"search": {"images": 1000}, "report": {"images": 1000}},
     }
-    write_task(folder, json.loads(json.dumps(card)), {"search": measured(0), "report": measured(9)})
+    splits = {"search": measured(0), "report": measured(9)}
+    if report is not None:
+        splits["report"].correct[:] = np.reshape(report, (9, 1))
+    write_task(folder, json.loads(json.dumps(card)), splits)
     return folder

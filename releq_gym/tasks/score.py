@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from releq_gym.evaluators.synthetic import SyntheticEvaluator
 from releq_gym.evaluators.table import TableEvaluator
 from releq_gym.problem import Problem
+from releq_gym.rewards.accuracy_floor import AccuracyFloor
 
 RANDOM_DRAWS = 20_000
 """Assignments behind the random mean of a space that is too large to enumerate."""
@@ -26,7 +27,7 @@ class TableScorer:
     fails under an objective with a floor: the best on one half as a rule breaks it on the other.)
 
     Args:
-        problem: The search problem, on a `TableEvaluator`, without fixed layers.
+        problem: The search problem, on a `TableEvaluator`, without restrictions.
 
     Raises:
         ValueError: For another evaluator, or a restricted problem.
@@ -35,8 +36,7 @@ class TableScorer:
     def __init__(self, problem: Problem):
         if not isinstance(problem.evaluator, TableEvaluator):
             raise ValueError(f"{problem.evaluator.name} is no table; it has no known optimum.")
-        if len(problem.steps) < len(problem.layers):
-            raise ValueError("Regret is defined on the whole task; leave out fixed_bitwidths.")
+        _refuse_restrictions(problem)
         self._search = problem
         self._task = problem.evaluator.task
         self._report_table = TableEvaluator(self._task, "report")
@@ -97,20 +97,30 @@ class SyntheticScorer:
     """Regret on a synthetic landscape under ``accuracy_floor``: the optimum is exact.
 
     Args:
-        problem: The search problem, on a `SyntheticEvaluator`.
+        problem: The search problem, on a `SyntheticEvaluator`, without restrictions.
+
+    Raises:
+        ValueError: For another evaluator or reward, or a restricted problem.
     """
 
     def __init__(self, problem: Problem):
         if not isinstance(problem.evaluator, SyntheticEvaluator):
             raise ValueError(f"{problem.evaluator.name} is not synthetic.")
+        if not isinstance(problem.reward, AccuracyFloor):
+            raise ValueError(
+                f"The optimum of {problem.evaluator.name} is known under reward='accuracy_floor' "
+                f"alone, not under {problem.reward!r}."
+            )
+        _refuse_restrictions(problem)
         self._problem, self._evaluator = problem, problem.evaluator
+        self._max_loss_points = problem.reward.max_loss_points
 
     @cached_property
     def optimum(self) -> tuple[int, ...]:
         """The cheapest assignment within the tolerated loss."""
         bitwidths = self._evaluator.bitwidths
         costs = np.stack([self._problem.layer_costs(bitwidth) for bitwidth in bitwidths], axis=1)
-        return self._evaluator.optimum(costs)
+        return self._evaluator.optimum(costs, self._max_loss_points)
 
     @cached_property
     def best_worth(self) -> float:
@@ -132,6 +142,16 @@ class SyntheticScorer:
 
     def _worth(self, bitwidths: tuple[int, ...]) -> float:
         return self._problem.objective(bitwidths, self._evaluator.evaluate(bitwidths, 0).accuracy)
+
+
+def _refuse_restrictions(problem: Problem) -> None:
+    restrictions = {
+        "fixed_bitwidths": len(problem.steps) < len(problem.layers),
+        "bitwidths": problem.bitwidths != tuple(problem.evaluator.bitwidths),
+        "cost_budget": problem.has_budget,
+    }
+    if given := [name for name, is_given in restrictions.items() if is_given]:
+        raise ValueError(f"Regret is defined on the whole task; leave out {', '.join(given)}.")
 
 
 def make_scorer(problem: Problem) -> TableScorer | SyntheticScorer:
