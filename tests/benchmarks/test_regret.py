@@ -1,0 +1,78 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.regret.analysis import difference_interval, interval, markdown, score
+from benchmarks.regret.run import Job, oracle_rows, run
+from benchmarks.regret.sweep import BUDGETS, STUDIES, VARIANTS
+from releq_gym.search import SEARCHERS
+
+
+def rows(searcher, regrets, budget=100):
+    return [
+        {
+            "task": "a",
+            "searcher": searcher,
+            "seed": seed,
+            "budget": budget,
+            "regret": regret,
+            "weighted_bitwidth": 4.0,
+            "seconds": 1.0,
+        }
+        for seed, regret in enumerate(regrets)
+    ]
+
+
+def test_the_interquartile_mean_ignores_the_outer_quarters():
+    (record,) = score(pd.DataFrame(rows("random", [0.0, 0.2, 0.4, 9.0]))).to_dict("records")
+    assert record["iqm"] == pytest.approx(0.3)
+    assert record["median"] == pytest.approx(0.3)
+    assert record["low"] <= record["iqm"] <= record["high"]
+
+
+def test_a_constant_is_its_own_interval():
+    assert interval(np.full(5, 0.25)) == (0.25, 0.25)
+
+
+def test_the_interval_of_a_clear_difference_excludes_zero():
+    rng = np.random.default_rng(0)
+    low, high = difference_interval(rng.normal(0.1, 0.01, 20), rng.normal(0.3, 0.01, 20))
+    assert -0.25 < low < high < -0.15
+
+
+def test_the_table_has_a_column_per_budget_and_states_the_differences():
+    table = pd.DataFrame(
+        [
+            *(row for budget in (50, 100) for row in rows("random", [0.3, 0.4, 0.35], budget)),
+            *(
+                row
+                for budget in (50, 100)
+                for row in rows("recurrent_ppo", [0.1, 0.2, 0.1], budget)
+            ),
+            *rows("search_oracle", [0.01], 2401),
+        ]
+    )
+    text = markdown(table)
+    assert "| searcher | 50 | 100 | seconds |" in text
+    assert "| search oracle | 0.010 | 0.010 |" in text
+    assert "RecurrentPPO minus random search at 100: -0." in text
+
+
+def test_every_run_that_is_planned_can_be_made():
+    for study in STUDIES.values():
+        assert set(study.tasks) <= set(BUDGETS)
+        assert all(name in VARIANTS or name in SEARCHERS for name in study.searchers)
+
+
+def test_a_run_gives_a_row_per_budget_and_regret_falls():
+    made = run(Job("digits-digits-wrpn-short-w2to8", "random", 0))
+    assert [row["budget"] for row in made] == [60, 120, 240, 600]
+    assert made[-1]["fresh"] >= 600
+    assert made == [{**row, "seconds": made[0]["seconds"]} for row in made]
+
+
+def test_the_oracles_know_what_searches_cannot():
+    known = {row["searcher"]: row for row in oracle_rows("synthetic-20-0")}
+    assert known["optimum"]["regret"] == 0
+    assert 0 < known["uniform_hindsight"]["regret"] < 1
+    assert "search_oracle" not in known
