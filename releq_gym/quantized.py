@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from releq_gym.layers import BITWIDTHS
 from releq_gym.networks.base import NETWORKS
 from releq_gym.networks.profile import QUANTIZABLE, output_axis
 from releq_gym.networks.resolve import NetworkLike, resolve_network
@@ -214,8 +215,8 @@ def load_quantized(path: str | Path, net: NetworkLike | None = None) -> nn.Modul
             named by a file are not imported: pass them here if you trust them.
 
     Raises:
-        ValueError: If there is no such file, it is not of this format, names no registered net
-            while ``net`` is not given, or does not fit the net.
+        ValueError: If there is no such file, it is not of this format or damaged, names no
+            registered net while ``net`` is not given, or does not fit the net.
     """
     header = read_header(path)
     if net is None and header.get("net") not in NETWORKS:
@@ -224,9 +225,8 @@ def load_quantized(path: str | Path, net: NetworkLike | None = None) -> nn.Modul
             "or its factory as net."
         )
     tensors = _read(path)
-    for name in header["bitwidths"]:
-        codes, scale = tensors.pop(f"{name}.weight.codes"), tensors.pop(f"{name}.weight.scale")
-        tensors[f"{name}.weight"] = Codes(codes, scale).decode()
+    for name, bitwidth in header["bitwidths"].items():
+        tensors[f"{name}.weight"] = _pop_weight(tensors, name, bitwidth, path)
     module = resolve_network(header["net"] if net is None else net).build()
     _load_strictly(module, tensors, path)
     return module.eval()
@@ -239,14 +239,51 @@ def read_header(path: str | Path) -> dict[str, Any]:
         ValueError: If there is no such file or it is not of this format.
     """
     with _open(path) as file:
-        header = json.loads((file.metadata() or {}).get("releq", "{}"))
+        text = (file.metadata() or {}).get("releq", "{}")
+    try:
+        header = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: its header is not JSON ({error}).") from None
+    if not isinstance(header, dict):
+        raise ValueError(f"{path} is damaged: its header is no JSON object but {text[:80]}.")
     if header.get("format") != FORMAT:
         raise ValueError(
             f"{path} is no quantized network of the format {FORMAT!r} but "
             f"{header.get('format', 'plain safetensors')!r}; save_quantized writes them, "
             "load_weights reads full-precision checkpoints."
         )
+    bitwidths = header.get("bitwidths")
+    if not isinstance(bitwidths, dict) or not all(
+        type(bitwidth) is int and bitwidth in BITWIDTHS for bitwidth in bitwidths.values()
+    ):
+        raise ValueError(
+            f"{path} is damaged: its header has to give every quantized layer a bitwidth from 1 to "
+            f"8, but bitwidths is {bitwidths!r}."
+        )
     return header
+
+
+def _pop_weight(tensors: dict[str, Tensor], name: str, bitwidth: int, path: str | Path) -> Tensor:
+    """Takes a layer's codes and scale out of ``tensors``; returns the weight they stand for."""
+    try:
+        codes, scale = (tensors.pop(f"{name}.weight.{part}") for part in ("codes", "scale"))
+    except KeyError as error:
+        raise ValueError(f"{path} is damaged: it lacks {error}.") from None
+    damaged = f"{path} is damaged: layer {name!r} has"
+    if codes.dtype not in (torch.int8, torch.int16) or scale.dtype != torch.float32:
+        raise ValueError(
+            f"{damaged} codes of {codes.dtype} and a scale of {scale.dtype}, expected int8 or "
+            "int16 and float32."
+        )
+    # A grid with a zero reaches 2**(bitwidth - 1) - 1, one of odd codes 2**bitwidth - 1.
+    largest = 2**bitwidth - 1 if (codes % 2 != 0).all() else 2 ** (bitwidth - 1) - 1
+    found = max(abs(int(code)) for code in codes.aminmax()) if codes.numel() else 0
+    if found > largest:
+        raise ValueError(f"{damaged} codes up to {found}, but {bitwidth} bits reach {largest}.")
+    try:
+        return Codes(codes, scale).decode()
+    except RuntimeError as error:
+        raise ValueError(f"{damaged} a scale that does not fit its codes ({error}).") from None
 
 
 def _open(path: str | Path) -> safe_open:

@@ -1,5 +1,7 @@
+import contextlib
 import multiprocessing
 import pickle
+import sqlite3
 import subprocess
 import sys
 
@@ -92,6 +94,17 @@ def test_file_damaged_while_in_use_is_set_aside_too(tmp_path):
     memo.path.write_bytes(b"overwritten by something else" * 100)
     with pytest.warns(UserWarning, match="damaged"):
         assert memo.get({"seed": 0}) is None
+
+
+@pytest.mark.parametrize("value", ["'[97, 10'", "x'ff5d'", "CAST(x'ff5d' AS TEXT)", "''"])
+def test_value_that_cannot_be_decoded_is_a_miss(tmp_path, value):
+    memo = Memo(tmp_path / "memo.sqlite3")
+    memo.put({"seed": 0}, 1)
+    with contextlib.closing(sqlite3.connect(memo.path)) as database, database:
+        database.execute(f"UPDATE results SET value = {value}")
+    assert memo.get({"seed": 0}) is None
+    memo.put({"seed": 0}, 2)
+    assert memo.get({"seed": 0}) == 2
 
 
 def test_folder_that_cannot_be_made_is_a_sentence(tmp_path):

@@ -1,4 +1,5 @@
 import copy
+import json
 import pickle
 
 import pytest
@@ -194,6 +195,44 @@ def test_a_file_cannot_name_code_to_import(tmp_path):
         save_quantized(path, quantized, meta)
         with pytest.raises(ValueError, match="not registered; pass the module or its factory"):
             load_quantized(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "tensors", "sentence"),
+    [
+        ("{", {}, "its header is not JSON"),
+        ("[]", {}, "its header is no JSON object"),
+        ({"bitwidths": None}, {}, "every quantized layer a bitwidth from 1 to 8"),
+        ({"bitwidths": {"fc1": 9}}, {}, "every quantized layer a bitwidth from 1 to 8"),
+        ({"bitwidths": {"fc1": "4"}}, {}, "every quantized layer a bitwidth from 1 to 8"),
+        ({}, {"fc1.weight.codes": None}, r"it lacks 'fc1\.weight\.codes'"),
+        ({}, {"fc1.weight.scale": None}, r"it lacks 'fc1\.weight\.scale'"),
+        ({}, {"fc1.weight.codes": torch.zeros(32, 144)}, "codes of torch.float32"),
+        ({}, {"fc1.weight.scale": torch.ones(7)}, "a scale that does not fit its codes"),
+        (
+            {},
+            {"fc1.weight.codes": torch.full((32, 144), 8, dtype=torch.int8)},
+            "'fc1' has codes up to 8, but 4 bits reach 7",
+        ),
+        (
+            {},
+            {"fc1.weight.codes": torch.full((32, 144), -17, dtype=torch.int8)},
+            "'fc1' has codes up to 17, but 4 bits reach 15",
+        ),
+    ],
+)
+def test_damaged_export_is_a_sentence_that_names_the_file(
+    digits, tmp_path, header, tensors, sentence
+):
+    path = tmp_path / "net.safetensors"
+    save_quantized(
+        path, quantize_network(digits, ["fc1"], [4], make_quantizer("wrpn")), {"net": "digits"}
+    )
+    text = header if isinstance(header, str) else json.dumps(read_header(path) | header)
+    changed = {k: v for k, v in (load_file(path) | tensors).items() if v is not None}
+    save_file(changed, path, {"releq": text})
+    with pytest.raises(ValueError, match=rf"net\.safetensors is damaged: .*{sentence}"):
+        load_quantized(path)
 
 
 def test_full_precision_checkpoint_is_no_quantized_network(digits, tmp_path):

@@ -47,14 +47,18 @@ class Memo:
             ) from error
 
     def get(self, fields: Mapping[str, Any]) -> Any:
-        """The value stored for ``fields``, or None."""
+        """The value stored for ``fields``; None where there is none, or none that can be read."""
         key = hash_fields(fields)
+        # As bytes: text that is no UTF-8 would make SQLite itself raise.
         rows = self._attempt(
             lambda database: database.execute(
-                "SELECT value FROM results WHERE key = ?", (key,)
+                "SELECT CAST(value AS BLOB) FROM results WHERE key = ?", (key,)
             ).fetchall()
         )
-        return json.loads(rows[0][0]) if rows else None
+        try:
+            return json.loads(rows[0][0]) if rows else None
+        except ValueError:
+            return None
 
     def put(self, fields: Mapping[str, Any], value: Any) -> None:
         """Stores ``value`` for ``fields``; the last writer wins."""
