@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -19,7 +20,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     command: Callable[[argparse.Namespace], int | None] = options.run
     try:
-        return command(options) or 0
+        code = command(options) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; at exit nothing may be flushed to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # What a shell reports of a program that ended so.
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from here.", file=sys.stderr)
         return 130
@@ -40,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     nets = commands.add_parser("nets", help="list the networks with their quantized layers")
-    nets.add_argument("net", nargs="?", help="one network, layer by layer")
+    nets.add_argument("net", nargs="?", help="one network, or package.module:NAME, layer by layer")
     nets.set_defaults(run=_nets)
 
     tasks = commands.add_parser("tasks", help="list the shipped tasks and the frozen ids")
@@ -54,10 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.set_defaults(run=_pretrain)
 
     evaluate = commands.add_parser(
-        "evaluate", help="test accuracy of a network, or of the run in a folder"
+        "evaluate", help="accuracy of a network, or of the run in a folder, on the report split"
     )
     evaluate.add_argument("target", help="a network's name, or a run folder of agents.train")
     evaluate.add_argument("--data", help="folder that holds the data set")
+    evaluate.add_argument("--net", help="package.module:factory of a run folder's own net")
     evaluate.set_defaults(run=_evaluate)
 
     task = commands.add_parser("task", help="build, verify or show a task")
@@ -91,17 +99,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _nets(options: argparse.Namespace) -> None:
-    from releq_gym.networks import NETWORKS, network_layers
-    from releq_gym.quantizers import make_quantizer
+    from releq_gym.networks import NETWORKS, network_layers, resolve_network
 
-    names = [options.net] if options.net else NETWORKS.names()
-    for name in names:
-        network = NETWORKS[name]
-        layers = network_layers(network.build(), network.input_shape, make_quantizer("uniform"))
+    for net in [options.net] if options.net else NETWORKS.names():
+        network = resolve_network(net)
+        if not network.input_shape:
+            raise ValueError(
+                f"The net {net!r} does not state what it takes, so its layers cannot be counted: "
+                "register it by register_network(name, input_shape=...), or name a "
+                "releq_gym.networks.Network with an input_shape."
+            )
+        layers = network_layers(network)
         weights, macs = sum(x.weights for x in layers), sum(x.macs for x in layers)
         shape = "x".join(map(str, network.input_shape))
         print(
-            f"{name}: {network.dataset}, input {shape}, {len(layers)} layers, "
+            f"{net}: {network.dataset or 'own data'}, input {shape}, {len(layers)} layers, "
             f"{weights:,} weights, {macs:,} MACs"
         )
         if options.net:
@@ -139,14 +151,19 @@ def _evaluate(options: argparse.Namespace) -> None:
     if Path(options.target).is_dir():
         from releq_gym.report import evaluate_run
 
-        print(evaluate_run(options.target, data=options.data))
+        print(evaluate_run(options.target, data=options.data, net=options.net))
         return
+    if options.net is not None:
+        raise ValueError(
+            f"--net goes with a run folder, but {options.target!r} is none; to evaluate the net "
+            f"itself: releq evaluate {options.net}"
+        )
     from releq_gym.evaluators.live import LiveEvaluator
 
     evaluator = LiveEvaluator(options.target, data=options.data, memo=False)
     measured = evaluator.measure_full_precision("report")
     print(
-        f"{options.target}: {100 * measured.accuracy:.2f} % of {measured.images:,} test images, "
+        f"{options.target}: {100 * measured.accuracy:.2f} % of {measured.images:,} report images, "
         "full precision"
     )
 

@@ -195,6 +195,8 @@ def evaluate_run(
     module = load_quantized(path, net)
     network = resolve_network(result.net if net is None else net)
     named = result.data if data is None else data
+    if not network.dataset and named is None:
+        raise ValueError(f"Nothing says which data {network.name} is for; name them as data.")
     splits = load_splits(network.dataset, named) if network.dataset else load_splits(str(named))
     normalise = Normalise(network.mean, network.std)
     right = right_answers(module, splits.report, resolve_device("auto"), normalise)

@@ -1,8 +1,14 @@
+import dataclasses
 import json
+import subprocess
+import sys
 
 import pytest
 
 from releq_gym.cli import main
+from releq_gym.evaluators.live import LiveEvaluator
+from releq_gym.report import retrain_and_report
+from releq_gym.result import Result, write_result
 
 TASK = "digits-digits-wrpn-short-w2to8"
 
@@ -33,13 +39,97 @@ def test_verify_checks_the_files(capsys):
     assert "hashes agree" in printed(capsys, "task", "verify", TASK, "--cells", "0")
 
 
-def test_evaluate_measures_a_network_on_its_test_split(capsys):
-    assert "% of 449 test images, full precision" in printed(capsys, "evaluate", "digits")
+def test_evaluate_measures_a_network_on_its_report_split(capsys):
+    assert "% of 449 report images, full precision" in printed(capsys, "evaluate", "digits")
+
+
+OWN_NET = """
+from torch import nn
+from releq_gym.networks import Network
+def build():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+small = Network("small", build, input_shape=(1, 8, 8))
+"""
+
+
+@pytest.fixture
+def own_net(tmp_path, monkeypatch):
+    (tmp_path / "own_net.py").write_text(OWN_NET)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "own_net:build"
+    sys.modules.pop("own_net", None)
+
+
+def test_nets_takes_a_factory_that_knows_its_input(capsys, own_net):
+    out = printed(capsys, "nets", "own_net:small")
+    assert "own_net:small: own data, input 1x8x8, 1 layers, 640 weights, 640 MACs" in out
+    error = printed(capsys, "nets", own_net, code=2)
+    assert "'own_net:build' does not state what it takes" in error
+
+
+def test_evaluate_takes_the_net_of_a_run_of_ones_own(capsys, tmp_path, own_net):
+    live = LiveEvaluator(
+        own_net,
+        data="digits",
+        quantizer="uniform",
+        recipe="ptq",
+        memo=False,
+        search_from_train=True,
+    )
+    report = retrain_and_report(live, (8,), tmp_path)
+    result = Result(
+        finished=True,
+        task=live.name,
+        net=live.net,
+        data="digits",
+        searcher="nobody",
+        seed=0,
+        layers=("1",),
+        bitwidths=(8,),
+        objective=0.0,
+        accuracy=0.1,
+        loss_points=0.0,
+        max_loss_points=0.3,
+        cost=1.0,
+        weighted_bitwidth=8.0,
+        average_bitwidth=8.0,
+        evaluations=1,
+        fresh=1,
+        seconds=1.0,
+        version="0",
+        command="",
+        report=report,
+    )
+    write_result(tmp_path, result)
+    # A net that only a file names is never imported.
+    assert "pass the module or its factory" in printed(capsys, "evaluate", str(tmp_path), code=2)
+    out = printed(capsys, "evaluate", str(tmp_path), "--net", own_net)
+    assert "of 449 report images, " in out
+    # The weights come from the file, and the factory's are random: only those agree.
+    assert "as reported" in out
+    write_result(tmp_path, dataclasses.replace(result, data=None))
+    error = printed(capsys, "evaluate", str(tmp_path), "--net", own_net, code=2)
+    assert "Nothing says which data own_net:build is for" in error
+
+
+def test_a_closed_pipe_is_no_traceback():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "releq_gym.cli", "task", "show", TASK],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
+    process.stderr.close()
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["evaluate", "digits", "--net", "a.b:c"], "--net goes with a run folder, but 'digits'"),
+        (["task", "verify", TASK, "--cells", "1"], "cells=1; at least 2"),
+        (["task", "verify", TASK, "--cells", "-4"], "cells=-4; at least 2"),
         (["nets", "lenett"], "Did you mean 'lenet'"),
         (["evaluate", "vgg99"], "Unknown net 'vgg99'"),
         (["pretrain", "lenet", "--data", "nowhere"], "nowhere"),
