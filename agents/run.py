@@ -96,7 +96,9 @@ class Run:
             env.reset(seed=self.args.seed)
             confirm(env)
             env.close()
-            self.console.print("The best were asked again, until all repeats of the answer agreed.")
+            self.console.print(
+                "The best were asked again, until all repeats of the answer were known."
+            )
         return True
 
     def _learn(self) -> bool:

@@ -39,14 +39,16 @@ def print_answer(console: Console, problem: Problem, result: Result) -> None:
 
 
 def print_report(console: Console, report: Report) -> None:
-    """The three networks on the report split."""
-    table = Table(title=f"report split, {report.images:,} images", caption=report.source)
+    """The networks on the report split, losses with their paired 95 % interval."""
+    caption = f"{report.source}; loss against full precision trained on likewise, ± 95 %"
+    table = Table(title=f"report split, {report.images:,} images", caption=caption)
     table.add_column("network")
     for heading in ("accuracy", "loss in points"):
         table.add_column(heading, justify="right")
     uniform = report.uniform.bitwidths or ()
     rows = {
-        "full precision, plain checkpoint": report.full_precision,
+        "full precision": report.full_precision,
+        "full precision, the checkpoint": report.checkpoint,
         f"uniform {max(uniform, default=0)} bits": report.uniform,
         "chosen bitwidths": report.chosen,
     }
@@ -56,8 +58,6 @@ def print_report(console: Console, report: Report) -> None:
 
 
 def _loss(measured: Measured) -> str:
-    if measured.bitwidths is None:
-        return ""
     if measured.margin_points is None:
-        return f"{measured.loss_points:+.2f}"
+        return "" if measured.bitwidths is None else f"{measured.loss_points:+.2f}"
     return f"{measured.loss_points:+.2f} ± {measured.margin_points:.2f}"

@@ -131,12 +131,13 @@ def retrain_and_report(
         split = evaluator.splits.report
         return right_answers(module, split, evaluator.device, evaluator.normalise)
 
-    reference = answer(evaluator.module)
+    reference = answer(evaluator.train(None, REPORT_SEED, recipe))
     retrained_uniform = bake(evaluator.train(uniform, REPORT_SEED, recipe))
     return Report(
         source=_describe(recipe),
         images=len(reference),
         full_precision=Measured(None, _mean(reference)),
+        checkpoint=_compare(None, answer(evaluator.module), reference),
         uniform=_compare(uniform, answer(retrained_uniform), reference),
         chosen=_compare(chosen, answer(load_quantized(path, evaluator.module)), reference),
     )
@@ -163,6 +164,7 @@ def task_report(evaluator: TableEvaluator, bitwidths: Sequence[int], why: str = 
         + (f"; not retrained, because: {why}" if why else ""),
         images=held.images,
         full_precision=Measured(None, full),
+        checkpoint=Measured(None, full),
         uniform=look_up((max(held.bitwidths),) * len(held.layers)),
         chosen=look_up(tuple(bitwidths)),
     )
@@ -222,7 +224,7 @@ def _describe(recipe: str | Recipe) -> str:
     return "retrained as in the search" if recipe.images else "quantized without retraining"
 
 
-def _compare(bitwidths: tuple[int, ...], right: Tensor, reference: Tensor) -> Measured:
+def _compare(bitwidths: tuple[int, ...] | None, right: Tensor, reference: Tensor) -> Measured:
     """Pairs the images: what both get right or wrong says nothing about the difference."""
     lost = 100.0 * (reference.double() - right.double())
     margin = NORMAL_QUANTILE * float(lost.std()) / math.sqrt(len(lost))

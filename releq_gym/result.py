@@ -37,7 +37,9 @@ class Report:
     Attributes:
         source: How the accuracies came about.
         images: Size of the report split.
-        full_precision: The checkpoint as it is, not retrained.
+        full_precision: What losses are against: trained on by the recipe that ``chosen`` was
+            retrained by, so that training longer does not count as a merit of quantization.
+        checkpoint: Full precision as the search began with it.
         uniform: All layers at the most bits there are, retrained as ``chosen`` was.
         chosen: What the search chose.
     """
@@ -45,6 +47,7 @@ class Report:
     source: str
     images: int
     full_precision: Measured
+    checkpoint: Measured
     uniform: Measured
     chosen: Measured
 
@@ -122,7 +125,7 @@ def read_result(folder: str | os.PathLike) -> Result:
         if (report := record["report"]) is not None:
             measured = {
                 name: Measured(**_tuples(report[name]))
-                for name in ("full_precision", "uniform", "chosen")
+                for name in ("full_precision", "checkpoint", "uniform", "chosen")
             }
             record["report"] = Report(**{**report, **measured})
         return Result(**_tuples(record))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from releq_gym.evaluators.live import LiveEvaluator
+from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.evaluators.synthetic import make_synthetic
 from releq_gym.evaluators.table import TableEvaluator
 from releq_gym.report import (
@@ -15,6 +15,7 @@ from releq_gym.report import (
     evaluate_run,
     final_report,
     retrain_and_report,
+    right_answers,
 )
 from releq_gym.result import Measured, Report, Result, read_result, write_result
 from releq_gym.tasks import TaskError, find_task, load_task
@@ -25,6 +26,7 @@ REPORT = Report(
     source="retrained by the long recipe",
     images=10,
     full_precision=Measured(None, 0.9),
+    checkpoint=Measured(None, 0.9, 0.0, 0.0),
     uniform=Measured((8, 8), 0.9, 0.0, 0.0),
     chosen=Measured((4, 2), 0.8, 10.0, 19.6),
 )
@@ -175,3 +177,15 @@ def test_without_retraining_the_report_says_so(tmp_path):
     assert report.source == "quantized without retraining"
     assert report.chosen.accuracy == evaluator.measure((6, 6, 6, 6), 0, "report").accuracy
     assert report.full_precision.accuracy == evaluator.measure_full_precision("report").accuracy
+    assert report.checkpoint.accuracy == report.full_precision.accuracy
+
+
+def test_losses_are_against_full_precision_trained_on_by_the_same_recipe(tmp_path):
+    evaluator = LiveEvaluator("digits", recipe="short", memo=False)
+    report = retrain_and_report(evaluator, (4, 4, 4, 4), tmp_path, "short")
+    trained = evaluator.train(None, REPORT_SEED, "short")
+    right = right_answers(trained, evaluator.splits.report, evaluator.device, evaluator.normalise)
+    assert report.full_precision.accuracy == int(right.sum()) / len(right)
+    lost = report.full_precision.accuracy - report.chosen.accuracy
+    assert report.chosen.loss_points == pytest.approx(100 * lost)
+    assert report.checkpoint.accuracy == evaluator.measure_full_precision("report").accuracy
