@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--data", help="folder that holds the data set")
     pretrain.add_argument("--output", help="file to write (default: where the package looks)")
     pretrain.add_argument("--seed", type=int, default=0)
+    pretrain.add_argument("--overwrite", action="store_true", help="replace existing weights")
     pretrain.set_defaults(run=_pretrain)
 
     evaluate = commands.add_parser(
@@ -140,7 +141,13 @@ def _tasks(options: argparse.Namespace) -> None:
 def _pretrain(options: argparse.Namespace) -> None:
     from releq_gym.training.fit import pretrain
 
-    result = pretrain(options.net, options.data, options.output, seed=options.seed)
+    result = pretrain(
+        options.net,
+        options.data,
+        options.output,
+        seed=options.seed,
+        overwrite=options.overwrite,
+    )
     print(
         f"{result.path}: {100 * result.train_accuracy:.2f} % on train, "
         f"{100 * result.search_accuracy:.2f} % on search, {result.seconds:.0f} s"

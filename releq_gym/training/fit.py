@@ -53,6 +53,7 @@ def pretrain(
     *,
     folder: str | os.PathLike | None = None,
     seed: int = 0,
+    overwrite: bool = False,
     progress: bool = True,
     device: str = "auto",
 ) -> Pretrained:
@@ -67,17 +68,25 @@ def pretrain(
         path: File to write; None means where `LiveEvaluator` looks for the weights of ``net``.
         folder: Keeps the state of an unfinished training; None means the user's cache.
         seed: Fixes initial weights, order of the images and augmentation.
+        overwrite: Whether weights that are there already, as shipped for one, may be replaced;
+            tasks that were measured on them no longer fit then.
         progress: Whether to show a progress bar.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
 
     Raises:
-        ValueError: For an unknown net, one without such a recipe, data that cannot be read, or a
-            training that diverged.
+        ValueError: For an unknown net, one without such a recipe, weights that would be
+            overwritten, data that cannot be read, or a training that diverged.
     """
     started = time.perf_counter()
     network = resolve_network(net)
     if "pretrain" not in network.recipes:
         raise UnknownNameError(f"recipe of {network.name}", "pretrain", network.recipes)
+    target = Path(path) if path is not None else default_weights_path(network.name)
+    if target.exists() and not overwrite:
+        raise ValueError(
+            f"There are weights in {target} already, which tasks may have been measured on. Name "
+            "another file (--output), or say that they may be replaced (--overwrite)."
+        )
     recipe = network.recipes["pretrain"]
     splits = load_splits(network.dataset, data)
     if splits.train is None:
@@ -102,9 +111,9 @@ def pretrain(
 
     if recipe.fold_batch_norm:
         fold_batch_norm(module)
-    target = Path(path) if path is not None else default_weights_path(network.name)
-    save_weights(module, target, torch.float16)
-    load_weights(module, target)  # measured as it is stored
+    partial = target.with_name(f"{target.name}.partial")
+    save_weights(module, partial, torch.float16)
+    load_weights(module, partial)  # measured as it is stored
     train_accuracy, search_accuracy = (
         count_correct(module, split.images.to(where), split.labels.to(where), normalise)
         / len(split)
@@ -115,7 +124,8 @@ def pretrain(
         "search_accuracy": search_accuracy,
         "versions": {name: metadata.version(name) for name in ("torch", "numpy")},
     }
-    add_record(target, record)
+    add_record(partial, record)
+    partial.replace(target)
     state.remove()
     return Pretrained(target, train_accuracy, search_accuracy, time.perf_counter() - started)
 
