@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from gymnasium import make
 
-from releq_gym.evaluators.synthetic import IMAGES, make_synthetic
+from releq_gym.evaluators.synthetic import FULL_PRECISION_CORRECT, IMAGES, make_synthetic
 from releq_gym.tasks.score import make_scorer
 
 
@@ -77,3 +77,42 @@ def test_landscapes_are_pinned():
         for bitwidth in evaluator.bitwidths
     ]
     assert seen == [9113, 9179, 9199, 9200, 9200, 9200, 9200]
+
+
+def test_the_frozen_landscape_is_pinned_in_every_layer():
+    evaluator = make_synthetic("synthetic-20-0")
+    lost = [
+        [
+            FULL_PRECISION_CORRECT
+            - round(evaluator.evaluate(alone(layer, bitwidth), 0).accuracy * IMAGES)
+            for bitwidth in (2, 3, 4)
+        ]
+        for layer in range(20)
+    ]
+    assert lost == [
+        [4, 1, 0],
+        [11, 3, 1],
+        [2, 0, 0],
+        [2006, 2, 1],
+        [9, 2, 0],
+        [1, 0, 0],
+        [1, 0, 0],
+        [2052, 2020, 2007],
+        [54, 14, 3],
+        [4, 2, 0],
+        [2009, 4, 1],
+        [3, 1, 0],
+        [3, 1, 0],
+        [1, 0, 0],
+        [1, 0, 0],
+        [2067, 19, 5],
+        [2079, 2022, 6],
+        [1, 0, 0],
+        [6, 1, 0],
+        [1, 0, 0],
+    ]
+
+
+def alone(layer, bitwidth):
+    """All layers at 8 bits but one."""
+    return [bitwidth if index == layer else 8 for index in range(20)]
