@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import shlex
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -15,6 +14,7 @@ from rich.console import Console
 import releq_gym
 from agents.train import main as train_agent
 from benchmarks.paper_table.sweep import Plan
+from benchmarks.rows import append_rows, read_rows
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.quantized import bake
 from releq_gym.report import RESULT_FILE, Result, read_result, right_answers
@@ -121,27 +121,21 @@ class Bench:
         full = self.evaluator.full_precision_accuracy
         losses: dict[tuple[int, ...], float] = {}
         path = self.results / "finalists.csv"
-        known = set()
-        if path.exists():
-            with path.open(encoding="utf-8", newline="") as stream:
-                known = {tuple(row.values())[:3] for row in csv.DictReader(stream)}
+        known = {(row["net"], row["quantizer"], row["bitwidths"]) for row in read_rows(path)}
         for answer in answers:
             measured = self.evaluator.measure(answer.bitwidths, seed=0, recipe="long")
             losses[answer.bitwidths] = 100 * (full - measured.accuracy)
             if (self.net, self.plan.quantizer, _spaced(answer.bitwidths)) in known:
                 continue
-            _append(
-                path,
-                {
-                    "net": self.net,
-                    "quantizer": self.plan.quantizer,
-                    "bitwidths": _spaced(answer.bitwidths),
-                    "weighted_bitwidth": answer.weighted_bitwidth,
-                    "short_loss_points": round(answer.loss_points, 3),
-                    "long_loss_points": round(losses[answer.bitwidths], 3),
-                },
-                FINALISTS,
-            )
+            finalist = {
+                "net": self.net,
+                "quantizer": self.plan.quantizer,
+                "bitwidths": _spaced(answer.bitwidths),
+                "weighted_bitwidth": answer.weighted_bitwidth,
+                "short_loss_points": round(answer.loss_points, 3),
+                "long_loss_points": round(losses[answer.bitwidths], 3),
+            }
+            append_rows(path, [finalist], FINALISTS)
         floor = self.evaluator.max_loss_points
         kept = [answer for answer in answers if losses[answer.bitwidths] <= floor]
         if kept:
@@ -171,36 +165,32 @@ class Bench:
         np.save(answers_path(self.results, *self._key(row)), np.packbits(right))
         layers = evaluator.layers
         bits = row.bitwidths or (32,) * len(layers)
-        _append(
-            self.results / "rows.csv",
-            {
-                "net": self.net,
-                "quantizer": self.plan.quantizer,
-                "label": row.label,
-                "bitwidths": _spaced(row.bitwidths),
-                "seed": row.seed,
-                "correct": int(right.sum()),
-                "images": len(right),
-                "accuracy": float(right.mean()),
-                "weighted_bitwidth": np.average(bits, weights=[x.weights for x in layers]),
-                "average_bitwidth": np.mean(bits),
-                "mac_bitwidth": np.average(bits, weights=[x.macs for x in layers]),
-                "seconds": round(time.perf_counter() - started, 1),
-                "version": releq_gym.__version__,
-                "command": shlex.join(
-                    f"python -m benchmarks.paper_table --net {self.net} "
-                    f"--quantizer {self.plan.quantizer}".split()
-                ),
-            },
-        )
+        measured = {
+            "net": self.net,
+            "quantizer": self.plan.quantizer,
+            "label": row.label,
+            "bitwidths": _spaced(row.bitwidths),
+            "seed": row.seed,
+            "correct": int(right.sum()),
+            "images": len(right),
+            "accuracy": float(right.mean()),
+            "weighted_bitwidth": np.average(bits, weights=[x.weights for x in layers]),
+            "average_bitwidth": np.mean(bits),
+            "mac_bitwidth": np.average(bits, weights=[x.macs for x in layers]),
+            "seconds": round(time.perf_counter() - started, 1),
+            "version": releq_gym.__version__,
+            "command": shlex.join(
+                f"python -m benchmarks.paper_table --net {self.net} "
+                f"--quantizer {self.plan.quantizer}".split()
+            ),
+        }
+        append_rows(self.results / "rows.csv", [measured], COLUMNS)
 
 
 def finished(path: Path) -> Iterator[tuple[str, str, str, int]]:
     """Keys of the rows that are there."""
-    if path.exists():
-        with path.open(encoding="utf-8", newline="") as stream:
-            for row in csv.DictReader(stream):
-                yield row["net"], row["quantizer"], row["bitwidths"], int(row["seed"])
+    for row in read_rows(path):
+        yield row["net"], row["quantizer"], row["bitwidths"], int(row["seed"])
 
 
 def answers_path(results: Path, net: str, quantizer: str, bitwidths: str, seed: int) -> Path:
@@ -212,12 +202,3 @@ def answers_path(results: Path, net: str, quantizer: str, bitwidths: str, seed: 
 
 def _spaced(bitwidths: Sequence[int] | None) -> str:
     return "full" if bitwidths is None else " ".join(map(str, bitwidths))
-
-
-def _append(path: Path, row: dict[str, Any], columns: Sequence[str] = COLUMNS) -> None:
-    fresh = not path.exists()
-    with path.open("a", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, columns, lineterminator="\n")
-        if fresh:
-            writer.writeheader()
-        writer.writerow(row)

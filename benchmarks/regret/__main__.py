@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import multiprocessing
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -15,6 +14,7 @@ from rich.progress import Progress
 from benchmarks.regret.analysis import draw, markdown
 from benchmarks.regret.run import Job, oracle_rows, run
 from benchmarks.regret.sweep import STUDIES
+from benchmarks.rows import append_rows, read_rows
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = (
@@ -49,7 +49,7 @@ def main() -> int:
         return 130
     for task in study.tasks:
         if Job(task, "optimum", 0) not in done:
-            _append(path, oracle_rows(task))
+            append_rows(path, oracle_rows(task), COLUMNS)
     rows = pd.read_csv(path)
     text = markdown(rows)
     (folder / "tables.md").write_text(text, encoding="utf-8")
@@ -65,7 +65,7 @@ def _run_all(jobs: list[Job], path: Path, workers: int) -> None:
         futures = [pool.submit(run, job) for job in jobs]
         try:
             for future in as_completed(futures):
-                _append(path, future.result())
+                append_rows(path, future.result(), COLUMNS)
                 progress.advance(bar)
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -73,20 +73,7 @@ def _run_all(jobs: list[Job], path: Path, workers: int) -> None:
 
 
 def _done(path: Path) -> set[Job]:
-    if not path.exists():
-        return set()
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = csv.DictReader(stream)
-        return {Job(row["task"], row["searcher"], int(row["seed"])) for row in rows}
-
-
-def _append(path: Path, rows: list[dict]) -> None:
-    fresh = not path.exists()
-    with path.open("a", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        if fresh:
-            writer.writeheader()
-        writer.writerows(rows)
+    return {Job(row["task"], row["searcher"], int(row["seed"])) for row in read_rows(path)}
 
 
 if __name__ == "__main__":
