@@ -326,7 +326,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
     def _execute(self, action: int) -> int:
         """The bitwidth that an action gets."""
         problem = self.problem
-        whole = type(action) is int  # what `contains` finds out too, seven times slower
+        whole = type(action) is int  # what `contains` finds out too, more slowly
         if not (
             (whole and 0 <= action < len(problem.bitwidths)) or self.action_space.contains(action)
         ):

@@ -23,9 +23,9 @@ BUSY_SECONDS = 60.0
 class Memo:
     """JSON values in SQLite, each under a hash of everything that can change it.
 
-    Every operation opens the file anew (a third of a millisecond, against tens for the cheapest
-    retraining), so that a memo can be pickled, forked, copied and shared by threads. A file that
-    SQLite calls damaged is set aside as ``*.corrupt-N`` with a warning, and a new one begun.
+    Every operation opens the file anew (cheap beside any retraining), so that a memo can be
+    pickled, forked, copied and shared by threads. A file that SQLite calls damaged is set aside as
+    ``*.corrupt-N`` with a warning, and a new one begun.
 
     Args:
         path: The file; None means ``memo.sqlite3`` in ``$RELEQ_GYM_CACHE``, else in the user's

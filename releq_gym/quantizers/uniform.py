@@ -83,7 +83,7 @@ def least_squares_step(rows: Tensor, bitwidth: int) -> Tensor:
     Returns:
         Positive steps, float32 ``[steps]``.
     """
-    # NumPy sorts thirty times faster than torch.
+    # NumPy sorts much faster than torch.
     magnitudes = torch.from_numpy(np.sort(rows.detach().abs().cpu().numpy(), axis=1))
     step = magnitudes.mean(1, dtype=torch.float64).clamp_min(SMALLEST_SCALE)[:, None]
     sums = torch.nn.functional.pad(magnitudes.cumsum(1, dtype=torch.float64), (1, 0))

@@ -32,7 +32,7 @@ def resolve_device(device: str) -> torch.device:
 def place(module: nn.Module, device: torch.device, input_shape: Sequence[int]) -> nn.Module:
     """Moves a module to a device, in the memory layout that is fastest there; returns it.
 
-    Convolutions of images run a third faster channels-last; on tiny images the conversions cost
+    Convolutions of images run faster channels-last; on tiny images the conversions cost
     more than that saves.
     """
     large = len(input_shape) == 3 and min(input_shape[1:]) >= SMALLEST_CHANNELS_LAST
