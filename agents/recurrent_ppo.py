@@ -66,12 +66,14 @@ class RecurrentPPOSettings:
 
 
 DEFAULT = Preset(RecurrentPPOSettings())
-"""Tuned on the synthetic landscapes (4, 8, 12 and 20 layers, seeds 0 to 2, one or two runs each) over many
-settings, for regret at 600 to 1,000 assignments. `python -m benchmarks.regret --study settings`
-changes one of them at a time on other seeds: what matters most is to pay the reward at the end
-(per-step timings spend an evaluation on every layer), then the observation, many epochs on few
-episodes, and the learning rate. An LSTM in the critic makes no difference. Entropy that follows
-novelty does nothing on 20 layers, but keeps a policy asking on 4, where it settles early.
+"""Tuned on the synthetic landscapes (4, 8, 12 and 20 layers, seeds 0 to 2, one or two runs each)
+over many settings, for regret at 600 to 1,000 assignments.
+
+`python -m benchmarks.regret --study settings` changes one of them at a time, with other seeds: what
+matters most is to pay the reward at the end (per-step timings spend an evaluation on every layer),
+then the observation, many epochs on few episodes, and the learning rate. An LSTM in the critic makes
+no difference. Entropy that follows novelty does nothing on 20 layers; it is meant for 4, where a
+policy settles early and stops asking.
 """
 
 PAPER = Preset(
