@@ -71,9 +71,9 @@ over many settings, for regret at 600 to 1,000 assignments.
 
 `python -m benchmarks.regret --study settings` changes one of them at a time, with other seeds: what
 matters most is to pay the reward at the end (per-step timings spend an evaluation on every layer),
-then the observation, many epochs on few episodes, and the learning rate. An LSTM in the critic makes
-no difference. Entropy that follows novelty does nothing on 20 layers; it is meant for 4, where a
-policy settles early and stops asking.
+then the observation, many epochs on few episodes, and the learning rate. An LSTM in the critic
+makes no difference. Entropy that follows novelty does nothing on 20 layers; it is meant for 4,
+where a policy settles early and stops asking.
 """
 
 PAPER = Preset(
