@@ -44,7 +44,7 @@ class BasicBlock(nn.Module):
         "pretrain": Recipe(
             images=50 * 45_000,
             batch_size=128,
-            learning_rate=0.2,
+            learning_rate=0.1,
             weight_decay=5e-4,
             schedule="cosine",
             warmup=0.05,
