@@ -7,6 +7,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+FULL_PRECISION = 32
+"""The bitwidth of what is not quantized."""
+
 BITWIDTHS = range(1, 9)
 """Every bitwidth that a quantizer, a cost model and an observation can speak of."""
 
