@@ -55,8 +55,13 @@ class FakeQuantize(nn.Module):
         return {name: getattr(self, name) for name in self._names}
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The quantized weight."""
-        return self.quantizer.quantize(weight, self.state, self.bitwidth)
+        """The quantized weight, in the memory layout of the weight."""
+        quantized = self.quantizer.quantize(weight, self.state, self.bitwidth)
+        if quantized.stride() != weight.stride():
+            # Operations forget that the weight of a convolution of one channel is channels-last,
+            # and the layers from there on would then run in the slower layout.
+            quantized = torch.empty_like(weight, requires_grad=False).copy_(quantized)
+        return quantized
 
     def encode(self, weight: Tensor) -> Codes:
         """The quantized weight as integers and a scale."""

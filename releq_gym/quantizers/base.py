@@ -44,7 +44,9 @@ class Quantizer(ABC):
     ``init`` looks at the weights once, before retraining, and returns the tensors that the
     quantizer keeps for this layer. A quantizer is one formula, ``scaled_codes``; ``quantize`` and
     ``encode`` both follow from it and so agree to the bit:
-    ``quantize(w, state, b) == encode(w, state, b).decode()``.
+    ``quantize(w, state, b) == encode(w, state, b).decode()``. Those shipped here override
+    ``quantize`` with the same values and gradients in fewer operations, which is what a training
+    step of a small network spends its time on.
 
     At 1 bit every quantizer stores ``sign(w)``, with ``sign(0) = +1``, times a positive scale that
     starts as the mean of ``|w|``, and the gradient passes straight through (DoReFa-Net, eq. 7).

@@ -10,10 +10,12 @@ from torch import Tensor
 from releq_gym.quantizers.base import (
     QUANTIZERS,
     Quantizer,
+    check_bitwidth,
     mean_magnitude,
     round_through,
     sign_codes,
 )
+from releq_gym.quantizers.rounding import round_to_grid, round_to_sign
 
 
 @QUANTIZERS.register("wrpn")
@@ -40,3 +42,11 @@ class WRPN(Quantizer):
             return sign_codes(weight, scale), scale
         n = 2 ** (bitwidth - 1) - 1
         return round_through(weight.clamp(-1, 1) * n), weight.new_full((), 1 / n)
+
+    def quantize(self, weight: Tensor, state: dict[str, Tensor], bitwidth: int) -> Tensor:
+        """See `Quantizer.quantize`."""
+        check_bitwidth(bitwidth)
+        if bitwidth == 1:
+            return round_to_sign(weight, mean_magnitude(weight))
+        n = 2 ** (bitwidth - 1) - 1
+        return round_to_grid(weight, weight.detach() * n, weight.new_full((), 1 / n), n)

@@ -19,6 +19,9 @@ MOMENTUM = 0.9
 
 PRECISIONS = ("float32", "bfloat16")
 
+CHECK_EVERY = 20
+"""Steps between two looks at the loss: each look makes a GPU wait."""
+
 
 class Run:
     """One training of one module by one recipe.
@@ -67,7 +70,8 @@ class Run:
         """Takes the steps ``start`` to ``stop - 1``.
 
         Returns:
-            Whether the loss stayed finite; the first one that is not ends the training.
+            Whether the loss stayed finite; one that is not ends the training within
+            `CHECK_EVERY` steps.
         """
         self.module.train()
         generator = torch.Generator().manual_seed(self._chunk_seed(start))
@@ -76,9 +80,14 @@ class Run:
         # Dropout knows only the global generator: it is borrowed here, and given back as it was.
         with torch.random.fork_rng(devices), repeatable:
             torch.manual_seed(self._chunk_seed(start))
-            return all(self._step(step, generator) for step in range(start, stop))
+            for first in range(start, stop, CHECK_EVERY):
+                steps = range(first, min(first + CHECK_EVERY, stop))
+                losses = torch.stack([self._step(step, generator) for step in steps])
+                if not losses.isfinite().all():
+                    return False
+        return True
 
-    def _step(self, step: int, generator: torch.Generator) -> bool:
+    def _step(self, step: int, generator: torch.Generator) -> Tensor:
         index = self.batches[step]
         images, labels = self.images[index], self.labels[index]
         if self.augment is not None:
@@ -90,7 +99,7 @@ class Run:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        return math.isfinite(loss.item())
+        return loss.detach()
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
         reduced = self.recipe.precision == "bfloat16"
