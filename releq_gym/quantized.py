@@ -20,7 +20,7 @@ from releq_gym.layers import BITWIDTHS
 from releq_gym.networks.base import NETWORKS
 from releq_gym.networks.profile import QUANTIZABLE, output_axis
 from releq_gym.networks.resolve import NetworkLike, resolve_network
-from releq_gym.quantizers.base import Codes, Quantizer
+from releq_gym.quantizers.base import Codes, Grid, Quantizer
 from releq_gym.registry import UnknownNameError
 
 FORMAT = "releq-quantized/1"
@@ -62,6 +62,10 @@ class FakeQuantize(nn.Module):
             # and the layers from there on would then run in the slower layout.
             quantized = torch.empty_like(weight, requires_grad=False).copy_(quantized)
         return quantized
+
+    def grid(self, weight: Tensor) -> Grid:
+        """Where the weights lie among their levels."""
+        return self.quantizer.grid(weight, self.state, self.bitwidth)
 
     def encode(self, weight: Tensor) -> Codes:
         """The quantized weight as integers and a scale."""

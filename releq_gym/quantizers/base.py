@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,6 +35,23 @@ class Codes:
     def decode(self) -> Tensor:
         """The quantized weight as float32; the one place where codes become weights."""
         return self.codes.to(torch.float32) * self.scale
+
+
+class Grid(NamedTuple):
+    """Where weights lie among the levels of a layer.
+
+    Attributes:
+        position: In the shape of the weight, in units of steps: 0 is the lowest level, 1 the next,
+            ``levels - 1`` the highest, and weights outside lie below or above those. Rises with
+            the weight and is differentiable by it; the levels themselves count as given.
+        step: The distance between two levels where they are equidistant; positive, without
+            gradient, a scalar or broadcastable to the weight.
+        levels: How many there are.
+    """
+
+    position: Tensor
+    step: Tensor
+    levels: int
 
 
 @dataclass(frozen=True)
@@ -92,6 +109,17 @@ class Quantizer(ABC):
         codes, scale = self.scaled_codes(weight, state, bitwidth)
         return codes * scale
 
+    def grid(self, weight: Tensor, state: dict[str, Tensor], bitwidth: int) -> Grid:
+        """Where the weights lie among the levels; regularizers of the retraining ask for it.
+
+        Raises:
+            ValueError: If the quantizer does not say, or the bitwidth is outside 1 to 8.
+        """
+        raise ValueError(
+            f"The quantizer {self.name!r} does not say where its levels lie, so no regularizer can "
+            "draw weights to them. Give it a method grid, or use regularizer='none'."
+        )
+
     def encode(self, weight: Tensor, state: dict[str, Tensor], bitwidth: int) -> Codes:
         """The quantized weight as integers and a scale.
 
@@ -144,6 +172,19 @@ def sign_codes(weight: Tensor, scale: Tensor) -> Tensor:
 def mean_magnitude(weight: Tensor) -> Tensor:
     """The mean of ``|w|`` over the layer, a positive scalar without gradient: the 1-bit scale."""
     return weight.detach().abs().mean().clamp_min(SMALLEST_SCALE)
+
+
+def symmetric_grid(weight: Tensor, scale: Tensor, bitwidth: int) -> Grid:
+    """The grid of the whole multiples of ``scale`` up to ``2**(bitwidth - 1) - 1`` times it.
+
+    At 1 bit its levels are ``-scale`` and ``scale``.
+    """
+    check_bitwidth(bitwidth)
+    scale = scale.detach()
+    if bitwidth == 1:
+        return Grid((weight / scale + 1) / 2, 2 * scale, 2)
+    largest = 2 ** (bitwidth - 1) - 1
+    return Grid(weight / scale + largest, scale, 2 * largest + 1)
 
 
 def sqnr_db(weight: Tensor, quantizer: Quantizer, axis: int = 0) -> tuple[float, ...]:

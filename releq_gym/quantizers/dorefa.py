@@ -11,11 +11,13 @@ from torch import Tensor
 from releq_gym.quantizers.base import (
     QUANTIZERS,
     SMALLEST_SCALE,
+    Grid,
     Quantizer,
     check_bitwidth,
     mean_magnitude,
     round_through,
     sign_codes,
+    symmetric_grid,
 )
 from releq_gym.quantizers.rounding import round_to_sign
 
@@ -60,6 +62,16 @@ class DoReFa(Quantizer):
         if bitwidth == 1:
             return round_to_sign(weight, mean_magnitude(weight))
         return _Squash.apply(weight, 2**bitwidth - 1, self.keeps_magnitude)[0]
+
+    def grid(self, weight: Tensor, state: dict[str, Tensor], bitwidth: int) -> Grid:
+        """See `Quantizer.grid`; the levels are equidistant in ``tanh(w)``, and so is the step."""
+        if bitwidth == 1:
+            return symmetric_grid(weight, mean_magnitude(weight), bitwidth)
+        check_bitwidth(bitwidth)
+        n = 2**bitwidth - 1
+        squashed = weight.tanh()
+        peak = squashed.detach().abs().amax().clamp_min(SMALLEST_SCALE)
+        return Grid((squashed / (2 * peak) + 0.5) * n, 2 * peak / n, n + 1)
 
 
 @QUANTIZERS.register("dorefa_scaled")

@@ -11,8 +11,10 @@ from torch import Tensor
 from releq_gym.quantizers.base import (
     QUANTIZERS,
     SMALLEST_SCALE,
+    Grid,
     check_bitwidth,
     straight_through,
+    symmetric_grid,
 )
 from releq_gym.quantizers.uniform import Uniform, grid_codes, quantize_to_grid
 
@@ -50,6 +52,10 @@ class LSQ(Uniform):
         check_bitwidth(bitwidth)
         step = positive_step(state)
         return quantize_to_grid(weight, step, bitwidth, step_gradient(weight, step, bitwidth))
+
+    def grid(self, weight: Tensor, state: dict[str, Tensor], bitwidth: int) -> Grid:
+        """See `Quantizer.grid`."""
+        return symmetric_grid(weight, positive_step(state), bitwidth)
 
 
 def positive_step(state: dict[str, Tensor]) -> Tensor:

@@ -12,10 +12,12 @@ from torch import Tensor
 from releq_gym.quantizers.base import (
     QUANTIZERS,
     SMALLEST_SCALE,
+    Grid,
     Quantizer,
     check_bitwidth,
     round_through,
     sign_codes,
+    symmetric_grid,
 )
 from releq_gym.quantizers.rounding import round_to_grid, round_to_sign
 
@@ -64,6 +66,10 @@ class Uniform(Quantizer):
         """See `Quantizer.quantize`."""
         check_bitwidth(bitwidth)
         return quantize_to_grid(weight, state["step"], bitwidth)
+
+    def grid(self, weight: Tensor, state: dict[str, Tensor], bitwidth: int) -> Grid:
+        """See `Quantizer.grid`."""
+        return symmetric_grid(weight, state["step"], bitwidth)
 
 
 def quantize_to_grid(

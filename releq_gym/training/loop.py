@@ -14,6 +14,7 @@ from releq_gym.datasets.augment import find_augmentation
 from releq_gym.networks.base import Recipe
 from releq_gym.quantized import fake_quantizers
 from releq_gym.registry import UnknownNameError
+from releq_gym.training.regularizers import Penalty
 
 MOMENTUM = 0.9
 
@@ -39,7 +40,7 @@ class Run:
         teacher: Full-precision network for ``recipe.distillation``.
 
     Raises:
-        ValueError: For an unknown optimizer, schedule, augmentation or precision.
+        ValueError: For an unknown optimizer, schedule, augmentation, regularizer or precision.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Run:
         order = shuffled(len(labels), self.steps * recipe.batch_size, seed)
         self.batches = order.view(self.steps, recipe.batch_size).to(images.device)
         self.augment = find_augmentation(recipe.augment)
+        self.penalty = Penalty(recipe.regularizer, module)
         self.optimizer = _make_optimizer(module, recipe)
         if recipe.precision not in PRECISIONS:
             raise UnknownNameError("precision", recipe.precision, PRECISIONS)
@@ -96,6 +98,8 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe, step, self.steps)
         loss = self._loss(images, labels)
+        if self.penalty:
+            loss = loss + self.recipe.regularizer_weight * self.penalty()
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
