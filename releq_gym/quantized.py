@@ -20,7 +20,7 @@ from releq_gym.layers import BITWIDTHS
 from releq_gym.networks.base import NETWORKS
 from releq_gym.networks.profile import QUANTIZABLE, output_axis
 from releq_gym.networks.resolve import NetworkLike, resolve_network
-from releq_gym.quantizers.base import Codes, Quantizer
+from releq_gym.quantizers.base import Codes, Grid, Quantizer
 from releq_gym.registry import UnknownNameError
 
 FORMAT = "releq-quantized/1"
@@ -55,8 +55,17 @@ class FakeQuantize(nn.Module):
         return {name: getattr(self, name) for name in self._names}
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The quantized weight."""
-        return self.quantizer.quantize(weight, self.state, self.bitwidth)
+        """The quantized weight, in the memory layout of the weight."""
+        quantized = self.quantizer.quantize(weight, self.state, self.bitwidth)
+        if quantized.stride() != weight.stride():
+            # Operations forget that the weight of a convolution of one channel is channels-last,
+            # and the layers from there on would then run in the slower layout.
+            quantized = torch.empty_like(weight, requires_grad=False).copy_(quantized)
+        return quantized
+
+    def grid(self, weight: Tensor) -> Grid:
+        """Where the weights lie among their levels."""
+        return self.quantizer.grid(weight, self.state, self.bitwidth)
 
     def encode(self, weight: Tensor) -> Codes:
         """The quantized weight as integers and a scale."""
@@ -109,7 +118,7 @@ def quantize_network(
         )
     quantized = copy.deepcopy(module)
     found = {name: m for name, m in quantized.named_modules() if isinstance(m, QUANTIZABLE)}
-    users = _users(quantized)
+    users = parameter_users(quantized)
     for name, bitwidth in zip(layers, bitwidths, strict=True):
         if name not in found:
             raise UnknownNameError("layer", name, found)
@@ -125,8 +134,8 @@ def quantize_network(
     return quantized
 
 
-def _users(module: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
-    """The modules that hold a parameter, and its name there, by the parameter's id."""
+def parameter_users(module: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
+    """The modules that hold each parameter, and its name there, by the parameter's ``id``."""
     users: dict[int, list[tuple[nn.Module, str]]] = {}
     for part in module.modules():
         for attribute, parameter in part.named_parameters(recurse=False, remove_duplicate=False):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from releq_gym.quantizers import QUANTIZERS, make_quantizer, sqnr_db
+from releq_gym.quantizers.base import Quantizer
 from releq_gym.quantizers.uniform import least_squares_step
 from releq_gym.registry import UnknownNameError
 
@@ -164,6 +165,24 @@ def test_dorefa_gradient_follows_tanh_and_maximum():
     assert scaled.tolist() == pytest.approx(
         [0.5 * expected[0] + 1 - 3 / 7, 0.5 * expected[1]], rel=1e-5
     )
+
+
+@pytest.mark.parametrize("quantizer", EVERY, ids=str)
+@pytest.mark.parametrize("bitwidth", BITWIDTHS)
+def test_fast_gradients_are_those_of_automatic_differentiation(quantizer, bitwidth):
+    weight, upstream = gaussian(6, 5, 3, 3, std=0.7).double(), gaussian(6, 5, 3, 3, seed=1).double()
+    # A smaller weight's grid leaves some weights outside.
+    state = {name: value.double() for name, value in quantizer.init(weight / 2, bitwidth).items()}
+    results = []
+    for formula in (type(quantizer).quantize, Quantizer.quantize):
+        leaf = weight.clone().requires_grad_()
+        learned = {name: state[name].clone().requires_grad_() for name in quantizer.learned}
+        quantized = formula(quantizer, leaf, state | learned, bitwidth)
+        quantized.backward(upstream)
+        results.append((quantized, [leaf.grad, *(tensor.grad for tensor in learned.values())]))
+    (fast, gradients), (slow, expected) = results
+    assert torch.equal(fast, slow)
+    torch.testing.assert_close(gradients, expected, rtol=1e-6, atol=1e-9)
 
 
 def test_dorefa_alone_and_lsq_say_why_they_need_retraining():

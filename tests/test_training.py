@@ -88,6 +88,15 @@ def test_huge_learning_rate_diverges(module, digits):
     assert not run_retrain(module, digits).diverged
 
 
+def test_loss_that_was_infinite_once_is_reported(module, digits, monkeypatch):
+    losses = iter([1.0, float("inf"), *[1.0] * 100])
+    monkeypatch.setattr(Run, "_step", lambda *arguments: torch.tensor(next(losses)))
+    recipe = dataclasses.replace(QUICK, images=64 * 100)
+    run = Run(module, recipe, digits.train.images, digits.train.labels, 0, PIXELS)
+    assert not run.advance(0, run.steps)
+    assert run.advance(50, run.steps)
+
+
 def test_recipe_without_images_only_quantizes(module, digits):
     retrained = run_retrain(module, digits, recipe=Recipe())
     assert torch.equal(retrained.module.fc1.parametrizations.weight.original, module.fc1.weight)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -99,13 +99,14 @@ class SharedForward:
         self._cut = cut_network(module, layers, images)
         self._score, self._dtype = score, dtype
         self._device = images.device
-        originals = [module.get_submodule(name) for name in layers]
+        originals = {name: module.get_submodule(name) for name in layers}
         self._weights = _Weights(originals, self._cut, quantizer, dtype, memory // 2)
         for segment in self._cut.segments:
             place(segment.run.to(dtype), images.device, images.shape[1:])
         # From here on weights are plain tensors, set anew for every assignment.
-        for layer in self._cut.layers:
-            del layer.weight
+        for users in self._cut.users:
+            for part, attribute in users:
+                delattr(part, attribute)
         self._needed = _needed(self._cut)
         self._prefixes = _Prefixes(memory // 2)
 
@@ -190,8 +191,9 @@ class _Walk:
             return
         for prefix, group in groupby(assignments, key=lambda a: a[: segment.decided]):
             for index in segment.layers:
-                layer = forward._cut.layers[index]
-                layer.weight = forward._weights.get(index, prefix[index])
+                weight = forward._weights.get(index, prefix[index])
+                for part, attribute in forward._cut.users[index]:
+                    setattr(part, attribute, weight)
             results = segment.run(*(values[name] for name in segment.inputs))
             if last:
                 self._add(next(group), self.score(results[0].float(), self.labels))
@@ -230,21 +232,21 @@ class _Weights:
 
     def __init__(
         self,
-        layers: Sequence[nn.Module],
+        layers: Mapping[str, nn.Module],
         cut: CutNetwork,
         quantizer: Quantizer,
         dtype: torch.dtype,
         memory: int,
     ):
-        self._originals = [layer.get_parameter("weight").detach() for layer in layers]
+        self._originals = [layer.get_parameter("weight").detach() for layer in layers.values()]
         self._biases = [
             None if layer.bias is None else layer.get_parameter("bias").detach().to(dtype)
-            for layer in layers
+            for layer in layers.values()
         ]
-        self._axes = [output_axis(layer) for layer in layers]
+        self._axes = [output_axis(name, layer, quantizer) for name, layer in layers.items()]
         self._folded, self._quantizer, self._dtype = cut.folded, quantizer, dtype
         self._packed = {
-            index for index, layer in enumerate(cut.layers) if isinstance(layer, OneDnnLinear)
+            index for index, users in enumerate(cut.users) if isinstance(users[0][0], OneDnnLinear)
         }
         self._states: dict[tuple[int, int], dict[str, Tensor]] = {}
         self._memory, self.held = memory, 0

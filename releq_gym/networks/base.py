@@ -29,6 +29,10 @@ class Recipe:
             ``"shift"`` (random translation), ``"flip_shift"`` (and horizontal flips).
         label_smoothing: Of the cross-entropy.
         distillation: Weight in [0, 1] of the full-precision network's soft labels in the loss.
+        regularizer: Name of the penalty that draws the weights of quantized layers to their
+            levels, see `releq_gym.training.regularizers`: ``"none"`` or ``"sinreq"``. Where no
+            layer is quantized there is none.
+        regularizer_weight: Factor of that penalty in the loss.
         reestimate_batch_norm: Training images over which batch-norm statistics are measured anew
             after quantization and retraining; 0 leaves them.
         precision: What the forward and backward pass compute in, ``"float32"`` or ``"bfloat16"``
@@ -47,6 +51,8 @@ class Recipe:
     augment: str = "none"
     label_smoothing: float = 0.0
     distillation: float = 0.0
+    regularizer: str = "none"
+    regularizer_weight: float = 0.01
     reestimate_batch_norm: int = 0
     precision: str = "float32"
     fold_batch_norm: bool = False

@@ -8,8 +8,15 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from releq_gym.quantizers.base import QUANTIZERS, SMALLEST_SCALE, straight_through
-from releq_gym.quantizers.uniform import Uniform, grid_codes
+from releq_gym.quantizers.base import (
+    QUANTIZERS,
+    SMALLEST_SCALE,
+    Grid,
+    check_bitwidth,
+    straight_through,
+    symmetric_grid,
+)
+from releq_gym.quantizers.uniform import Uniform, grid_codes, quantize_to_grid
 
 
 @QUANTIZERS.register("lsq")
@@ -36,9 +43,27 @@ class LSQ(Uniform):
         self, weight: Tensor, state: dict[str, Tensor], bitwidth: int
     ) -> tuple[Tensor, Tensor]:
         """Codes in [-Q, Q] and the step."""
-        # Training may push a step through zero; only its magnitude has a meaning.
-        step = state["step"].abs().clamp_min(SMALLEST_SCALE)
-        largest = max(2 ** (bitwidth - 1) - 1, 1)
-        gradient_scale = 1 / math.sqrt(weight.numel() / step.numel() * largest)
-        step = straight_through(step, step * gradient_scale)
+        step = positive_step(state)
+        step = straight_through(step, step * step_gradient(weight, step, bitwidth))
         return grid_codes(weight, step, bitwidth), step
+
+    def quantize(self, weight: Tensor, state: dict[str, Tensor], bitwidth: int) -> Tensor:
+        """See `Quantizer.quantize`."""
+        check_bitwidth(bitwidth)
+        step = positive_step(state)
+        return quantize_to_grid(weight, step, bitwidth, step_gradient(weight, step, bitwidth))
+
+    def grid(self, weight: Tensor, state: dict[str, Tensor], bitwidth: int) -> Grid:
+        """See `Quantizer.grid`."""
+        return symmetric_grid(weight, positive_step(state), bitwidth)
+
+
+def positive_step(state: dict[str, Tensor]) -> Tensor:
+    """Training may push a step through zero; only its magnitude has a meaning."""
+    return state["step"].abs().clamp_min(SMALLEST_SCALE)
+
+
+def step_gradient(weight: Tensor, step: Tensor, bitwidth: int) -> float:
+    """What the step's gradient is multiplied by."""
+    largest = max(2 ** (bitwidth - 1) - 1, 1)
+    return 1 / math.sqrt(weight.numel() / step.numel() * largest)

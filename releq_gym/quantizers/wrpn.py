@@ -9,11 +9,15 @@ from torch import Tensor
 
 from releq_gym.quantizers.base import (
     QUANTIZERS,
+    Grid,
     Quantizer,
+    check_bitwidth,
     mean_magnitude,
     round_through,
     sign_codes,
+    symmetric_grid,
 )
+from releq_gym.quantizers.rounding import round_to_grid, round_to_sign
 
 
 @QUANTIZERS.register("wrpn")
@@ -40,3 +44,17 @@ class WRPN(Quantizer):
             return sign_codes(weight, scale), scale
         n = 2 ** (bitwidth - 1) - 1
         return round_through(weight.clamp(-1, 1) * n), weight.new_full((), 1 / n)
+
+    def quantize(self, weight: Tensor, state: dict[str, Tensor], bitwidth: int) -> Tensor:
+        """See `Quantizer.quantize`."""
+        check_bitwidth(bitwidth)
+        if bitwidth == 1:
+            return round_to_sign(weight, mean_magnitude(weight))
+        n = 2 ** (bitwidth - 1) - 1
+        return round_to_grid(weight, weight.detach() * n, weight.new_full((), 1 / n), n)
+
+    def grid(self, weight: Tensor, state: dict[str, Tensor], bitwidth: int) -> Grid:
+        """See `Quantizer.grid`."""
+        if bitwidth == 1:
+            return symmetric_grid(weight, mean_magnitude(weight), bitwidth)
+        return symmetric_grid(weight, weight.new_full((), 1 / (2 ** (bitwidth - 1) - 1)), bitwidth)

@@ -14,10 +14,14 @@ from releq_gym.datasets.augment import find_augmentation
 from releq_gym.networks.base import Recipe
 from releq_gym.quantized import fake_quantizers
 from releq_gym.registry import UnknownNameError
+from releq_gym.training.regularizers import Penalty
 
 MOMENTUM = 0.9
 
 PRECISIONS = ("float32", "bfloat16")
+
+CHECK_EVERY = 20
+"""Steps between two looks at the loss: each look makes a GPU wait."""
 
 
 class Run:
@@ -36,7 +40,7 @@ class Run:
         teacher: Full-precision network for ``recipe.distillation``.
 
     Raises:
-        ValueError: For an unknown optimizer, schedule, augmentation or precision.
+        ValueError: For an unknown optimizer, schedule, augmentation, regularizer or precision.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Run:
         order = shuffled(len(labels), self.steps * recipe.batch_size, seed)
         self.batches = order.view(self.steps, recipe.batch_size).to(images.device)
         self.augment = find_augmentation(recipe.augment)
+        self.penalty = Penalty(recipe.regularizer, module)
         self.optimizer = _make_optimizer(module, recipe)
         if recipe.precision not in PRECISIONS:
             raise UnknownNameError("precision", recipe.precision, PRECISIONS)
@@ -67,7 +72,8 @@ class Run:
         """Takes the steps ``start`` to ``stop - 1``.
 
         Returns:
-            Whether the loss stayed finite; the first one that is not ends the training.
+            Whether the loss stayed finite; one that is not ends the training within
+            `CHECK_EVERY` steps.
         """
         self.module.train()
         generator = torch.Generator().manual_seed(self._chunk_seed(start))
@@ -76,9 +82,14 @@ class Run:
         # Dropout knows only the global generator: it is borrowed here, and given back as it was.
         with torch.random.fork_rng(devices), repeatable:
             torch.manual_seed(self._chunk_seed(start))
-            return all(self._step(step, generator) for step in range(start, stop))
+            for first in range(start, stop, CHECK_EVERY):
+                steps = range(first, min(first + CHECK_EVERY, stop))
+                losses = torch.stack([self._step(step, generator) for step in steps])
+                if not losses.isfinite().all():
+                    return False
+        return True
 
-    def _step(self, step: int, generator: torch.Generator) -> bool:
+    def _step(self, step: int, generator: torch.Generator) -> Tensor:
         index = self.batches[step]
         images, labels = self.images[index], self.labels[index]
         if self.augment is not None:
@@ -87,10 +98,12 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe, step, self.steps)
         loss = self._loss(images, labels)
+        if self.penalty:
+            loss = loss + self.recipe.regularizer_weight * self.penalty()
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        return math.isfinite(loss.item())
+        return loss.detach()
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
         reduced = self.recipe.precision == "bfloat16"

@@ -1,0 +1,1 @@
+"""How long an evaluation takes, beside the straightforward way."""
