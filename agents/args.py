@@ -47,6 +47,10 @@ class Args(Generic[S]):
     """Accept search images that the checkpoint may have been trained on; results then say so."""
     bitwidths: tuple[int, ...] | None = None
     """Choice per layer; by default all that the evaluator has."""
+    fixed_bitwidths: dict[str, int] | None = None
+    """Layers that are not chosen: conv1 8 fc2 8."""
+    groups: tuple[str, ...] | None = None
+    """Layers that share one bitwidth, without blanks: conv1,conv2 fc1,fc2."""
 
     observation: str = "layer"
     """What the agent sees: layer, paper or full."""
@@ -58,6 +62,8 @@ class Args(Generic[S]):
     """When it is paid: final, every_step or telescoped."""
     cost: str = "quantization_state"
     """Cost model by name."""
+    cost_budget: dict[str, float] | None = None
+    """Limits that no assignment exceeds, by figure of the cost model: cost 0.4."""
     evaluation_budget: int | None = None
     """Different assignments that may be measured; by default 600, live 150."""
 
@@ -135,8 +141,9 @@ def read_settings(folder: Path) -> Args[Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
         settings_type = type(AGENTS[record["agent"]].presets["default"].settings)
         record["settings"] = settings_type(**record["settings"])
-        if record["bitwidths"] is not None:
-            record["bitwidths"] = tuple(record["bitwidths"])
+        for name in ("bitwidths", "groups"):
+            if record.get(name) is not None:
+                record[name] = tuple(record[name])
         return Args(**{**record, "folder": folder})
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is damaged: {error!r}.") from None

@@ -81,14 +81,14 @@ def draw_policy(path: Path, problem: Problem) -> Figure:
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes in grid[len(problem.steps) :]:
         axes.set_axis_off()
-    for step, (axes, layer) in enumerate(zip(grid, problem.steps, strict=False)):
+    for step, (axes, name) in enumerate(zip(grid, problem.step_names, strict=False)):
         axes.stackplot(
             evaluations,
             probabilities[:, step].T,
             colors=[COLOURS(bitwidth / 8.0) for bitwidth in bitwidths],
             labels=[f"{bitwidth} bits" for bitwidth in bitwidths],
         )
-        axes.set_title(problem.layers[layer].name, fontsize="small")
+        axes.set_title(name, fontsize="small")
         axes.set_ylim(0.0, 1.0)
     figure.supxlabel("different assignments measured", fontsize="small")
     figure.supylabel("probability", fontsize="small")

@@ -180,12 +180,15 @@ class Run:
         return QuantizeNetEnv(
             evaluator=self.evaluator,
             bitwidths=args.bitwidths,
+            fixed_bitwidths=args.fixed_bitwidths,
+            groups=None if args.groups is None else [group.split(",") for group in args.groups],
             observation=args.observation,
             reward=args.reward,
             reward_kwargs=None if floor is None else {"max_loss_points": floor},
             reward_timing=reward_timing or args.reward_timing,
             gamma=args.settings.gamma,
             cost=args.cost,
+            cost_budget=args.cost_budget,
             ledger=ledger,
         )
 

@@ -35,7 +35,8 @@ class QuantizeNetEnv(gym.Env[Any, int]):
     ## Description
 
     A pretrained network is to run with few bits per weight. One episode is one walk over its
-    quantized layers, first to last; at each the agent picks a bitwidth. An *evaluator* answers
+    quantized layers, first to last; at each the agent picks a bitwidth (with `groups`, one for
+    several layers). An *evaluator* answers
     what accuracy an assignment gives (measured live, looked up in a table, or predicted), a
     *cost model* what it costs, and a *reward* turns both into a number. This is the system of
     ReLeQ (Elthakeb et al., arXiv 1811.01704).
@@ -106,6 +107,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
     | `recipe` | `None` | `"ptq"`, `"short"` or `"long"`; None is the task's, live `"short"` where the net states that, else `"ptq"` |
     | `bitwidths` | `None` | the choice per layer, any subset of the evaluator's |
     | `fixed_bitwidths` | `None` | `{layer name: bitwidth}` of layers that are not chosen |
+    | `groups` | `None` | `[[layer name, ...], ...]` of layers that share one bitwidth, decided in one step at the place of the first; a layer not named is on its own (`releq_gym.choices.group_by_prefix` proposes some) |
     | `activation_bitwidth` | `None` | 32 or 8; None is the task's, live 32 |
     | `data` | `None` | where a live evaluator finds its images |
     | `weights` | `None` | checkpoint of a live evaluator (safetensors) |
@@ -142,6 +144,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         recipe: str | None = None,
         bitwidths: Sequence[int] | None = None,
         fixed_bitwidths: Mapping[str, int] | None = None,
+        groups: Sequence[Sequence[str]] | None = None,
         activation_bitwidth: int | None = None,
         data: Any = None,
         weights: str | Path | None = None,
@@ -202,6 +205,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             cost_model=make_cost(cost, **dict(cost_kwargs or {})),
             bitwidths=bitwidths,
             fixed_bitwidths=fixed_bitwidths,
+            groups=groups,
             cost_budget=cost_budget,
         )
         if not isinstance(ledger, Ledger | None):
@@ -254,14 +258,15 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         return self._observation(), self._info()
 
     def step(self, action: int) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Gives the layer at hand its bitwidth and moves on to the next one."""
+        """Gives the layer at hand, or its group, a bitwidth and moves on to the next one."""
         if self._step is None:
             raise ResetNeeded("Call reset() before the first step().")
         if self._over:
             raise ResetNeeded("The episode is over; call reset() before the next step().")
         problem = self.problem
         self._executed = self._execute(action)
-        self._bitwidths[problem.steps[self._step]] = self._executed
+        for layer in problem.groups[self._step]:
+            self._bitwidths[layer] = self._executed
         self._decided = problem.decide(self._step, self._decided, self._executed)
         self._decided_bits += self._executed
         self._step += 1
@@ -337,11 +342,11 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         assert self._step is not None
         allowed = np.flatnonzero(problem.allowed(self._step, self._decided))
         if action not in allowed:
-            layer = problem.layers[problem.steps[self._step]]
             if self.on_masked == "raise":
+                name = problem.step_names[self._step]
                 choices = ", ".join(str(problem.bitwidths[i]) for i in allowed)
                 raise ValueError(
-                    f"{problem.bitwidths[action]} bits in layer {layer.name!r} would break the "
+                    f"{problem.bitwidths[action]} bits in layer {name!r} would break the "
                     f"cost budget; {choices} are left. action_masks() says so beforehand."
                 )
             lower = allowed[allowed < action]

@@ -7,6 +7,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+FULL_PRECISION = 32
+"""The bitwidth of what is not quantized."""
+
 BITWIDTHS = range(1, 9)
 """Every bitwidth that a quantizer, a cost model and an observation can speak of."""
 
@@ -29,6 +32,7 @@ class Layer:
         weight_std: Standard deviation of the full-precision weights.
         sqnr_db: Signal-to-quantization-noise ratio of the weights in dB at 1 to 8 bits under the
             quantizer in use, ``10 log10(sum w^2 / sum (w - q(w))^2)``, before any retraining.
+        channel_groups: Into how many groups a convolution splits its channels.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Layer:
     macs: int
     weight_std: float
     sqnr_db: tuple[float, ...]
+    channel_groups: int = 1
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -61,14 +66,16 @@ class Layer:
     @property
     def output_dim(self) -> int:
         """Output channels or features."""
-        axis = 1 if self.kind == "transposed" else 0
-        return self.weight_shape[axis]
+        if self.kind == "transposed":
+            return self.weight_shape[1] * self.channel_groups
+        return self.weight_shape[0]
 
     @property
     def input_dim(self) -> int:
         """Input channels or features that one output sees."""
-        axis = 0 if self.kind == "transposed" else 1
-        return self.weight_shape[axis]
+        if self.kind == "transposed":
+            return self.weight_shape[0] // self.channel_groups
+        return self.weight_shape[1]
 
     @property
     def kernel_area(self) -> int:

@@ -3,12 +3,17 @@
 *Scales* are the same for every network; *shares* are relative to the network at hand. Every
 value lies in [0, 1], and every network gives an observation of the same size, so that one policy
 can serve many.
+
+Layers that share a bitwidth (``groups``) are decided in one step. ``"layer"`` then shows weights,
+MACs and shares of all of them together, their least signal-to-noise ratio, and all else of the
+first; ``"paper"`` shows the first; ``"full"`` shows every layer by itself and marks all of them as
+current.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -57,7 +62,8 @@ class Feature(NamedTuple):
     meaning: str
 
 
-Measure = Callable[[Layer], float]
+Measure = Callable[[Sequence[Layer]], float]
+"""Of the layers that a step decides, which are mostly one."""
 
 
 def _log2(value: float, scale: float) -> float:
@@ -65,28 +71,35 @@ def _log2(value: float, scale: float) -> float:
     return min(max(math.log2(max(value, 1.0)) / scale, 0.0), 1.0)
 
 
-def _weight_std(layer: Layer) -> float:
+def _weight_std(group: Sequence[Layer]) -> float:
     """The decades from 1e-4 to 10 mapped to [0, 1]."""
-    return min(max((math.log10(max(layer.weight_std, 1e-12)) + 4.0) / 5.0, 0.0), 1.0)
+    return min(max((math.log10(max(group[0].weight_std, 1e-12)) + 4.0) / 5.0, 0.0), 1.0)
 
 
 def _scaled(name: str, meaning: str, scale: float) -> tuple[Feature, Measure]:
-    """An attribute of `Layer` on a log scale."""
+    """An attribute of the first `Layer` on a log scale."""
     feature = Feature(name, f"log2 of {meaning}, over {scale:g}")
-    return feature, lambda layer: _log2(getattr(layer, name), scale)
+    return feature, lambda group: _log2(getattr(group[0], name), scale)
+
+
+def _summed(name: str, meaning: str, scale: float) -> tuple[Feature, Measure]:
+    """An attribute of `Layer`, of all layers of a group together, on a log scale."""
+    feature = Feature(name, f"log2 of {meaning}, over {scale:g}")
+    return feature, lambda group: _log2(sum(getattr(layer, name) for layer in group), scale)
 
 
 def _is_kind(kind: str) -> tuple[Feature, Measure]:
     feature = Feature(f"kind_{kind}", f"1 for a layer of kind {kind}")
-    return feature, lambda layer: float(layer.kind == kind)
+    return feature, lambda group: float(group[0].kind == kind)
 
 
 def _sqnr(bitwidth: int) -> tuple[Feature, Measure]:
-    def measure(layer: Layer) -> float:
-        return min(max((layer.sqnr_db[bitwidth - 1] + 10.0) / 70.0, 0.0), 1.0)
+    def measure(group: Sequence[Layer]) -> float:
+        least = min(layer.sqnr_db[bitwidth - 1] for layer in group)
+        return min(max((least + 10.0) / 70.0, 0.0), 1.0)
 
     return Feature(
-        f"sqnr_{bitwidth}", f"quantization SNR at {bitwidth} bits, -10 to 60 dB"
+        f"sqnr_{bitwidth}", f"quantization SNR at {bitwidth} bits, -10 to 60 dB; a group's least"
     ), measure
 
 
@@ -98,8 +111,8 @@ STATIC: dict[Feature, Measure] = dict(
         _scaled("kernel_area", "kernel positions", 8),
         _scaled("stride", "the product of strides", 6),
         _scaled("output_positions", "output positions per image", 20),
-        _scaled("weights", "the number of weights", 28),
-        _scaled("macs", "multiply-accumulates per image", 36),
+        _summed("weights", "the number of weights, a group's together", 28),
+        _summed("macs", "multiply-accumulates per image, a group's together", 36),
         (
             Feature("weight_std", "log10 of the weights' standard deviation, from 1e-4 to 10"),
             _weight_std,
@@ -107,19 +120,19 @@ STATIC: dict[Feature, Measure] = dict(
         *map(_sqnr, BITWIDTHS),
     ]
 )
-"""Of one layer alone."""
+"""Of one layer alone, or of the first of a group where nothing else is said."""
 
 PLACE = (
-    Feature("position", "index of the layer over the last layer's"),
+    Feature("position", "index of the layer, a group's first, over the last layer's"),
     Feature("layers", "log2 of the number of layers, over 8"),
-    Feature("cost_share", "this layer's share of the cost of all layers at the maximum bitwidth"),
-    Feature("undecided_share", "share of that cost in this and later layers"),
+    Feature("cost_share", "the layer's or group's share of the cost at the maximum bitwidth"),
+    Feature("undecided_share", "share of that cost in it and in later layers and groups"),
 )
 """Of one layer in its network."""
 
 DYNAMIC = (
     Feature("previous_bitwidth", "bitwidth of the last decision over 8; 0 before the first"),
-    Feature("mean_decided", "mean of the decided bitwidths over 8; 0 before the first"),
+    Feature("mean_decided", "mean of the decisions so far over 8; 0 before the first"),
     Feature("state_of_quantization", "the paper's"),
     Feature("relative_accuracy", "last measured in this episode; 1 before the first measurement"),
     Feature("loss", "its loss, log10(1 + points / 0.1) over 3"),
@@ -170,22 +183,30 @@ class Observer:
 OBSERVATIONS: Registry[Callable[[Problem], Observer]] = Registry("observation")
 
 
-def layer_rows(problem: Problem) -> NDArray[np.float32]:
-    """`STATIC` and `PLACE` of every layer, float32 ``[layers, features]``."""
+def layer_rows(
+    problem: Problem, groups: Sequence[tuple[int, ...]] | None = None
+) -> NDArray[np.float32]:
+    """`STATIC` and `PLACE` of every layer or group, float32 ``[groups, features]``.
+
+    Args:
+        problem: Whose layers.
+        groups: Indices of layers, by first layer; None means every layer by itself.
+    """
     layers = problem.layers
+    if groups is None:
+        groups = [(index,) for index in range(len(layers))]
     at_maximum = problem.layer_costs(problem.bitwidths[-1])
-    shares = at_maximum / at_maximum.sum()
+    shares = np.array([at_maximum[list(group)].sum() for group in groups]) / at_maximum.sum()
     undecided = np.cumsum(shares[::-1])[::-1]
-    count = len(layers)
     rows = [
         [
-            *(measure(layer) for measure in STATIC.values()),
-            index / max(count - 1, 1),
-            _log2(count, 8),
-            shares[index],
-            min(undecided[index], 1.0),
+            *(measure([layers[index] for index in group]) for measure in STATIC.values()),
+            group[0] / max(len(layers) - 1, 1),
+            _log2(len(layers), 8),
+            share,
+            min(later, 1.0),
         ]
-        for index, layer in enumerate(layers)
+        for group, share, later in zip(groups, shares, undecided, strict=True)
     ]
     return np.array(rows, dtype=np.float32)
 
@@ -225,13 +246,16 @@ def dynamic_values(situation: Situation) -> tuple[Any, ...]:
 
 @OBSERVATIONS.register("layer")
 class LayerObserver(Observer):
-    """The row of the layer to decide, and where the episode stands (`LAYER`)."""
+    """The row of the layer or group to decide, and where the episode stands (`LAYER`)."""
 
     def __init__(self, problem: Problem):
         self.problem = problem
         self.space = gym.spaces.Box(0.0, 1.0, (len(LAYER),), np.float32)
         self.names = tuple(feature.name for feature in LAYER)
-        rows = layer_rows(problem)[list(problem.steps)]
+        chosen = {layer for group in problem.groups for layer in group}
+        fixed = [(layer,) for layer in range(len(problem.layers)) if layer not in chosen]
+        everything = sorted([*problem.groups, *fixed])
+        rows = layer_rows(problem, everything)[[group[0] in problem.steps for group in everything]]
         # After the last decision the last layer stays in view.
         self._template = np.zeros((len(rows) + 1, len(LAYER)), dtype=np.float32)
         self._template[:, : rows.shape[1]] = np.vstack([rows, rows[-1:]])
@@ -248,7 +272,7 @@ class LayerObserver(Observer):
 
 @OBSERVATIONS.register("paper")
 class PaperObserver(Observer):
-    """What the paper's agent sees of the layer to decide (`PAPER`)."""
+    """What the paper's agent sees of the layer to decide, the first of a group (`PAPER`)."""
 
     def __init__(self, problem: Problem):
         self.problem = problem
@@ -259,7 +283,7 @@ class PaperObserver(Observer):
         rows = [
             [
                 index / len(problem.layers),
-                *(measure(problem.layers[index]) for _, measure in _PAPER_STATIC),
+                *(measure(problem.layers[index : index + 1]) for _, measure in _PAPER_STATIC),
                 *[0.0] * 3,
             ]
             for index in self._layers.tolist()
@@ -284,26 +308,27 @@ class FullObserver(Observer):
     """All layers' rows, the bitwidths so far and where the episode stands: Markov.
 
     A Dict of float32 Boxes in [0, 1], padded to `MAX_LAYERS` rows: ``layers`` [rows, features],
-    ``bitwidths`` [rows] over 8, ``decided`` [rows], ``current`` [rows] one-hot of the layer to
-    decide (all 0 at the end), ``mask`` [rows] 1 for real layers, ``episode`` [features].
+    ``bitwidths`` [rows] over 8, ``decided`` [rows], ``current`` [rows] 1 for the layer to decide,
+    or all of its group (all 0 at the end), ``mask`` [rows] 1 for real layers, ``episode``
+    [features].
     """
 
     def __init__(self, problem: Problem):
         self.problem = problem
         rows = layer_rows(problem)
-        count, steps = len(rows), problem.steps
+        count, groups = len(rows), problem.groups
         size = max(MAX_LAYERS, count)
         self._layers = np.zeros((size, rows.shape[1]), dtype=np.float32)
         self._layers[:count] = rows
         self._mask = np.zeros(size, dtype=np.float32)
         self._mask[:count] = 1.0
         # One row per number of decisions taken.
-        self._current = np.zeros((len(steps) + 1, size), dtype=np.float32)
-        self._decided = np.zeros((len(steps) + 1, size), dtype=np.float32)
+        self._current = np.zeros((len(groups) + 1, size), dtype=np.float32)
+        self._decided = np.zeros((len(groups) + 1, size), dtype=np.float32)
         self._decided[:, :count] = 1.0
-        for step, layer in enumerate(steps):
-            self._current[step, layer] = 1.0
-            self._decided[: step + 1, layer] = 0.0
+        for step, group in enumerate(groups):
+            self._current[step, list(group)] = 1.0
+            self._decided[: step + 1, list(group)] = 0.0
         shapes = {
             "layers": self._layers.shape,
             "bitwidths": (size,),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from releq_gym.choices import check_bitwidths, check_fixed, check_groups
 from releq_gym.costs import CostModel
 from releq_gym.costs.quantization_state import layer_importance
 from releq_gym.evaluators.base import Evaluator
@@ -54,20 +55,24 @@ class Problem:
         cost_model: Called with layers and bitwidths.
         bitwidths: The choice per layer; None takes all that the evaluator has.
         fixed_bitwidths: Layers that are not chosen, by name.
+        groups: Layers that share one bitwidth, by name; all others are on their own.
         cost_budget: Limits that no assignment may exceed, ``{figure: limit}``; ``"cost"`` is the
             normalised headline.
 
     Attributes:
         layers: All quantized layers, first to last.
         bitwidths: The choice per layer, ascending.
-        steps: Indices of the layers that are chosen, in order.
-        at_start: The totals of the layers that are decided before the first step.
+        groups: Per step the indices of the layers that it decides, ascending; steps are in the
+            order of their first layers.
+        steps: Those first layers.
+        step_names: The layer of each step by name, or the first one and how many more there are.
+        at_start: The totals of the fixed layers.
         start: The assignment before any choice: fixed layers as fixed, others at the maximum.
         figures: Names of the physical figures, the headline first.
 
     Raises:
-        ValueError: For bitwidths the evaluator lacks, unknown layers or figures, a budget that
-            cannot be met.
+        ValueError: For bitwidths the evaluator lacks, unknown layers or figures, groups that are
+            empty, overlap or hold a fixed layer, a budget that cannot be met.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class Problem:
         cost_model: CostModel,
         bitwidths: Sequence[int] | None = None,
         fixed_bitwidths: Mapping[str, int] | None = None,
+        groups: Sequence[Sequence[str]] | None = None,
         cost_budget: Mapping[str, float] | None = None,
     ):
         self.evaluator, self.reward = evaluator, reward
@@ -86,6 +92,7 @@ class Problem:
             "cost_model": cost_model,
             "bitwidths": bitwidths,
             "fixed_bitwidths": fixed_bitwidths,
+            "groups": groups,
             "cost_budget": cost_budget,
         }
         if not evaluator.full_precision_accuracy > 0:
@@ -94,16 +101,18 @@ class Problem:
                 f"{evaluator.full_precision_accuracy}; nothing can be relative to that."
             )
         self.layers = evaluator.layers
-        self.bitwidths = _check_bitwidths(bitwidths, evaluator)
-        fixed = _check_fixed(fixed_bitwidths or {}, evaluator)
-        self.steps = tuple(i for i in range(len(self.layers)) if i not in fixed)
-        if not self.steps:
+        self.bitwidths = check_bitwidths(bitwidths, evaluator)
+        fixed = check_fixed(fixed_bitwidths or {}, evaluator)
+        if len(fixed) == len(self.layers):
             raise ValueError("fixed_bitwidths fixes every layer; leave at least one to choose.")
+        self.groups = check_groups(() if groups is None else groups, fixed, evaluator)
+        self.steps = tuple(group[0] for group in self.groups)
+        self.step_names = tuple(map(self._name, self.groups))
         self.start = tuple(fixed.get(i, self.bitwidths[-1]) for i in range(len(self.layers)))
         self.max_loss_points = getattr(evaluator, "max_loss_points", 0.3)
 
         self._build_tables(cost_model)
-        self._build_steps()
+        self._build_steps(list(fixed))
         if not isinstance(cost_budget or {}, Mapping):
             raise ValueError(f"cost_budget={cost_budget!r} must be a dict of {{figure: limit}}.")
         self._limits = self._check_budget(dict(cost_budget or {}))
@@ -131,9 +140,8 @@ class Problem:
     def decide(
         self, step: int | NDArray, decided: NDArray[np.float64], bitwidth: int | NDArray
     ) -> NDArray[np.float64]:
-        """Totals of the decided layers after the layer of ``step`` has got its bitwidth."""
-        decided = decided + self._table[self._step_layers[step], bitwidth]
-        return decided + self._fixed_after[step] if self._any_fixed else decided
+        """Totals of the decided layers after those of ``step`` have got their bitwidth."""
+        return decided + self._step_table[step, bitwidth]
 
     def economics(self, step: Any, decided: NDArray[np.float64]) -> Economics:
         """Where the costs stand after ``step`` decisions, undecided layers as they start.
@@ -220,8 +228,9 @@ class Problem:
         )
 
     def admits(self, bitwidths: Sequence[int]) -> bool:
-        """Whether an assignment may be the answer: of the choices, as fixed, within the budget."""
-        if any(b not in options for b, options in zip(bitwidths, self._layer_choices, strict=True)):
+        """Whether an assignment may be the answer: as chosen, fixed and grouped, in the budget."""
+        chosen = [bitwidths[layer] for layer in self.steps]
+        if tuple(bitwidths) != self.assignment(chosen) or not set(chosen) <= set(self.bitwidths):
             return False
         return not self.has_budget or self._share_of_budget(self.totals(bitwidths)) <= 1.0
 
@@ -237,12 +246,24 @@ class Problem:
 
     # What may be chosen
 
+    def assignment(self, chosen: Sequence[int]) -> tuple[int, ...]:
+        """The bitwidths of all layers, from one per step.
+
+        Args:
+            chosen: Of the first steps; layers of later ones are as they start.
+        """
+        bitwidths = list(self.start)
+        for group, bitwidth in zip(self.groups, chosen, strict=False):
+            for layer in group:
+                bitwidths[layer] = bitwidth
+        return tuple(bitwidths)
+
     def index(self, bitwidths: Sequence[int] | NDArray) -> Any:
         """Mixed-radix number of an assignment, first layer most significant, modulo 2**64."""
         return self._digit[bitwidths] @ self._radix
 
     def allowed(self, step: int | NDArray, decided: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which bitwidths the cost budget leaves for the layer of this step, ``[bitwidths]``."""
+        """Which bitwidths the cost budget leaves for this step, ``[bitwidths]``."""
         if not self.has_budget:
             return np.ones((*decided.shape[:-1], len(self.bitwidths)), dtype=np.bool_)
         reached = (decided[..., None, :] + self._choices_and_least[step])[..., self._limited]
@@ -303,36 +324,21 @@ class Problem:
         ]
         self._radix = np.array(radix, dtype=np.uint64)
 
-    def _build_steps(self) -> None:
-        """What each step adds, and what later layers add at the start and at the least."""
-        steps, depth = self.steps, len(self.layers)
-        choices = [list(self.bitwidths) if i in steps else [self.start[i]] for i in range(depth)]
-        start = self._table[self._rows, list(self.start)]
-        least = np.array([self._table[i, choices[i]].min(axis=0) for i in range(depth)])
-        self._layer_choices, self._least = choices, least[:, : len(self.figures)]
-        borders = [*steps, depth]
-        self._any_fixed = len(steps) < depth
-        self.at_start = start[: steps[0]].sum(axis=0)
-        self._fixed_after = np.array(
-            [
-                start[layer + 1 : border].sum(axis=0)
-                for layer, border in zip(steps, borders[1:], strict=True)
-            ]
-        )
-        self._undecided_start = np.array([start[border:].sum(axis=0) for border in borders])
-        self._undecided_least = np.array([least[border:].sum(axis=0) for border in borders])
-        self._step_layers = np.array(steps, dtype=np.intp)
-        self._choices_and_least = np.array(
-            [
-                self._table[layer, list(self.bitwidths)] + least[layer + 1 :].sum(axis=0)
-                for layer in steps
-            ]
-        )
+    def _build_steps(self, fixed: list[int]) -> None:
+        """What each step adds, and what later ones add at the start and at the least."""
+        self.at_start = self._table[fixed, [self.start[layer] for layer in fixed]].sum(axis=0)
+        self._step_table = np.array([self._table[list(group)].sum(axis=0) for group in self.groups])
+        choices = self._step_table[:, list(self.bitwidths)]
+        start, least = choices[:, -1], choices.min(axis=1)
+        after = range(len(self.groups) + 1)
+        self._undecided_start = np.array([start[step:].sum(axis=0) for step in after])
+        self._undecided_least = np.array([least[step:].sum(axis=0) for step in after])
+        self._choices_and_least = choices + self._undecided_least[1:, None]
 
     def _check_budget(self, budget: dict[str, float]) -> NDArray[np.float64]:
         """The limits, checked to be reachable, with room for rounding."""
         limits: dict[int, float] = {}
-        least = self._least.sum(axis=0)
+        least = self.at_start + self._undecided_least[0]
         for name, limit in budget.items():
             if name != "cost" and name not in self.figures:
                 hint = "These are the figures of the active cost model."
@@ -353,15 +359,19 @@ class Problem:
         return np.array(list(limits.values()))
 
     def _check_common_least(self) -> None:
-        """Several limits hold together only if one choice per layer is least in all of them."""
-        for index, layer in enumerate(self.layers):
-            values = self._table[index, self._layer_choices[index]][:, self._limited]
+        """Several limits hold together only if one choice per step is least in all of them."""
+        for name, table in zip(self.step_names, self._step_table, strict=True):
+            values = table[list(self.bitwidths)][:, self._limited]
             if not (values == values.min(axis=0)).all(axis=1).any():
                 names = ", ".join(self.figures[i] for i in self._limited)
                 raise ValueError(
-                    f"cost_budget limits {names}, whose least values in layer {layer.name!r} lie "
+                    f"cost_budget limits {names}, whose least values in layer {name!r} lie "
                     "at different bitwidths, so they cannot be guaranteed together; limit one."
                 )
+
+    def _name(self, group: tuple[int, ...]) -> str:
+        first, more = self.layers[group[0]].name, len(group) - 1
+        return f"{first} + {more}" if more else first
 
     def describe(self) -> dict[str, Any]:
         """What identifies the problem, as plain JSON."""
@@ -371,7 +381,7 @@ class Problem:
             **getattr(self.evaluator, "provenance", {}),
             "bitwidths": list(self.bitwidths),
             "start": list(self.start),
-            "steps": list(self.steps),
+            "groups": [list(group) for group in self.groups],
             "reward": _described(self.reward),
             "max_loss_points": self.max_loss_points,
             "cost": _described(self._options["cost_model"]),
@@ -379,38 +389,8 @@ class Problem:
         }
 
 
-def _check_bitwidths(bitwidths: Sequence[int] | None, evaluator: Evaluator) -> tuple[int, ...]:
-    if bitwidths is None:
-        return tuple(evaluator.bitwidths)
-    listed = list(bitwidths) if isinstance(bitwidths, Iterable) else []
-    missing = [bitwidth for bitwidth in listed if bitwidth not in evaluator.bitwidths]
-    if missing or not listed:
-        raise ValueError(
-            f"bitwidths={bitwidths!r} must be a non-empty subset of what {evaluator.name} "
-            f"has: {', '.join(map(str, evaluator.bitwidths))}."
-        )
-    return tuple(sorted({int(bitwidth) for bitwidth in listed}))
-
-
 def _described(function: object) -> str:
     """A dataclass with its parameters; anything else by its name, without its address."""
     if dataclasses.is_dataclass(function):
         return repr(function)
     return getattr(function, "__qualname__", type(function).__qualname__)
-
-
-def _check_fixed(fixed: Mapping[str, int], evaluator: Evaluator) -> dict[int, int]:
-    if not isinstance(fixed, Mapping):
-        raise ValueError(f"fixed_bitwidths={fixed!r} must be a dict of {{layer name: bitwidth}}.")
-    names = [layer.name for layer in evaluator.layers]
-    indexed = {}
-    for name, bitwidth in fixed.items():
-        if name not in names:
-            raise UnknownNameError("layer in fixed_bitwidths", name, names)
-        if bitwidth not in evaluator.bitwidths:
-            raise ValueError(
-                f"fixed_bitwidths[{name!r}] = {bitwidth!r} is not among the bitwidths of "
-                f"{evaluator.name}: {', '.join(map(str, evaluator.bitwidths))}."
-            )
-        indexed[names.index(name)] = int(bitwidth)
-    return indexed

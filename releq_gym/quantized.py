@@ -76,23 +76,41 @@ class FakeQuantize(nn.Module):
         return f"{self.quantizer}, bitwidth={self.bitwidth}"
 
 
+class TiedQuantize(nn.Module):
+    """The parametrization of any other use of a weight that a `FakeQuantize` quantizes.
+
+    Args:
+        first: The one of the layer that the weight is named after.
+    """
+
+    def __init__(self, first: FakeQuantize):
+        super().__init__()
+        self.first = first
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The quantized weight."""
+        return self.first(weight)
+
+
 def quantize_network(
     module: nn.Module, layers: Sequence[str], bitwidths: Sequence[int], quantizer: Quantizer
 ) -> nn.Module:
     """A copy whose named layers compute with quantized weights, ready to be retrained.
 
     The weights stay in full precision underneath, as
-    ``<layer>.parametrizations.weight.original``; biases and batch norm are untouched.
+    ``<layer>.parametrizations.weight.original``; biases and batch norm are untouched. A weight
+    that several modules share stays shared: all of them compute with the quantized one.
 
     Args:
         module: The full-precision network; not changed.
-        layers: Dotted names of convolutions and fully connected layers.
+        layers: Dotted names of convolutions and fully connected layers, one per weight.
         bitwidths: One per name, 1 to 8.
         quantizer: What quantizes.
 
     Raises:
-        ValueError: If a name is no such layer, a bitwidth is missing or outside 1 to 8, or a
-            weight is parametrized already.
+        ValueError: If a name is no such layer, two of them share a weight, a bitwidth is missing
+            or outside 1 to 8, a weight is parametrized already, or the quantizer cannot tell a
+            layer's channels apart.
     """
     if len(layers) != len(bitwidths):
         raise ValueError(
@@ -100,41 +118,85 @@ def quantize_network(
         )
     quantized = copy.deepcopy(module)
     found = {name: m for name, m in quantized.named_modules() if isinstance(m, QUANTIZABLE)}
+    users = _users(quantized)
     for name, bitwidth in zip(layers, bitwidths, strict=True):
         if name not in found:
             raise UnknownNameError("layer", name, found)
         layer = found[name]
-        if parametrize.is_parametrized(layer, "weight"):
-            raise ValueError(
-                f"The weight of layer {name!r} is parametrized already, by an earlier quantization "
-                "or a weight norm; bake or remove that first."
+        _check_weight(name, layer)
+        axis = output_axis(name, layer, quantizer)
+        fake = FakeQuantize(quantizer, layer.weight, bitwidth, axis)
+        for part, attribute in users[id(layer.weight)]:
+            first = part is layer and attribute == "weight"
+            parametrize.register_parametrization(
+                part, attribute, fake if first else TiedQuantize(fake)
             )
-        fake = FakeQuantize(quantizer, layer.weight, bitwidth, output_axis(layer))
-        parametrize.register_parametrization(layer, "weight", fake)
     return quantized
+
+
+def _users(module: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
+    """The modules that hold a parameter, and its name there, by the parameter's id."""
+    users: dict[int, list[tuple[nn.Module, str]]] = {}
+    for part in module.modules():
+        for attribute, parameter in part.named_parameters(recurse=False, remove_duplicate=False):
+            users.setdefault(id(parameter), []).append((part, attribute))
+    return users
+
+
+def _check_weight(name: str, layer: nn.Module) -> None:
+    """Refuses a weight that is computed from others."""
+    chain = _parametrizations(layer).get("weight")
+    if chain is not None and isinstance(chain[0], TiedQuantize):
+        raise ValueError(
+            f"Layer {name!r} shares its weight, and so its bitwidth, with a layer that is named "
+            "before it; leave one of them out."
+        )
+    if not isinstance(layer.weight, nn.Parameter):
+        raise ValueError(
+            f"The weight of layer {name!r} is parametrized already, by an earlier quantization or "
+            "a weight norm; bake or remove that first."
+        )
 
 
 def bake(module: nn.Module) -> nn.Module:
     """A copy with plain quantized weights instead of parametrizations: fast, and as accurate."""
     baked = copy.deepcopy(module)
-    for name in fake_quantizers(baked):
-        layer = baked.get_submodule(name)
-        # torch deletes the property from the layer's class, which all copies share.
-        shared = type(layer)
-        layer.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
-        parametrize.remove_parametrizations(layer, "weight")
+    chains = _parametrizations(baked)
+    quantized = [
+        (chain.original, chain().detach())
+        for chain in chains.values()
+        if isinstance(chain[0], FakeQuantize)
+    ]
+    for path in chains:
+        owner, _, attribute = path.rpartition(".")
+        part = baked.get_submodule(owner)
+        # torch deletes the property from the part's class, which all copies share.
+        shared = type(part)
+        part.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
+        parametrize.remove_parametrizations(part, attribute, leave_parametrized=False)
+    for parameter, values in quantized:
+        parameter.data = values
     return baked
 
 
 def fake_quantizers(module: nn.Module) -> dict[str, FakeQuantize]:
     """The `FakeQuantize` of every layer that `quantize_network` quantized, by layer name."""
-    found = {}
-    for name, layer in module.named_modules():
-        if parametrize.is_parametrized(layer, "weight"):
-            parametrization = layer.parametrizations.weight[0]
-            if isinstance(parametrization, FakeQuantize):
-                found[name] = parametrization
-    return found
+    return {
+        path.rpartition(".")[0]: chain[0]
+        for path, chain in _parametrizations(module).items()
+        if isinstance(chain[0], FakeQuantize)
+    }
+
+
+def _parametrizations(module: nn.Module) -> dict[str, Any]:
+    """The parametrizations that `quantize_network` made, by the dotted name of the parameter."""
+    return {
+        f"{name}.{attribute}".removeprefix("."): chain
+        for name, part in module.named_modules()
+        if parametrize.is_parametrized(part)
+        for attribute, chain in part.parametrizations.items()
+        if isinstance(chain[0], FakeQuantize | TiedQuantize)
+    }
 
 
 def save_weights(module: nn.Module, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
@@ -178,6 +240,7 @@ def save_quantized(path: str | Path, module: nn.Module, meta: Mapping[str, Any])
 
     The tensors are ``<layer>.weight.codes`` (int8, or int16 where codes exceed 127),
     ``<layer>.weight.scale`` (float32), and every other parameter and buffer under its own name.
+    A quantized weight that several modules share is there once, under the layer's name.
     The header's ``releq`` is JSON: ``meta`` and ``format``, ``bitwidths`` (by layer), ``quantizer``
     (name and arguments). The file appears whole or not at all.
 
@@ -204,10 +267,14 @@ def save_quantized(path: str | Path, module: nn.Module, meta: Mapping[str, Any])
     }
     if taken := sorted(header.keys() & meta.keys()):
         raise ValueError(f"meta may not hold {', '.join(taken)}: the file format sets them itself.")
-    tensors = bake(module).state_dict()
+    baked = bake(module)
+    tensors = baked.state_dict()
+    for names in _names(baked):
+        if any(f"{name}.weight" in names for name in fakes):
+            for name in names:
+                del tensors[name]
     for name, fake in fakes.items():
         encoded = fake.encode(module.get_parameter(f"{name}.parametrizations.weight.original"))
-        del tensors[f"{name}.weight"]
         tensors[f"{name}.weight.codes"] = encoded.codes
         tensors[f"{name}.weight.scale"] = encoded.scale
     _write(path, tensors, {"releq": json.dumps({**meta, **header})})
@@ -325,7 +392,20 @@ def _write(
     unfinished.replace(path)
 
 
+def _names(module: nn.Module) -> list[list[str]]:
+    """All names of every parameter: several where modules share it, or a module has several."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return list(names.values())
+
+
 def _load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    tensors = dict(tensors)
+    for names in _names(module):
+        # Files may hold a shared parameter under one of its names.
+        held = [name for name in names if name in tensors]
+        tensors |= {name: tensors[held[0]] for name in names if held and name not in tensors}
     expected = module.state_dict()
     kind = type(module).__name__
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected)

@@ -12,10 +12,10 @@ from releq_gym.problem import Problem
 
 def render_ansi(problem: Problem, step: int, info: dict[str, Any]) -> str:
     """The episode as text, one line per layer."""
-    decided = {layer for layer in range(len(problem.layers)) if layer not in problem.steps[step:]}
+    undecided = _undecided(problem, step)
     width = max(len(layer.name) for layer in problem.layers)
     lines = [
-        f"{layer.name:<{width}} {'#' * bitwidth:<8} {bitwidth}{'' if index in decided else ' ?'}"
+        f"{layer.name:<{width}} {'#' * bitwidth:<8} {bitwidth}{' ?' if index in undecided else ''}"
         for index, (layer, bitwidth) in enumerate(
             zip(problem.layers, info["bitwidths"], strict=True)
         )
@@ -31,12 +31,16 @@ def render_rgb(problem: Problem, step: int, info: dict[str, Any]) -> NDArray[np.
     figure = Figure(figsize=(6.4, 3.6), dpi=100, layout="tight")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    undecided = set(problem.steps[step:])
+    undecided = _undecided(problem, step)
     colors = ["#c8ccd4" if i in undecided else "#2f6db3" for i in range(len(problem.layers))]
     axes.bar(range(len(problem.layers)), info["bitwidths"], color=colors)
     axes.set(ylim=(0, 8.5), xlabel="layer", ylabel="bitwidth", title=_caption(info))
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
+
+
+def _undecided(problem: Problem, step: int) -> set[int]:
+    return {layer for group in problem.groups[step:] for layer in group}
 
 
 def _caption(info: dict[str, Any]) -> str:

@@ -35,11 +35,9 @@ def read_revealed(log: str | Path, problem: Problem) -> list[Revealed]:
     revealed = []
     for record in read_records(log):
         for step, repeat, accuracy in record.get("revealed", ()):
-            bitwidths = list(problem.start)
-            for layer in problem.steps[:step]:
-                bitwidths[layer] = record["bitwidths"][layer]
+            chosen = [record["bitwidths"][layer] for layer in problem.steps[:step]]
             complete = step == len(problem.steps)
-            revealed.append(Revealed(tuple(bitwidths), accuracy, repeat, complete))
+            revealed.append(Revealed(problem.assignment(chosen), accuracy, repeat, complete))
     return revealed
 
 

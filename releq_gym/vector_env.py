@@ -78,7 +78,9 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
         problem = self.problem
         self._choices = np.array(problem.bitwidths, dtype=np.intp)
-        self._layers = np.array(problem.steps, dtype=np.intp)
+        # Rows of equal length: smaller groups repeat their layers.
+        widest = max(map(len, problem.groups))
+        self._layers = np.array([(g * widest)[:widest] for g in problem.groups], dtype=np.intp)
         self._traces: list[Trace] = []
         if self.ledger.log is not None:
             members = [single.member, *(self.ledger.join(self.task) for _ in range(1, num_envs))]
@@ -218,7 +220,7 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         if problem.has_budget:
             actions = self._allowed_actions(step, self._decided[rows], actions)
         bitwidths = self._choices[actions]
-        self._bitwidths[rows, self._layers[step]] = bitwidths
+        self._bitwidths[rows[:, None], self._layers[step]] = bitwidths[:, None]
         self._decided[rows] = problem.decide(step, self._decided[rows], bitwidths)
         self._executed[rows] = bitwidths
         self._decided_bits[rows] += bitwidths

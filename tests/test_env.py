@@ -13,6 +13,7 @@ from toys import ToyEvaluator, toy_task
 
 from releq_gym import Ledger, UnknownNameError
 from releq_gym.env import QuantizeNetEnv
+from releq_gym.replay import read_revealed
 from releq_gym.tasks import FROZEN
 
 ID = "releq/QuantizeNet-v0"
@@ -42,6 +43,8 @@ ENVIRONMENTS = [
     {"net": "synthetic", "observation": "paper", "reward": "releq", "reward_timing": "telescoped"},
     {"task": "synthetic-6-1", "cost_budget": {"cost": 0.5}, "evaluate": "every_step"},
     {"noise": "mean", "fixed_bitwidths": {"conv1": 8}, "reward_timing": "every_step"},
+    {"net": "synthetic", "groups": [["layer0", "layer7"], ["layer3", "layer2", "layer19"]]},
+    {"groups": [["conv1", "fc1"]], "observation": "full", "reward_timing": "every_step"},
 ]
 
 
@@ -82,6 +85,28 @@ def test_an_episode_walks_the_layers_once():
     assert info["bitwidths"] == (2, 4, 8)
     assert ended == (True, False)
     assert rewards[:2] == [0.0, 0.0]
+
+
+def test_a_group_is_decided_in_one_step_at_its_first_layer():
+    env = toy_env(groups=[["first", "last"]])
+    env.reset(seed=0)
+    _, _, terminated, _, info = env.step(0)
+    assert info["bitwidths"] == (2, 8, 2) and not terminated
+    assert info["average_bitwidth"] == 4
+    assert info["weighted_bitwidth"] == pytest.approx((30 * 2 + 70 * 8) / 100)
+    _, _, terminated, _, info = env.step(1)
+    assert info["bitwidths"] == (2, 4, 2) and terminated
+    assert list(env.unwrapped.ledger.cells(env.unwrapped.problem)) == [(2, 4, 2)]
+
+
+def test_groups_keep_a_cost_budget_and_masks_name_them():
+    env = toy_env(groups=[["middle", "last"]], cost_budget={"cost": 0.4}, on_masked="raise")
+    env.reset(seed=0)
+    env.step(2)
+    masks = env.get_wrapper_attr("action_masks")()
+    assert masks.tolist() == [True, False, False]
+    with pytest.raises(ValueError, match=r"4 bits in layer 'middle \+ 1' would break"):
+        env.step(1)
 
 
 def test_reset_reveals_and_charges_nothing():
@@ -170,7 +195,13 @@ def test_pickling_in_mid_episode():
 
 
 def test_spec_round_trips_through_json():
-    env = gym.make(ID, task="synthetic-5-3", reward="releq", reward_kwargs={"a": 0.3})
+    env = gym.make(
+        ID,
+        task="synthetic-5-3",
+        reward="releq",
+        reward_kwargs={"a": 0.3},
+        groups=[["layer0", "layer2"]],
+    )
     twin = gym.make(gym.envs.registration.EnvSpec.from_json(env.spec.to_json()))
     assert twin.unwrapped.task == env.unwrapped.task
 
@@ -268,6 +299,24 @@ def test_action_log_tells_what_happened(tmp_path):
     assert lines[2]["actions"] == [1] and lines[2]["cut"]
 
 
+@pytest.mark.parametrize("groups", [None, [["first", "last"]], [["last", "middle"]]])
+def test_what_was_revealed_is_read_back_from_the_log(tmp_path, groups):
+    env = toy_env(
+        reward="ratio",
+        reward_timing="every_step",
+        groups=groups,
+        log=str(tmp_path / "log.jsonl"),
+    ).unwrapped
+    for seed in range(4):
+        walk(env, [seed % 3, 1, 0], seed=seed)
+    revealed = read_revealed(tmp_path / "log.jsonl", env.problem)
+    cells = env.ledger.cells(env.problem)
+    assert len(revealed) == env.ledger.fresh == 4 * len(env.problem.steps)
+    assert {one.bitwidths for one in revealed} == set(cells)
+    assert all(cells[one.bitwidths].accuracies[one.repeat] == one.accuracy for one in revealed)
+    assert sum(one.complete for one in revealed) == 4
+
+
 def test_an_existing_log_is_not_overwritten(tmp_path):
     log = str(tmp_path / "log.jsonl")
     toy_env(log=log)
@@ -331,6 +380,14 @@ def test_rendering():
     env.reset(seed=0)
     env.step(0)
     assert "layer0  ##       2" in env.render()
+    env = toy_env(groups=[["first", "last"]], render_mode="ansi")
+    env.reset(seed=0)
+    env.step(0)
+    assert env.render().splitlines()[:3] == [
+        "first  ##       2",
+        "middle ######## 8 ?",
+        "last   ##       2",
+    ]
     env = gym.make(ID, net="synthetic", render_mode="rgb_array")
     env.reset(seed=0)
     frame = env.render()
@@ -365,6 +422,8 @@ def test_a_task_folder_of_ones_own(tmp_path):
         ({"bitwidths": [9]}, "bitwidths"),
         ({"fixed_bitwidths": {"conv9": 8}}, "Unknown layer in fixed_bitwidths 'conv9'"),
         ({"fixed_bitwidths": {"conv1": 1}}, r"\['conv1'\] = 1 is not among"),
+        ({"groups": [["fc1", "conv11"]]}, "Unknown layer in groups 'conv11'. Did you mean 'conv1'"),
+        ({"groups": ["conv1", "conv2"]}, "must be a list of lists of layer names"),
         ({"evaluate": "final", "reward_timing": "every_step"}, "measures only the last"),
         ({"evaluate": "final", "reward_timing": "telescoped"}, "measures only the last"),
         ({"evaluate": "never"}, "Unknown evaluate 'never'"),

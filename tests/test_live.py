@@ -94,7 +94,7 @@ def test_quantizer_that_needs_retraining_refuses_ptq(quantizer, reason):
 
 
 def test_quantizer_arguments_arrive():
-    options = {"quantizer": "uniform", "recipe": "ptq", "memo": False}
+    options = {"quantizer": "uniform", "recipe": "ptq", "memo": False, "precision": "float32"}
     per_layer = LiveEvaluator("digits", **options)
     per_channel = LiveEvaluator("digits", quantizer_kwargs={"per_channel": True}, **options)
     assert per_channel.layers[1].sqnr_db[3] > per_layer.layers[1].sqnr_db[3]
@@ -117,7 +117,7 @@ def test_memo_answers_without_measuring(tmp_path, monkeypatch):
     full_precision = first.full_precision_accuracy
     again = LiveEvaluator("digits", **options)
     monkeypatch.setattr("releq_gym.evaluators.live.retrain", refuse)
-    monkeypatch.setattr("releq_gym.evaluators.live.count_correct", refuse)
+    monkeypatch.setattr("releq_gym.evaluators.live.score_module", refuse)
     assert again.measure([4, 4, 4, 4], 0) == measured
     assert again.full_precision_accuracy == full_precision
     with pytest.raises(AssertionError):
@@ -180,7 +180,7 @@ def test_memo_tells_nets_apart_that_only_train_differently(tmp_path, other):
 
 
 def test_the_name_tells_evaluators_apart():
-    options = {"quantizer": "uniform", "recipe": "ptq", "memo": False}
+    options = {"quantizer": "uniform", "recipe": "ptq", "memo": False, "precision": "float32"}
     kwargs = {"per_channel": True}
     short_hash = LiveEvaluator("digits", **options).weights_sha256[:8]
     assert LiveEvaluator("digits", **options).name == f"live digits/digits uniform ptq {short_hash}"
@@ -218,7 +218,7 @@ def test_pickled_evaluator_agrees(live):
 
 def test_full_precision_is_measured_once(live, monkeypatch):
     accuracy = live.full_precision_accuracy
-    monkeypatch.setattr("releq_gym.evaluators.live.count_correct", refuse)
+    monkeypatch.setattr("releq_gym.evaluators.live.score_module", refuse)
     assert live.full_precision_accuracy == accuracy
 
 
@@ -268,7 +268,7 @@ def test_images_without_a_training_split_allow_ptq_only():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"activation_bitwidth": 8}, "activation_bitwidth=8 is not supported yet"),
+        ({"activation_bitwidth": 4}, "activation_bitwidth=4 has to be 32"),
         ({"repeats": 0}, "at least 1"),
         ({"bitwidths": [0, 4]}, "one or more of 1 to 8"),
         ({"bitwidths": []}, "one or more of 1 to 8"),

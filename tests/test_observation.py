@@ -1,7 +1,9 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict
-from toys import toy_problem
+from toys import ToyEvaluator, toy_problem
 
 from releq_gym.observation import (
     DYNAMIC,
@@ -71,6 +73,37 @@ def test_shares_of_a_net_sum_to_one():
     assert rows[0, share + 1] == pytest.approx(1)
 
 
+def test_a_group_is_shown_by_its_sums_its_least_snr_and_its_first_layer():
+    problem = toy_problem(groups=[["first", "last"]])
+    names = [feature.name for feature in LAYER]
+    seen = OBSERVATIONS["layer"](problem)(situation(problem, problem.start, 0))
+    values = dict(zip(names, seen, strict=True))
+    importance = np.array([1300, 8500, 2700])
+    assert values["weights"] == pytest.approx(np.log2(30) / 28)
+    assert values["macs"] == pytest.approx(np.log2(400) / 36)
+    assert values["input_dim"] == pytest.approx(np.log2(10) / 16)
+    assert values["position"] == 0 and values["layers"] == pytest.approx(np.log2(3) / 8)
+    assert values["cost_share"] == pytest.approx((1300 + 2700) / importance.sum())
+    assert values["undecided_share"] == 1
+    last = OBSERVATIONS["layer"](problem)(situation(problem, (2, 8, 2), 1))
+    values = dict(zip(names, last, strict=True))
+    assert values["position"] == 0.5
+    assert values["cost_share"] == values["undecided_share"]
+    assert values["undecided_share"] == pytest.approx(8500 / importance.sum())
+    assert values["previous_bitwidth"] == values["mean_decided"] == 0.25
+
+
+def test_the_least_snr_of_a_group_counts():
+    evaluator = ToyEvaluator()
+    noisy = dataclasses.replace(evaluator.layers[2], sqnr_db=(-10.0,) * 8, weight_std=0.5)
+    evaluator.layers = (*evaluator.layers[:2], noisy)
+    problem = toy_problem(groups=[["first", "last"]]).with_evaluator(evaluator)
+    (row,) = layer_rows(problem, [(0, 2)])
+    values = dict(zip([feature.name for feature in LAYER], row, strict=False))
+    assert values["sqnr_8"] == 0
+    assert values["weight_std"] == pytest.approx(0.6)  # of the first
+
+
 def stack(parts):
     """Named tuples of scalars and named tuples as one of arrays."""
     columns = zip(*parts, strict=True)
@@ -81,12 +114,15 @@ def stack(parts):
 
 
 @pytest.mark.parametrize("name", OBSERVATIONS.names())
-def test_arrays_of_situations_give_stacked_observations(name):
-    problem = toy_problem(cost_budget={"cost": 0.6}, fixed_bitwidths={"middle": 2})
+@pytest.mark.parametrize(
+    "options", [{"fixed_bitwidths": {"middle": 2}}, {"groups": [["first", "last"]]}], ids=str
+)
+def test_arrays_of_situations_give_stacked_observations(name, options):
+    problem = toy_problem(cost_budget={"cost": 0.6}, **options)
     singles = [
-        situation(problem, problem.start, 0),
-        situation(problem, (4, 2, 8), 1, 0.9, 9.0, True),
-        situation(problem, (2, 2, 4), 2, 1.1, -2.0, True),
+        situation(problem, problem.assignment([]), 0),
+        situation(problem, problem.assignment([4]), 1, 0.9, 9.0, True),
+        situation(problem, problem.assignment([2, 4]), 2, 1.1, -2.0, True),
     ]
     stacked = stack(singles)
     observe = OBSERVATIONS[name](problem)
@@ -136,3 +172,15 @@ def test_full_observation_marks_fixed_and_decided_layers():
     assert seen["current"][:4].tolist() == [0, 0, 1, 0]
     assert seen["mask"][:4].tolist() == [1, 1, 1, 0]
     assert seen["bitwidths"][:3].tolist() == [0.25, 0.5, 1.0]
+
+
+def test_full_observation_marks_all_layers_of_a_group():
+    problem = toy_problem(groups=[["first", "last"]])
+    observe = OBSERVATIONS["full"](problem)
+    seen = observe(situation(problem, problem.start, 0))
+    assert seen["current"][:4].tolist() == [1, 0, 1, 0]
+    assert seen["decided"][:4].tolist() == [0, 0, 0, 0]
+    assert (seen["layers"][:3] == layer_rows(toy_problem())).all()
+    seen = observe(situation(problem, (2, 8, 2), 1))
+    assert seen["current"][:4].tolist() == [0, 1, 0, 0]
+    assert seen["decided"][:4].tolist() == [1, 0, 1, 0]

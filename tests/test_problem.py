@@ -1,8 +1,14 @@
+from itertools import product
+
 import numpy as np
 import pytest
-from toys import toy_problem
+from toys import ToyEvaluator, toy_layer, toy_problem
 
+from releq_gym.choices import group_by_prefix
+from releq_gym.costs import make_cost
 from releq_gym.registry import UnknownNameError
+
+WEIGHTS = [layer.weights for layer in ToyEvaluator.layers]
 
 
 def twin_figures(layers, bitwidths):
@@ -27,6 +33,73 @@ def test_fixed_layers_are_not_steps():
     assert problem.start == (8, 8, 4)
 
 
+def test_a_group_is_one_step_at_the_place_of_its_first_layer():
+    problem = toy_problem(groups=[["last", "first"]])
+    assert problem.groups == ((0, 2), (1,))
+    assert problem.steps == (0, 1)
+    assert problem.step_names == ("first + 1", "middle")
+    assert problem.assignment([2, 4]) == (2, 4, 2)
+    assert problem.assignment([2]) == (2, 8, 2)
+    assert toy_problem(groups=[["middle"]]).groups == toy_problem().groups == ((0,), (1,), (2,))
+
+
+def test_groups_and_fixed_layers_go_together():
+    problem = toy_problem(groups=[["middle", "last"]], fixed_bitwidths={"first": 4})
+    assert problem.groups == ((1, 2),)
+    assert problem.start == (4, 8, 8)
+    assert problem.assignment([2]) == (4, 2, 2)
+
+
+def test_a_problem_admits_what_its_choices_can_make():
+    problem = toy_problem(
+        groups=[["first", "last"]],
+        bitwidths=[2, 8],
+        cost_budget={"bits_per_layer": 6.0},
+        cost_model=make_cost("average_bitwidth"),
+    )
+    possible = [b for b in product([2, 4, 8], repeat=3) if problem.admits(b)]
+    assert possible == [(2, 2, 2), (2, 8, 2), (8, 2, 8)]
+
+
+def test_another_evaluator_keeps_the_groups():
+    problem = toy_problem(groups=[["first", "last"]])
+    twin = problem.with_evaluator(ToyEvaluator())
+    assert twin.groups == problem.groups
+    assert twin.describe() == problem.describe()
+    assert problem.describe()["groups"] == [[0, 2], [1]]
+
+
+@pytest.mark.parametrize(
+    ("groups", "sentence"),
+    [
+        ([["first", "lst"]], "Unknown layer in groups 'lst'. Did you mean 'last'"),
+        ([["first", "last"], ["last"]], "names layer 'last' twice"),
+        ([["last", "last"]], "names layer 'last' twice"),
+        ([["first", "middle"]], "'middle' is in groups and in fixed_bitwidths"),
+        ([["first"], []], "holds an empty group"),
+        (["first", "last"], "must be a list of lists of layer names"),
+        ("first", "must be a list of lists of layer names"),
+        ({"first": ["last"]}, "must be a list of lists of layer names"),
+        (3, "must be a list of lists of layer names"),
+    ],
+)
+def test_wrong_groups_get_a_sentence(groups, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        toy_problem(groups=groups, fixed_bitwidths={"middle": 8})
+
+
+def test_groups_by_prefix():
+    names = ["stem", "blocks.0.fc1", "blocks.1.fc1", "blocks.10.fc1", "blocks.0.fc2"]
+    layers = [toy_layer(name, 10, 10) for name in names]
+    assert group_by_prefix(layers, ["blocks.0", "blocks.1", "stem"]) == [
+        ["blocks.0.fc1", "blocks.0.fc2"],
+        ["blocks.1.fc1"],
+        ["stem"],
+    ]
+    with pytest.raises(UnknownNameError, match=r"'block\.0'\. Did you mean 'blocks\.0'"):
+        group_by_prefix(layers, ["block.0"])
+
+
 def test_bitwidths_may_be_any_subset():
     problem = toy_problem(bitwidths=[4, 2])
     assert problem.bitwidths == (2, 4)
@@ -48,23 +121,28 @@ def test_wrong_fixed_layers_get_a_sentence():
         toy_problem(fixed_bitwidths={"first": 8, "middle": 8, "last": 8})
 
 
-def test_masks_leave_exactly_what_the_budget_can_still_pay():
+GROUPS = [[], [["first", "last"]], [["last", "middle"]]]
+
+
+@pytest.mark.parametrize("groups", GROUPS)
+def test_masks_leave_exactly_what_the_budget_can_still_pay(groups):
     budget = 0.5
-    problem = toy_problem(cost_budget={"cost": budget})
+    problem = toy_problem(cost_budget={"cost": budget}, groups=groups)
     rng = np.random.default_rng(0)
     for _ in range(50):
         bitwidths, decided = np.array(problem.start), problem.at_start
-        for step, layer in enumerate(problem.steps):
+        for step, group in enumerate(problem.groups):
             allowed = problem.allowed(step, decided)
             assert allowed.any()
             for choice, bitwidth in enumerate(problem.bitwidths):
                 cheapest = bitwidths.copy()
-                cheapest[layer] = bitwidth
-                cheapest[list(problem.steps[step + 1 :])] = 2
+                cheapest[list(group)] = bitwidth
+                for later in problem.groups[step + 1 :]:
+                    cheapest[list(later)] = 2
                 reachable = problem.cost(cheapest)
                 assert allowed[choice] == (reachable <= budget + 1e-9)
-            bitwidths[layer] = rng.choice(np.array(problem.bitwidths)[allowed])
-            decided = problem.decide(step, decided, bitwidths[layer])
+            bitwidths[list(group)] = rng.choice(np.array(problem.bitwidths)[allowed])
+            decided = problem.decide(step, decided, bitwidths[group[0]])
         assert problem.cost(bitwidths) <= budget + 1e-9
 
 
@@ -73,6 +151,31 @@ def test_masks_use_per_layer_minima_not_fewest_bits():
     allowed = problem.allowed(0, problem.at_start)
     # Two layers at 4 bits take 2; 2 bits take 3, 8 bits take 5.
     assert allowed.tolist() == [True, True, False]
+
+
+def opposite_figures(layers, bitwidths):
+    """The first layer is cheapest at 2 bits, the others at 8."""
+    bits = np.asarray(bitwidths, dtype=float)
+    return {"hops": np.stack([bits, 12 - bits, 12 - bits])[: len(layers)]}
+
+
+def test_the_least_of_a_group_is_at_one_bitwidth():
+    # Alone 2 + 4 + 4; the first two together 12 at any bitwidth.
+    alone = toy_problem(cost_model=opposite_figures, cost_budget={"hops": 10.0})
+    assert alone.economics(0, alone.at_start).least_cost == pytest.approx(10 / 16)
+    together = toy_problem(
+        cost_model=opposite_figures, cost_budget={"hops": 16.0}, groups=[["first", "middle"]]
+    )
+    assert together.economics(0, together.at_start).least_cost == 1.0
+    assert together.allowed(1, together.decide(0, together.at_start, 2)).tolist() == [
+        False,
+        False,
+        True,
+    ]
+    with pytest.raises(ValueError, match=r"least reachable is 16"):
+        toy_problem(
+            cost_model=opposite_figures, cost_budget={"hops": 15.0}, groups=[["first", "middle"]]
+        )
 
 
 def test_unmeetable_budget_names_the_least():
@@ -97,21 +200,29 @@ def test_least_cost_and_budget_left():
 
 
 @pytest.mark.parametrize("fixed", [{}, {"first": 4}, {"middle": 2}, {"last": 4}])
-def test_deciding_layer_by_layer_sums_up_to_the_totals(fixed):
-    problem = toy_problem(fixed_bitwidths=fixed)
-    bitwidths, decided = np.array(problem.start), problem.at_start
-    for step, (layer, bitwidth) in enumerate(zip(problem.steps, (2, 8, 4), strict=False)):
-        assert problem.economics(step, decided).cost == pytest.approx(problem.cost(bitwidths))
-        decided = problem.decide(step, decided, bitwidth)
-        bitwidths[layer] = bitwidth
+@pytest.mark.parametrize("grouped", [False, True])
+def test_deciding_step_by_step_sums_up_to_the_totals(fixed, grouped):
+    free = [name for name in ("last", "first", "middle") if name not in fixed]
+    problem = toy_problem(fixed_bitwidths=fixed, groups=[free[:2]] if grouped else None)
+    bitwidths, decided = problem.start, problem.at_start
+    for step in range(len(problem.steps)):
+        economics = problem.economics(step, decided)
+        assert economics.cost == pytest.approx(problem.cost(bitwidths))
+        assert economics.average_bitwidth == pytest.approx(np.mean(bitwidths))
+        assert economics.weighted_bitwidth == pytest.approx(np.average(bitwidths, weights=WEIGHTS))
+        decided = problem.decide(step, decided, (2, 8, 4)[step])
+        bitwidths = problem.assignment((2, 8, 4)[: step + 1])
     economics = problem.economics(len(problem.steps), decided)
     assert decided == pytest.approx(problem.totals(bitwidths))
     assert economics.cost == pytest.approx(problem.cost(bitwidths))
     assert economics.least_cost == economics.cost
 
 
-def test_arrays_of_situations_give_what_single_ones_give():
-    problem = toy_problem(cost_budget={"cost": 0.6}, fixed_bitwidths={"middle": 2})
+@pytest.mark.parametrize(
+    "options", [{"fixed_bitwidths": {"middle": 2}}, {"groups": [["first", "last"]]}], ids=str
+)
+def test_arrays_of_situations_give_what_single_ones_give(options):
+    problem = toy_problem(cost_budget={"cost": 0.6}, **options)
     steps, chosen = np.array([0, 0, 1]), np.array([2, 8, 4])
     decided = np.stack([problem.at_start, problem.at_start, problem.decide(0, problem.at_start, 4)])
     after = problem.decide(steps, decided, chosen)

@@ -4,12 +4,13 @@ import pickle
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save_file, save_model
 from torch import nn
 
 from releq_gym.networks import NETWORKS
 from releq_gym.quantized import (
     bake,
+    fake_quantizers,
     load_quantized,
     load_weights,
     quantize_network,
@@ -39,6 +40,25 @@ class Mixed(nn.Module):
 
 
 MIXED_LAYERS = ["up", "grouped", "head"]
+
+
+class Tied(nn.Module):
+    """Two layers share a weight, an embedding and the head another; one layer has two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(5, 6)
+        self.first, self.again, self.head = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 5)
+        self.again.weight = self.first.weight
+        self.head.weight = self.embed.weight
+        self.once = self.alias = nn.Linear(6, 6)
+
+    def forward(self, features):
+        features = torch.relu(self.first(features)) + self.embed.weight[3]
+        return self.head(self.once(self.again(features)))
+
+
+TIED_LAYERS = ["first", "once", "head"]
 
 
 def quantizer_of(name):
@@ -141,6 +161,52 @@ def test_quantized_weights_keep_the_memory_layout(name, bitwidth, channels):
     assert quantized[0].parametrizations.weight.original.grad is not None
 
 
+@pytest.mark.parametrize("name", QUANTIZERS.names())
+@pytest.mark.parametrize("bitwidth", [1, 3])
+def test_shared_weights_stay_shared_through_quantization_and_export(name, bitwidth, tmp_path):
+    features = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    module = Tied()
+    quantized = quantize_network(module, TIED_LAYERS, [bitwidth, 8, 2], quantizer_of(name))
+    assert list(fake_quantizers(quantized)) == ["first", "head", "once"]
+    train_a_little(quantized, features).eval()
+    assert not torch.equal(quantized.first.parametrizations.weight.original, module.first.weight)
+    for one in (quantized, copy.deepcopy(quantized), bake(quantized)):
+        assert torch.equal(one.first.weight, one.again.weight)
+        assert torch.equal(one.head.weight, one.embed.weight)
+        assert torch.equal(one(features), quantized(features))
+
+    baked = bake(quantized)
+    assert baked.again.weight is baked.first.weight and baked.embed.weight is baked.head.weight
+    save_quantized(tmp_path / "net.safetensors", quantized, {})
+    loaded = load_quantized(tmp_path / "net.safetensors", net=Tied)
+    assert torch.equal(loaded(features), baked(features))
+    assert loaded.again.weight is loaded.first.weight
+    stored = load_file(tmp_path / "net.safetensors")
+    assert {key.split(".")[0] for key in stored if "weight" in key} == {"first", "head", "once"}
+
+
+def test_one_weight_has_one_bitwidth():
+    with pytest.raises(ValueError, match=r"'again' shares its weight.*leave one of them out"):
+        quantize_network(Tied(), ["first", "again"], [4, 4], make_quantizer("wrpn"))
+
+
+def test_a_checkpoint_may_hold_a_shared_weight_once(tmp_path):
+    module, other = Tied(), Tied()
+    save_model(module, tmp_path / "net.safetensors")
+    assert len(load_file(tmp_path / "net.safetensors")) < len(module.state_dict())
+    load_weights(other, tmp_path / "net.safetensors")
+    features = torch.randn(3, 6)
+    assert torch.equal(other(features), module(features))
+
+
+def test_channels_of_a_grouped_transposed_convolution_cannot_have_a_step_each():
+    module = nn.Sequential(nn.ConvTranspose2d(4, 6, 3, groups=2))
+    with pytest.raises(ValueError, match=r"'0' is a transposed .* 2 channel groups.*=False"):
+        quantize_network(module, ["0"], [4], make_quantizer("lsq", per_channel=True))
+    quantized = quantize_network(module, ["0"], [2], make_quantizer("uniform"))
+    assert quantized[0].weight.unique().numel() == 3
+
+
 def test_layers_and_bitwidths_that_do_not_fit_are_refused(digits):
     wrpn = make_quantizer("wrpn")
     with pytest.raises(ValueError, match="2 layers need as many bitwidths"):
@@ -151,6 +217,9 @@ def test_layers_and_bitwidths_that_do_not_fit_are_refused(digits):
         quantize_network(digits, ["conv1"], [9], wrpn)
     with pytest.raises(ValueError, match="parametrized already"):
         quantize_network(quantize_network(digits, ["conv1"], [4], wrpn), ["conv1"], [4], wrpn)
+    normed = nn.Sequential(torch.nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))
+    with pytest.raises(ValueError, match="a weight norm; bake or remove that first"):
+        quantize_network(normed, ["0"], [4], wrpn)
 
 
 @pytest.mark.parametrize("name", QUANTIZERS.names())

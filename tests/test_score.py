@@ -53,6 +53,7 @@ def test_the_shipped_tasks_optimum_holds_its_floor_beyond_doubt():
     ("restriction", "sentence"),
     [
         ({"fixed_bitwidths": {"LAYER": 8}}, "whole task; leave out fixed_bitwidths"),
+        ({"groups": [["LAYER", "LAYER"]]}, "whole task; leave out groups"),
         ({"bitwidths": [4, 8]}, "whole task; leave out bitwidths"),
         ({"cost_budget": {"cost": 0.7}}, "whole task; leave out cost_budget"),
     ],
@@ -62,6 +63,8 @@ def test_restricted_problems_are_refused(tmp_path, task, restriction, sentence):
     named = task if task != "toy" else str(toy_task(tmp_path / "task"))
     if "fixed_bitwidths" in restriction:
         restriction = {"fixed_bitwidths": {"first" if task == "toy" else "layer0": 8}}
+    if "groups" in restriction:
+        restriction = {"groups": [["first", "last"] if task == "toy" else ["layer0", "layer1"]]}
     env = gym.make("releq/QuantizeNet-v0", task=named, **restriction)
     with pytest.raises(ValueError, match=sentence):
         make_scorer(env.unwrapped.problem)

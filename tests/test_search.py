@@ -60,6 +60,19 @@ def test_cost_budgets_hold_for_searchers():
         assert env.problem.cost(bitwidths) <= 0.4 + 1e-9
 
 
+def test_searchers_choose_one_bitwidth_per_group():
+    env = searched(
+        "local_search",
+        evaluator=ToyEvaluator(),
+        reward_kwargs={"max_loss_points": 15.0},
+        groups=[["first", "last"]],
+        evaluation_budget=9,
+    )
+    assert env.ledger.distinct == 9
+    assert all(first == last for first, _, last in env.ledger.cells(env.problem))
+    assert env.ledger.best(env.problem).bitwidths == (4, 2, 4)
+
+
 def test_an_environment_that_measures_every_step_is_refused():
     env = gym.make("releq/QuantizeNet-v0", net="synthetic", evaluate="every_step")
     with pytest.raises(ValueError, match="evaluate='final'"):

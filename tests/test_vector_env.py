@@ -81,6 +81,16 @@ OPTIONS = [
     {"task": "synthetic-5-1", "reward": "ratio", "reward_timing": "telescoped", "gamma": 0.9},
     {"task": "synthetic-5-1", "cost_budget": {"cost": 0.4}, "evaluate": "every_step"},
     {"task": "synthetic-5-1", "fixed_bitwidths": {"layer1": 8}, "reward": "difference"},
+    {"task": "synthetic-6-1", "groups": [["layer4", "layer0"], ["layer1", "layer2", "layer5"]]},
+    {
+        "task": "synthetic-6-1",
+        "groups": [["layer5", "layer1"]],
+        "fixed_bitwidths": {"layer3": 4},
+        "cost_budget": {"cost": 0.4},
+        "reward_timing": "every_step",
+        "observation": "full",
+    },
+    {"groups": [["conv1", "fc2"]], "observation": "paper"},
     {"reward": "lagrangian", "reward_timing": "every_step"},
     {"noise": "mean"},
 ]
@@ -171,12 +181,15 @@ def test_charges_and_the_answer_are_those_of_single_environments():
     assert list(ledger.cells(vector.problem)) == [(4, 4, 4), (4, 8, 4), (2, 2, 2)]
 
 
-def test_action_log_is_that_of_single_environments(tmp_path):
+@pytest.mark.parametrize("groups", [None, [["first", "last"]]])
+def test_action_log_is_that_of_single_environments(tmp_path, groups):
     logs = tmp_path / "vector.jsonl", tmp_path / "single.jsonl"
-    vector = QuantizeNetVectorEnv(2, evaluator=ToyEvaluator(), ledger=Ledger(log=logs[0]))
+    vector = QuantizeNetVectorEnv(
+        2, evaluator=ToyEvaluator(), groups=groups, ledger=Ledger(log=logs[0])
+    )
     ledger = Ledger(log=logs[1])
     single = SyncVectorEnv(
-        [lambda: gym.make(ID, evaluator=ToyEvaluator(), ledger=ledger)] * 2,
+        [lambda: gym.make(ID, evaluator=ToyEvaluator(), groups=groups, ledger=ledger)] * 2,
         autoreset_mode=AutoresetMode.SAME_STEP,
     )
     for envs in (vector, single):
@@ -186,6 +199,7 @@ def test_action_log_is_that_of_single_environments(tmp_path):
         envs.close()
     texts = [sorted(log.read_text().splitlines()) for log in logs]
     assert texts[0] == texts[1] and len(texts[0]) == 6
+    assert ('"bitwidths":[2,4,2]' in texts[0][0]) == (groups is not None)
 
 
 def test_action_masks_are_those_of_single_environments():

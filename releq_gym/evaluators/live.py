@@ -7,35 +7,42 @@ import dataclasses
 import hashlib
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from releq_gym.activations import ACTIVATION_BITWIDTHS, with_quantized_activations
 from releq_gym.datasets import DATASETS, Split, Splits, load_splits
 from releq_gym.datasets.normalise import Normalise
-from releq_gym.evaluators.base import Evaluation
-from releq_gym.evaluators.memo import Memo, hash_fields
-from releq_gym.layers import BITWIDTHS
+from releq_gym.evaluators.base import Evaluation, ManyEvaluations, evaluate_singly
+from releq_gym.evaluators.forward import MEMORY, Score, SharedForward, score_module, top1
+from releq_gym.evaluators.memo import Memo, describe_callable, hash_fields
+from releq_gym.layers import BITWIDTHS, FULL_PRECISION
 from releq_gym.networks import NetworkLike, Recipe, network_layers, resolve_network
 from releq_gym.networks.base import NETWORKS, Network
 from releq_gym.quantized import bake, load_weights
 from releq_gym.quantizers.base import Quantizer, make_quantizer
 from releq_gym.quantizers.uniform import Uniform
 from releq_gym.registry import UnknownNameError
-from releq_gym.training.accuracy import count_correct
-from releq_gym.training.device import place, resolve_device
+from releq_gym.training.device import place, resolve_device, runs_bfloat16
 from releq_gym.training.retrain import Retrained, retrain
 from releq_gym.training.weights import find_weights, read_record
 
 REPORT_SEED = 1_000_000
 """Retraining for the report uses the seeds from here on, the search those from 0."""
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised whenever a change of the code changes what is measured; old results are then ignored."""
+
+CALIBRATION_IMAGES = 512
+"""Inputs on which the ranges of activations are fitted."""
 
 PROBE_IMAGES = 32
 """Search images whose logits identify the function that a network computes."""
@@ -43,29 +50,43 @@ PROBE_IMAGES = 32
 SHORT_HASH = 8
 """Digits of a hash that a name shows."""
 
-ON_DEVICE = ("_search", "_train")
-"""Attributes of a `LiveEvaluator` that repeat ``splits`` on its device."""
+BFLOAT16_POINTS = 0.1
+"""How far bfloat16 may move the accuracy of the full-precision network, in percentage points."""
+
+BLOCK_SECONDS = 20.0
+"""How long many assignments are measured together before what was found is kept."""
+
+MADE_AGAIN = ("_search", "_train", "_forwards")
+"""Attributes of a `LiveEvaluator` that copies make again: images on its device, what is cached."""
+
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""What a network can be measured in, by name."""
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Takes outputs and targets of a batch, returns a scalar."""
 
 
 class Measurement(NamedTuple):
     """One assignment, retrained once and tested on one split.
 
     Attributes:
-        correct: Images classified correctly; 0 where the retraining diverged.
+        correct: Images classified correctly, or the sum of their scores under another metric;
+            0 where the retraining diverged.
         images: Size of the split.
         milliseconds: Wall time of quantization, retraining and testing when it was measured.
         diverged: Whether the retraining ran into NaN or infinity.
     """
 
-    correct: int
+    correct: float
     images: int
     milliseconds: float
     diverged: bool
 
     @property
     def accuracy(self) -> float:
-        """Fraction of the split that is classified correctly."""
-        return self.correct / self.images
+        """Fraction of the split that is classified correctly, or the mean score; at least 0."""
+        return max(self.correct / self.images, 0.0)
 
 
 class LiveEvaluator:
@@ -90,6 +111,16 @@ class LiveEvaluator:
             ``wrpn`` and ``dorefa``, 1 to 8 for ``uniform`` and ``lsq``.
         activation_bitwidth: 32; activations are not quantized yet.
         repeats: Independent retrainings per assignment; 1 where the recipe has no retraining.
+        precision: What assignments that are not retrained are measured in on the search split,
+            full precision included: ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where
+            the device computes in it and the accuracy of the full-precision network moves by at
+            most 0.1 points. Retraining and the report split have precisions of their own: the
+            recipe's, and float32.
+        memory: Bytes of activations and weights that are kept to be reused.
+        metric: Instead of top-1, what a batch is worth: takes outputs and targets, returns one
+            score per input, of which the mean is the accuracy; 1 is perfect, 0 worthless.
+        loss: Instead of cross-entropy, what a retraining lowers: takes outputs and targets, returns
+            a scalar.
         memo: Whether to keep results in the user's cache; a path or `Memo` keeps them there.
         search_from_train: Accept search images that a network trained elsewhere has seen.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
@@ -129,14 +160,18 @@ class LiveEvaluator:
         bitwidths: Sequence[int] | None = None,
         activation_bitwidth: int = 32,
         repeats: int = 10,
+        precision: str = "auto",
+        memory: int = MEMORY,
+        metric: Score | None = None,
+        loss: Loss | None = None,
         memo: bool | str | os.PathLike | Memo = True,
         search_from_train: bool = False,
         device: str = "auto",
     ):
-        if activation_bitwidth != 32:
+        if activation_bitwidth not in ACTIVATION_BITWIDTHS:
             raise ValueError(
-                f"activation_bitwidth={activation_bitwidth!r} is not supported yet: activations "
-                "stay in full precision, so use 32."
+                f"activation_bitwidth={activation_bitwidth!r} has to be 32 (activations stay in "
+                "full precision) or 8."
             )
         if repeats < 1:
             raise ValueError(f"repeats={repeats!r} has to be at least 1.")
@@ -144,6 +179,7 @@ class LiveEvaluator:
         self.net = network.name
         self.max_loss_points = network.max_loss_points
         self.activation_bitwidth = activation_bitwidth
+        self.metric, self.loss, self.memory = metric, loss, memory
         self.quantizer = make_quantizer(quantizer, **(quantizer_kwargs or {}))
         self.recipes = {"ptq": Recipe()} | {
             name: known for name, known in network.recipes.items() if name != "pretrain"
@@ -171,16 +207,22 @@ class LiveEvaluator:
         place(self.module, self.device, input_shape).eval()
         self._check_fit(network)
         self.layers = network_layers(self.module, input_shape, self.quantizer)
-        self.name = self._describe(recipe)
         self._memo = _resolve_memo(memo)
+        own = [one for one in (metric, loss) if one is not None]
+        if any(describe_callable(one) is None for one in own):
+            self._memo = None  # nothing would tell its results from those of another one
+        self._forwards: dict[tuple[str, str], SharedForward] = {}
+        self.precision = self._choose_precision(precision)
+        self.name = self._describe(recipe)
 
     def __deepcopy__(self, memo: dict) -> LiveEvaluator:
-        """A copy that shares the network and the images: nothing here is ever written to."""
+        """A copy that shares the network and the images: nothing that counts is written to."""
         return copy.copy(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the copies of images on the device, which are made again."""
-        return {name: value for name, value in vars(self).items() if name not in ON_DEVICE}
+        """Everything but what is made again: copies of images on the device, and caches."""
+        kept = {name: value for name, value in vars(self).items() if name not in MADE_AGAIN}
+        return kept | {"_forwards": {}}
 
     @cached_property
     def full_precision_accuracy(self) -> float:
@@ -211,6 +253,24 @@ class LiveEvaluator:
             diverged=any(one.diverged for one in measured),
         )
 
+    def evaluate_many(
+        self, bitwidths: NDArray[np.intp], repeats: NDArray[np.intp]
+    ) -> ManyEvaluations:
+        """Many answers at once; without retraining they share the work of common prefixes.
+
+        Args:
+            bitwidths: ``[assignments, layers]``.
+            repeats: One per assignment; all -1 for the mean.
+        """
+        if not self.shares(self.recipe):
+            return evaluate_singly(self, bitwidths, repeats)
+        measured = self.measure_many(bitwidths.tolist())
+        return ManyEvaluations(
+            accuracy=np.array([one.accuracy for one in measured]),
+            milliseconds=np.array([one.milliseconds for one in measured]),
+            diverged=np.array([one.diverged for one in measured], dtype=np.bool_),
+        )
+
     def measure(
         self,
         bitwidths: Sequence[int],
@@ -229,22 +289,66 @@ class LiveEvaluator:
         Raises:
             ValueError: For bitwidths, a split or a recipe that cannot be used.
         """
-        assignment = self._check_bitwidths(bitwidths)
         chosen = self.recipe if recipe is None else self._resolve_recipe(recipe)
-        seed = seed if chosen.images else 0  # without retraining nothing is random
-        fields = {
-            "quantizer": self.quantizer.name,
-            "quantizer_kwargs": dataclasses.asdict(self.quantizer),
-            "recipe": dataclasses.asdict(chosen),
-            "train": self._train.sha256 if _uses_images(chosen) else None,
-            "bitwidths": assignment,
-            "seed": seed,
-        }
-        return self._measure(lambda: self._retrain(assignment, seed, chosen), split, fields)
+        if self.shares(chosen):
+            return self.measure_many([bitwidths], split)[0]
+        assignment = self._check_bitwidths(bitwidths)
+        fields = self._fields(assignment, seed, split, chosen)
+        known = self._recall([fields])[0]
+        if known is None:
+            known = self._measure(lambda: self._retrain(assignment, seed, chosen), split)
+            self._keep([(fields, known)])
+        return known
+
+    def measure_many(
+        self,
+        assignments: Sequence[Sequence[int]],
+        split: str = "search",
+        advance: Callable[[int], object] = lambda measured: None,
+    ) -> list[Measurement]:
+        """Measures assignments that are not retrained (recipe ``"ptq"``), sharing common prefixes.
+
+        What is found is kept every `BLOCK_SECONDS` or so; an interruption loses no more.
+
+        Args:
+            assignments: Each one bitwidth per layer, first to last.
+            split: ``"search"`` or ``"report"``.
+            advance: Told after each block how many of them it measured, or found in the memo.
+
+        Raises:
+            ValueError: For bitwidths or a split that cannot be used.
+        """
+        ptq = Recipe()
+        checked = [tuple(self._check_bitwidths(bitwidths)) for bitwidths in assignments]
+        fields = {each: self._fields(each, 0, split, ptq) for each in checked}
+        recalled = self._recall(list(fields.values()))
+        known = {each: one for each, one in zip(fields, recalled, strict=True) if one is not None}
+        advance(sum(each in known for each in checked))
+        missing = sorted(each for each in fields if each not in known)
+        size = 1 if len(missing) == 1 else 2 * len(self.bitwidths)
+        while missing:
+            block, missing = missing[:size], missing[size:]
+            started = time.perf_counter()
+            totals = self._shared(split).scores(block, self._held(split), self.normalise)
+            seconds = time.perf_counter() - started
+            images, milliseconds = len(self._held(split)), 1e3 * seconds / len(block)
+            found = {
+                each: Measurement(self._rounded(totals[each]), images, milliseconds, False)
+                for each in block
+            }
+            self._keep([(fields[each], one) for each, one in found.items()])
+            known |= found
+            advance(sum(each in found for each in checked))
+            size = max(size, min(4 * size, int(BLOCK_SECONDS / seconds * len(block))))
+        return [known[each] for each in checked]
 
     def measure_full_precision(self, split: str = "search") -> Measurement:
         """What the unquantized network gets right on a split."""
-        return self._measure(lambda: Retrained(self.module, False, 0.0), split, {})
+        return self._measure_full_precision(split, self._precision_of(split, self.recipe))
+
+    def shares(self, recipe: Recipe) -> bool:
+        """Whether assignments under this recipe share work: nothing is trained or re-estimated."""
+        return not _uses_images(recipe)
 
     def train(
         self, bitwidths: Sequence[int] | None, seed: int, recipe: str | Recipe = "long"
@@ -270,10 +374,75 @@ class LiveEvaluator:
             )
         return retrained.module
 
-    def _retrain(self, bitwidths: list[int] | None, seed: int, recipe: Recipe) -> Retrained:
+    def _measure_full_precision(self, split: str, precision: str) -> Measurement:
+        full = (FULL_PRECISION,) * len(self.layers)
+        fields = self._seen(split) | {"precision": precision}
+        known = self._recall([fields])[0]
+        if known is None and precision == "float32":
+            known = self._measure(lambda: Retrained(self.module, False, 0.0), split)
+            self._keep([(fields, known)])
+        elif known is None:
+            started = time.perf_counter()
+            forward = self._forward(split, precision)
+            total = forward.scores([full], self._held(split), self.normalise)[full]
+            milliseconds = 1e3 * (time.perf_counter() - started)
+            known = Measurement(self._rounded(total), len(self._held(split)), milliseconds, False)
+            self._keep([(fields, known)])
+        return known
+
+    def _choose_precision(self, precision: str) -> str:
+        if precision in PRECISIONS:
+            return precision
+        if precision != "auto":
+            raise UnknownNameError("precision", precision, ("auto", *PRECISIONS))
+        if not self.shares(self.recipe) or not runs_bfloat16(self.device):
+            return "float32"
+        exact, reduced = (
+            self._measure_full_precision("search", each).accuracy for each in PRECISIONS
+        )
+        close = 100 * abs(exact - reduced) <= BFLOAT16_POINTS
+        return "bfloat16" if close else "float32"
+
+    def _precision_of(self, split: str, recipe: Recipe) -> str:
+        return self.precision if split == "search" and self.shares(recipe) else "float32"
+
+    def _shared(self, split: str) -> SharedForward:
+        """What measures without retraining."""
+        return self._forward(split, self._precision_of(split, Recipe()))
+
+    def _forward(self, split: str, precision: str) -> SharedForward:
+        key = split, precision
+        if key not in self._forwards:
+            self._forwards[key] = SharedForward(
+                self._subject,
+                [layer.name for layer in self.layers],
+                self.quantizer,
+                self.normalise(self._search.images[:PROBE_IMAGES]),
+                score=self._score,
+                dtype=PRECISIONS[precision],
+                memory=self.memory,
+            )
+            reason = self._forwards[key].reason
+            if reason and len(self._forwards) == 1:
+                warnings.warn(
+                    f"Assignments of {self.net} cannot share activations, so that measuring them "
+                    f"takes longer: torch.fx cannot trace the network ({reason}).",
+                    stacklevel=2,
+                )
+        return self._forwards[key]
+
+    @property
+    def _score(self) -> Score:
+        return top1 if self.metric is None else self.metric
+
+    def _rounded(self, total: float) -> float:
+        """Images are counted in whole numbers."""
+        return round(total) if self.metric is None else total
+
+    def _retrain(self, bitwidths: Sequence[int] | None, seed: int, recipe: Recipe) -> Retrained:
         images = self._train if _uses_images(recipe) else self._search
         return retrain(
-            self.module,
+            self.module if bitwidths is None else self._subject,
             [] if bitwidths is None else [layer.name for layer in self.layers],
             bitwidths or [],
             self.quantizer,
@@ -282,33 +451,80 @@ class LiveEvaluator:
             images.labels,
             seed,
             normalise=self.normalise,
+            teacher=self.module,
         )
 
-    def _measure(
-        self, retraining: Callable[[], Retrained], split: str, fields: dict[str, Any]
-    ) -> Measurement:
-        """Looks the result up, else measures it."""
+    def _measure(self, retraining: Callable[[], Retrained], split: str) -> Measurement:
+        """Retrains, and counts what is right."""
+        held, started = self._held(split), time.perf_counter()
+        retrained = retraining()
+        correct = 0.0
+        if not retrained.diverged:
+            total = score_module(bake(retrained.module), held, self.normalise, self._score)
+            correct = self._rounded(total)
+        milliseconds = 1e3 * (time.perf_counter() - started)
+        return Measurement(correct, len(held), milliseconds, retrained.diverged)
+
+    def _fields(
+        self, assignment: Sequence[int], seed: int, split: str, recipe: Recipe
+    ) -> dict[str, Any]:
+        """Everything that can change the value of one measurement."""
+        return self._seen(split) | {
+            "quantizer": self.quantizer.name,
+            "quantizer_kwargs": dataclasses.asdict(self.quantizer),
+            "recipe": dataclasses.asdict(recipe),
+            "train": self._train.sha256 if _uses_images(recipe) else None,
+            "bitwidths": list(assignment),
+            # Without retraining nothing is random.
+            "seed": seed if recipe.images else 0,
+            "precision": self._precision_of(split, recipe),
+            "activation_bitwidth": self.activation_bitwidth,
+            "calibration": self._calibration_sha256,
+        }
+
+    def _seen(self, split: str) -> dict[str, Any]:
+        """What every measurement on a split depends on."""
+        images = self._split(split).sha256
+        return {"identity": self._identity_sha256, "split": split, "images": images}
+
+    def _recall(self, fields: list[dict[str, Any]]) -> list[Measurement | None]:
+        if self._memo is None:
+            return [None] * len(fields)
+        values = self._memo.get_many(fields)
+        return [None if value is None else Measurement(*value) for value in values]
+
+    def _keep(self, found: list[tuple[dict[str, Any], Measurement]]) -> None:
+        if self._memo is not None:
+            self._memo.put_many([(fields, list(one)) for fields, one in found])
+
+    def _split(self, split: str) -> Split:
         if split not in ("search", "report"):
             raise UnknownNameError("split", split, ("search", "report"))
-        data = self.splits.search if split == "search" else self.splits.report
-        if self._memo is not None:
-            fields = fields | self._identity | {"split": split, "images": data.sha256}
-            known = self._memo.get(fields)
-            if known is not None:
-                return Measurement(*known)
-        started = time.perf_counter()
-        retrained = retraining()
-        correct = 0
-        if not retrained.diverged:
-            held = self._search if split == "search" else _to(data, self.device)
-            correct = count_correct(
-                bake(retrained.module), held.images, held.labels, self.normalise
-            )
-        milliseconds = 1e3 * (time.perf_counter() - started)
-        measurement = Measurement(correct, len(data), milliseconds, retrained.diverged)
-        if self._memo is not None:
-            self._memo.put(fields, list(measurement))
-        return measurement
+        return self.splits.search if split == "search" else self.splits.report
+
+    def _held(self, split: str) -> Split:
+        """The images of a split, on the device."""
+        return self._search if split == "search" else _to(self._split(split), self.device)
+
+    @cached_property
+    def _subject(self) -> nn.Module:
+        """What is quantized: the network, with quantized activations where they are asked for."""
+        if self.activation_bitwidth == FULL_PRECISION:
+            return self.module
+        return with_quantized_activations(
+            self.module, [layer.name for layer in self.layers], self._calibration_images()
+        )
+
+    def _calibration_images(self) -> Tensor:
+        """The first inputs that the network may learn from, as it sees them."""
+        split = self.splits.train or self.splits.search
+        return self.normalise(split.images[:CALIBRATION_IMAGES].to(self.device))
+
+    @cached_property
+    def _calibration_sha256(self) -> str | None:
+        if self.activation_bitwidth == FULL_PRECISION:
+            return None
+        return (self.splits.train or self.splits.search).sha256
 
     @cached_property
     def _search(self) -> Split:
@@ -332,19 +548,25 @@ class LiveEvaluator:
             "torch": torch.__version__,
             "device": self.device.type,
             "threads": torch.get_num_threads() if self.device.type == "cpu" else None,
-            "precision": "float32",
-            "activation_bitwidth": self.activation_bitwidth,
+            "metric": describe_callable(self.metric),
+            "loss": describe_callable(self.loss),
             "weights": self.weights_sha256,
             "network": hashlib.sha256(rounded.numpy().tobytes()).hexdigest(),
             "module": _describe_training(self.module),
             "normalise": dataclasses.asdict(self.normalise),
         }
 
+    @cached_property
+    def _identity_sha256(self) -> str:
+        return hash_fields(self._identity).hex()
+
     def _describe(self, recipe: str | Recipe) -> str:
         known = isinstance(recipe, str)
         own = hash_fields(dataclasses.asdict(self.recipe)).hex()[:SHORT_HASH]
         described = recipe if known else f"own recipe {own}"
         repeats = f" x{self.repeats}" if self.repeats > 1 else ""
+        repeats += "" if self.precision == "float32" else f" {self.precision}"
+        repeats += "" if self.activation_bitwidth == FULL_PRECISION else " a8"
         seen = ", search images from train" if self.search_from_train else ""
         return (
             f"live {self.net}/{self.splits.name} {_describe_quantizer(self.quantizer)} "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
+import inspect
 import json
 import os
 import sqlite3
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,23 +50,30 @@ class Memo:
 
     def get(self, fields: Mapping[str, Any]) -> Any:
         """The value stored for ``fields``; None where there is none, or none that can be read."""
-        key = hash_fields(fields)
-        # As bytes: text that is no UTF-8 would make SQLite itself raise.
-        rows = self._attempt(
-            lambda database: database.execute(
-                "SELECT CAST(value AS BLOB) FROM results WHERE key = ?", (key,)
-            ).fetchall()
-        )
-        try:
-            return json.loads(rows[0][0]) if rows else None
-        except ValueError:
-            return None
+        return self.get_many([fields])[0]
 
     def put(self, fields: Mapping[str, Any], value: Any) -> None:
         """Stores ``value`` for ``fields``; the last writer wins."""
-        row = (hash_fields(fields), json.dumps(value))
+        self.put_many([(fields, value)])
+
+    def get_many(self, many: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """As `get`, in one transaction."""
+        keys = [hash_fields(fields) for fields in many]
+
+        def read(database: sqlite3.Connection) -> list[Any]:
+            # As bytes: text that is no UTF-8 would make SQLite itself raise.
+            query = "SELECT CAST(value AS BLOB) FROM results WHERE key = ?"
+            return [database.execute(query, (key,)).fetchone() for key in keys]
+
+        return [_decoded(row) for row in self._attempt(read)]
+
+    def put_many(self, many: Sequence[tuple[Mapping[str, Any], Any]]) -> None:
+        """As `put`, in one transaction."""
+        rows = [(hash_fields(fields), json.dumps(value)) for fields, value in many]
         self._attempt(
-            lambda database: database.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", row)
+            lambda database: database.executemany(
+                "INSERT OR REPLACE INTO results VALUES (?, ?)", rows
+            )
         )
 
     def _attempt(self, operation: Callable[[sqlite3.Connection], T]) -> T:
@@ -119,6 +128,38 @@ class Memo:
             raise
         except sqlite3.DatabaseError:
             return False
+
+
+def describe_callable(function: object) -> str | None:
+    """What a user's function does, as text: its source and the plain values that it has captured.
+
+    Globals that it uses are not looked into. None where the text would not tell it from another.
+    """
+    if function is None:
+        return "none"
+    try:
+        source = inspect.getsource(function if inspect.isfunction(function) else type(function))
+    except (TypeError, OSError):
+        return None
+    captured: list[object] = []
+    if inspect.isfunction(function):
+        captured += [cell.cell_contents for cell in function.__closure__ or ()]
+        captured += [function.__defaults__, function.__kwdefaults__]
+    elif dataclasses.is_dataclass(function):
+        captured += [getattr(function, field.name) for field in dataclasses.fields(function)]
+    else:
+        return None
+    try:
+        return f"{source}\n{json.dumps(captured)}"
+    except TypeError:
+        return None
+
+
+def _decoded(row: tuple[bytes] | None) -> Any:
+    try:
+        return None if row is None else json.loads(row[0])
+    except ValueError:
+        return None
 
 
 def cache_folder() -> Path:

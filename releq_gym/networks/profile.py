@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +26,9 @@ def network_layers(
     """The layers of any network that can be quantized, in order of first execution.
 
     One image of zeros is sent through in evaluation mode; the module is left as it was. A layer
-    that is used twice is one layer with the positions and MACs of both uses; one that is never
-    executed is left out.
+    that is used twice is one layer with the positions and MACs of both uses, and so are several
+    modules that share one weight, named after the first that is executed. Modules that are never
+    executed are left out; `unquantized_parameters` names what they hold.
 
     Args:
         net: A module, with the weights that are to be quantized; or whatever `resolve_network`
@@ -35,8 +37,8 @@ def network_layers(
         quantizer: Whose noise ``sqnr_db`` states, or its name.
 
     Raises:
-        ValueError: If the network cannot take the input, has no such layer, or has weights that
-            are NaN or infinite.
+        ValueError: If the network cannot take the input, has no such layer, has weights that are
+            NaN or infinite, or a layer whose channels the quantizer cannot tell apart.
     """
     module = net
     if not isinstance(module, nn.Module):
@@ -54,27 +56,81 @@ def network_layers(
             f"{type(module).__name__} executes no layer that can be quantized: no convolution, "
             "transposed convolution or fully connected layer of torch.nn."
         )
-    return tuple(_layer(name, module.get_submodule(name), uses[name], quantizer) for name in uses)
+    return tuple(_layer(name, uses[name], quantizer) for name in uses)
 
 
-def output_axis(layer: nn.Module) -> int:
-    """Which axis of the layer's weight holds its output channels."""
-    return 1 if isinstance(layer, TRANSPOSED) else 0
+def unquantized_parameters(module: nn.Module, layers: Sequence[Layer]) -> tuple[str, ...]:
+    """Names of the parameters of two or more axes that no quantized layer holds.
+
+    Embeddings, packed projections of an attention, weights that are used by function
+    (``F.linear(x, self.fc.weight)``): they stay in full precision, which a user should be told.
+
+    Args:
+        module: The network.
+        layers: Those of its layers that are quantized, as `network_layers` returns them.
+    """
+    held = {
+        id(parameter)
+        for layer in layers
+        for parameter in module.get_submodule(layer.name).parameters()
+    }
+    return tuple(
+        name
+        for name, parameter in module.named_parameters()
+        if parameter.ndim > 1 and id(parameter) not in held
+    )
 
 
-Uses = list[tuple[torch.Size, torch.Size]]
-"""Input and output shape of every use of a layer in one forward pass."""
+def output_axis(name: str, layer: nn.Module, quantizer: Quantizer) -> int:
+    """Which axis of the layer's weight holds its output channels.
+
+    Args:
+        name: Of the layer.
+        layer: A convolution, transposed convolution or fully connected layer.
+        quantizer: What quantizes it.
+
+    Raises:
+        ValueError: If no axis does, but the quantizer has a step per output channel.
+    """
+    if not isinstance(layer, TRANSPOSED):
+        return 0
+    if layer.groups > 1 and getattr(quantizer, "per_channel", False):
+        raise ValueError(
+            f"Layer {name!r} is a transposed convolution of {layer.groups} channel groups. No axis "
+            "of its weight tells its output channels apart, so it cannot have a step for each: use "
+            "per_channel=False."
+        )
+    return 1
 
 
-def _trace(module: nn.Module, input_shape: Sequence[int]) -> dict[str, Uses]:
-    """The uses of every quantizable layer that is executed, by name."""
-    uses: dict[str, Uses] = {}
+class Use(NamedTuple):
+    """One execution of a layer."""
+
+    layer: nn.Module
+    input_shape: torch.Size
+    output_shape: torch.Size
+
+
+def _trace(module: nn.Module, input_shape: Sequence[int]) -> dict[str, list[Use]]:
+    """The uses of every quantizable weight, by the layer that is the first to use it."""
+    uses: dict[str, list[Use]] = {}
+    owners: dict[int, str] = {}
     names = {layer: name for name, layer in module.named_modules()}
 
-    def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        uses.setdefault(names[layer], []).append((inputs[0].shape, output.shape))
+    def note(
+        layer: nn.Module, inputs: tuple[Tensor, ...], keywords: dict[str, Any], output: Tensor
+    ) -> None:
+        # A weight that is computed anew at each use is no parameter, and shared by nobody.
+        shared = layer.weight if isinstance(layer.weight, nn.Parameter) else layer
+        owner = owners.setdefault(id(shared), names[layer])
+        taken = inputs[0] if inputs else keywords["input"]
+        uses.setdefault(owner, []).append(Use(layer, taken.shape, output.shape))
 
-    hooks = [layer.register_forward_hook(note) for layer in names if isinstance(layer, QUANTIZABLE)]
+    hooks = [
+        layer.register_forward_hook(note, with_kwargs=True)
+        for layer in names
+        if isinstance(layer, QUANTIZABLE)
+    ]
     modes = {layer: layer.training for layer in names}
     parameter = next(module.parameters(), torch.empty(0))
     image = torch.zeros(1, *input_shape, device=parameter.device, dtype=parameter.dtype)
@@ -94,7 +150,8 @@ def _trace(module: nn.Module, input_shape: Sequence[int]) -> dict[str, Uses]:
     return uses
 
 
-def _layer(name: str, layer: nn.Module, uses: Uses, quantizer: Quantizer) -> Layer:
+def _layer(name: str, uses: list[Use], quantizer: Quantizer) -> Layer:
+    layer = uses[0].layer
     assert isinstance(layer, QUANTIZABLE)
     weight = layer.weight.detach()
     if not weight.isfinite().all():
@@ -102,25 +159,32 @@ def _layer(name: str, layer: nn.Module, uses: Uses, quantizer: Quantizer) -> Lay
             f"The weights of layer {name!r} hold NaN or infinity; load a checkpoint with finite "
             "weights."
         )
-    kind, stride, channels = "linear", 1, weight.shape[0]
+    kind, stride, channel_groups = "linear", 1, 1
     if not isinstance(layer, nn.Linear):
-        depthwise = layer.groups == layer.in_channels > 1
+        stride, channel_groups = math.prod(layer.stride), layer.groups
+        depthwise = channel_groups == layer.in_channels > 1
         kind = "depthwise" if depthwise else "conv"
-        stride, channels = math.prod(layer.stride), layer.out_channels
-    # Counting elements instead of axes covers sequences, and batches folded by a reshape.
-    positions = sum(outputs.numel() // channels for _, outputs in uses)
-    # Every weight is used once per output position; if transposed, once per input position.
-    macs = positions * weight.numel()
-    if isinstance(layer, TRANSPOSED):
-        kind = "transposed"
-        macs = sum(inputs.numel() // layer.in_channels for inputs, _ in uses) * weight.numel()
+        kind = "transposed" if isinstance(layer, TRANSPOSED) else kind
+    positions = [_positions(use) for use in uses]
     return Layer(
         name=name,
         kind=kind,
         weight_shape=tuple(weight.shape),
         stride=stride,
-        output_positions=positions,
-        macs=macs,
+        output_positions=sum(outputs for outputs, _ in positions),
+        macs=sum(meetings for _, meetings in positions) * weight.numel(),
         weight_std=weight.double().std(correction=0).item(),
-        sqnr_db=sqnr_db(weight, quantizer, output_axis(layer)),
+        sqnr_db=sqnr_db(weight, quantizer, output_axis(name, layer, quantizer)),
+        channel_groups=channel_groups,
     )
+
+
+def _positions(use: Use) -> tuple[int, int]:
+    """Output positions, and positions at which every weight is used once."""
+    # Counting elements instead of axes covers sequences, and batches folded by a reshape.
+    layer, taken, given = use.layer, use.input_shape.numel(), use.output_shape.numel()
+    if isinstance(layer, nn.Linear):
+        return given // layer.out_features, given // layer.out_features
+    assert isinstance(layer, (*CONVS, *TRANSPOSED))
+    outputs = given // layer.out_channels
+    return outputs, taken // layer.in_channels if isinstance(layer, TRANSPOSED) else outputs

@@ -16,7 +16,7 @@ from releq_gym.networks.base import Recipe, register_network
     std=(0.2470, 0.2435, 0.2616),
     recipes={
         "pretrain": Recipe(
-            images=120 * 45_000,
+            images=200 * 45_000,
             batch_size=128,
             learning_rate=3e-2,
             weight_decay=5e-4,

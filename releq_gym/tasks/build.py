@@ -168,7 +168,7 @@ def _results(
     data: str | os.PathLike | None,
     memo: Path,
     workers: int,
-) -> Iterator[tuple[_Job, list[tuple[int, float, bool]]]]:
+) -> Iterator[tuple[_Job, list[tuple[float, float, bool]]]]:
     assignments = enumerate(product(evaluator.bitwidths, repeat=len(evaluator.layers)))
     jobs = (_Job(index, split, bitwidths) for index, bitwidths in assignments for split in SPLITS)
     context = multiprocessing.get_context("spawn")
@@ -185,7 +185,7 @@ def _start_worker(plan: Plan, data: str | os.PathLike | None, memo: Path) -> Non
     _worker = plan.evaluator(data, memo)
 
 
-def _measure_job(job: _Job) -> tuple[_Job, list[tuple[int, float, bool]]]:
+def _measure_job(job: _Job) -> tuple[_Job, list[tuple[float, float, bool]]]:
     assert _worker is not None
     cells = []
     for seed in _seeds(job.split, _worker.repeats):

@@ -146,7 +146,8 @@ class SyntheticScorer:
 
 def _refuse_restrictions(problem: Problem) -> None:
     restrictions = {
-        "fixed_bitwidths": len(problem.steps) < len(problem.layers),
+        "fixed_bitwidths": sum(map(len, problem.groups)) < len(problem.layers),
+        "groups": any(len(group) > 1 for group in problem.groups),
         "bitwidths": problem.bitwidths != tuple(problem.evaluator.bitwidths),
         "cost_budget": problem.has_budget,
     }

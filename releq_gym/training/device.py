@@ -29,6 +29,14 @@ def resolve_device(device: str) -> torch.device:
     return torch.device(device)
 
 
+def runs_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 faster than in float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    abilities = torch.cpu.get_capabilities()
+    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
+
+
 def place(module: nn.Module, device: torch.device, input_shape: Sequence[int]) -> nn.Module:
     """Moves a module to a device, in the memory layout that is fastest there; returns it.
 

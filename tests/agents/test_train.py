@@ -120,6 +120,21 @@ def test_other_settings_run(tmp_path, options):
     assert read_result(tmp_path / "run").evaluations == 20
 
 
+def test_restrictions_of_the_problem_hold_and_are_taken_up_again(tmp_path):
+    folder = tmp_path / "run"
+    options = ["--fixed-bitwidths", "layer1", "8", "--groups", "layer0,layer3"]
+    assert run(folder, *options, "--cost-budget", "cost", "0.6", budget=20) == 0
+    result = read_result(folder)
+    first, fixed, _, last = result.bitwidths
+    assert fixed == 8 and first == last
+    assert result.cost <= 0.6 + 1e-9
+    with np.load(folder / "policy.npz") as archive:
+        assert archive["probabilities"].shape[1:] == (2, 7)
+    resumed = parse(["--folder", str(folder), "--resume"])
+    assert resumed.groups == ("layer0,layer3",)
+    assert (resumed.fixed_bitwidths, resumed.cost_budget) == ({"layer1": 8}, {"cost": 0.6})
+
+
 def test_interrupted_run_goes_on_to_its_budget(tmp_path):
     folder = tmp_path / "run"
     # Much entropy, so that almost every episode asks for something new.
@@ -189,6 +204,9 @@ def test_resumed_run_keeps_its_settings(finished, capsys):
         (["--cost", "nothing"], "Unknown cost 'nothing'"),
         (["--evaluator", "dead"], "Unknown evaluator 'dead'"),
         (["--bitwidths", "1", "2"], "bitwidths=[1, 2]"),
+        (["--groups", "layer0,layr1"], "Unknown layer in groups 'layr1'"),
+        (["--fixed-bitwidths", "layer9", "8"], "Unknown layer in fixed_bitwidths 'layer9'"),
+        (["--cost-budget", "cost", "0.01"], "cannot be met"),
         (["--evaluation-budget", "0"], "at least 1"),
         (["--threads", "0"], "has to be at least 1"),
         (["--n-envs", "0"], "n_envs=0"),

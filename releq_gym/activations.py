@@ -1,0 +1,103 @@
+"""Activations of 8 bits: what flows into a quantized layer, rounded to a grid fitted beforehand."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from releq_gym.layers import FULL_PRECISION
+from releq_gym.quantizers.base import round_through
+from releq_gym.quantizers.uniform import least_squares_step
+
+ACTIVATION_BITWIDTHS = (8, FULL_PRECISION)
+
+SAMPLE = 2**16
+"""Activations per layer that its step is fitted to."""
+
+
+class QuantizeActivation(nn.Module):
+    """Rounds to 256 equidistant levels, one step per tensor.
+
+    The levels are ``0 .. 255`` steps where no input is negative, as behind a ReLU, else
+    ``-127 .. 127``. The gradient passes straight through between the outermost ones and is zero
+    outside.
+
+    Attributes:
+        step: float32 scalar.
+        lowest: The least level in steps, 0 or -127.
+        highest: The greatest, 255 or 127.
+    """
+
+    step: Tensor
+    lowest: Tensor
+    highest: Tensor
+
+    def __init__(self, step: float = 1.0, *, signed: bool = True):
+        super().__init__()
+        self.register_buffer("step", torch.tensor(step, dtype=torch.float32))
+        self.register_buffer("lowest", torch.tensor(-127.0 if signed else 0.0))
+        self.register_buffer("highest", torch.tensor(127.0 if signed else 255.0))
+
+    @classmethod
+    def fit(cls, activations: Tensor) -> QuantizeActivation:
+        """The one whose step has the least squared error on a sample of activations."""
+        flat = activations.detach().flatten().float()
+        flat = flat[:: max(1, len(flat) // SAMPLE)]
+        signed = bool(flat.min() < 0)
+        # A signed grid of 9 bits reaches 255, as an unsigned one of 8 does.
+        step = least_squares_step(flat[None], 8 if signed else 9)
+        return cls(float(step), signed=signed)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Rounded inputs, same shape and type."""
+        levels = torch.clamp(inputs / self.step, self.lowest, self.highest)
+        return round_through(levels) * self.step
+
+
+def with_quantized_activations(
+    module: nn.Module, layers: Sequence[str], images: Tensor
+) -> nn.Module:
+    """A copy whose named layers take inputs of 8 bits.
+
+    The steps are fitted once, to the full-precision network, and stay as they are in retraining.
+
+    Args:
+        module: In full precision; left as it is.
+        layers: Names of layers.
+        images: Inputs ``[n, ...]`` as the network sees them, to fit the steps to.
+    """
+    quantized = copy.deepcopy(module).eval()
+    seen: dict[str, list[Tensor]] = {name: [] for name in layers}
+
+    def keep(name: str) -> Any:
+        def hook(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+            flat = args[0].flatten()
+            seen[name].append(flat[:: max(1, len(flat) // SAMPLE)].clone())
+
+        return hook
+
+    hooks = [quantized.get_submodule(name).register_forward_pre_hook(keep(name)) for name in layers]
+    with torch.inference_mode():
+        for batch in images.split(64):
+            quantized(batch)
+    for hook in hooks:
+        hook.remove()
+    for name in layers:
+        found = QuantizeActivation.fit(torch.cat(seen[name])).to(images.device)
+        attach(quantized.get_submodule(name), found)
+    return quantized
+
+
+def attach(layer: nn.Module, quantizer: QuantizeActivation) -> None:
+    """Lets a layer round what flows into it."""
+    layer.input_quantizer = quantizer
+    layer.register_forward_pre_hook(_quantize_input)
+
+
+def _quantize_input(layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    assert isinstance(layer.input_quantizer, QuantizeActivation)
+    return (layer.input_quantizer(args[0]), *args[1:])

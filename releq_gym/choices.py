@@ -1,0 +1,131 @@
+"""What is to be chosen: bitwidths, fixed layers and groups of layers, as a user names them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from releq_gym.evaluators.base import Evaluator
+from releq_gym.layers import Layer
+from releq_gym.registry import UnknownNameError
+
+
+def group_by_prefix(layers: Sequence[Layer], prefixes: Sequence[str]) -> list[list[str]]:
+    """Groups for ``groups=``: per prefix all layers of that submodule.
+
+    ``group_by_prefix(layers, ["blocks.0", "blocks.1"])`` makes two groups, of the layers
+    ``blocks.0.attn.proj``, ``blocks.0.mlp.fc1`` and so on, and of those of ``blocks.1``.
+
+    Args:
+        layers: Of the network, as `releq_gym.network_layers` returns them.
+        prefixes: Dotted names of submodules, or of layers.
+
+    Raises:
+        UnknownNameError: For a prefix without a layer.
+    """
+    groups = []
+    for prefix in prefixes:
+        group = [layer.name for layer in layers if f"{layer.name}.".startswith(f"{prefix}.")]
+        if not group:
+            parts = [layer.name.split(".") for layer in layers]
+            known = {".".join(part[:end]) for part in parts for end in range(1, len(part) + 1)}
+            raise UnknownNameError("prefix of layers", prefix, known)
+        groups.append(group)
+    return groups
+
+
+def check_bitwidths(bitwidths: Sequence[int] | None, evaluator: Evaluator) -> tuple[int, ...]:
+    """The choice per layer, ascending.
+
+    Args:
+        bitwidths: None means all that the evaluator has.
+        evaluator: Has to know them.
+
+    Raises:
+        ValueError: For bitwidths it does not have, or none at all.
+    """
+    if bitwidths is None:
+        return tuple(evaluator.bitwidths)
+    listed = list(bitwidths) if isinstance(bitwidths, Iterable) else []
+    missing = [bitwidth for bitwidth in listed if bitwidth not in evaluator.bitwidths]
+    if missing or not listed:
+        raise ValueError(
+            f"bitwidths={bitwidths!r} must be a non-empty subset of what {evaluator.name} "
+            f"has: {', '.join(map(str, evaluator.bitwidths))}."
+        )
+    return tuple(sorted({int(bitwidth) for bitwidth in listed}))
+
+
+def check_fixed(fixed: Any, evaluator: Evaluator) -> dict[int, int]:
+    """The bitwidths of the layers that are not chosen, by index.
+
+    Args:
+        fixed: ``{layer name: bitwidth}``.
+        evaluator: Has to know both.
+
+    Raises:
+        ValueError: For anything else.
+    """
+    if not isinstance(fixed, Mapping):
+        raise ValueError(f"fixed_bitwidths={fixed!r} must be a dict of {{layer name: bitwidth}}.")
+    names = [layer.name for layer in evaluator.layers]
+    indexed = {}
+    for name, bitwidth in fixed.items():
+        if name not in names:
+            raise UnknownNameError("layer in fixed_bitwidths", name, names)
+        if bitwidth not in evaluator.bitwidths:
+            raise ValueError(
+                f"fixed_bitwidths[{name!r}] = {bitwidth!r} is not among the bitwidths of "
+                f"{evaluator.name}: {', '.join(map(str, evaluator.bitwidths))}."
+            )
+        indexed[names.index(name)] = int(bitwidth)
+    return indexed
+
+
+def check_groups(
+    groups: Any, fixed: Mapping[int, int], evaluator: Evaluator
+) -> tuple[tuple[int, ...], ...]:
+    """What each step decides: indices of layers, in the order of the first of them.
+
+    Args:
+        groups: Lists of layer names; a layer that is in none is a group of its own.
+        fixed: Bitwidths of layers that are not chosen, by index.
+        evaluator: Has to know the layers.
+
+    Raises:
+        ValueError: For anything else, an empty group, or a layer that is named twice or fixed.
+    """
+    if not _is_list(groups) or not all(map(_is_list, groups)):
+        raise ValueError(
+            f"groups={groups!r} must be a list of lists of layer names, such as "
+            "[['conv1', 'conv2'], ['fc1', 'fc2']]."
+        )
+    names = [layer.name for layer in evaluator.layers]
+    group_of: dict[int, tuple[int, ...]] = {}
+    for group in groups:
+        if not group:
+            raise ValueError(f"groups={groups!r} holds an empty group; leave it out.")
+        for name in group:
+            _check_grouped(name, names, fixed)
+        indices = tuple(sorted(map(names.index, group)))
+        for index in indices:
+            if index in group_of or indices.count(index) > 1:
+                raise ValueError(
+                    f"groups names layer {names[index]!r} twice; it can follow one group only."
+                )
+        group_of |= dict.fromkeys(indices, indices)
+    chosen = [index for index in range(len(names)) if index not in fixed]
+    return tuple(dict.fromkeys(group_of.get(index, (index,)) for index in chosen))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _check_grouped(name: Any, names: Sequence[str], fixed: Mapping[int, int]) -> None:
+    if name not in names:
+        raise UnknownNameError("layer in groups", name, names)
+    if names.index(name) in fixed:
+        raise ValueError(
+            f"Layer {name!r} is in groups and in fixed_bitwidths; leave it out of one of them."
+        )

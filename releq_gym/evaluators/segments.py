@@ -1,0 +1,333 @@
+"""Cuts a network before every quantized layer, so that what precedes a change is computed once."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from releq_gym.activations import QuantizeActivation
+
+TOLERANCE = 1e-3
+"""Largest difference of a cut network's outputs, relative to their size."""
+
+OUT_OF_PLACE = {operator.iadd: operator.add, operator.imul: operator.mul}
+
+Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+
+RELUS = {functional.relu, torch.relu}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One piece of a network: from just before one quantized layer to just before the next.
+
+    Attributes:
+        run: Takes the values named by ``inputs``, returns those named by ``outputs``.
+        inputs: Names of the values that come in.
+        outputs: Names of the values that go out.
+        layers: Indices of the quantized layers that it executes.
+        decided: How many layers, from the first on, its result depends on.
+    """
+
+    run: nn.Module
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    layers: tuple[int, ...]
+    decided: int
+
+
+@dataclass(frozen=True)
+class Affine:
+    """What follows a convolution's weight, and was folded into it.
+
+    Attributes:
+        scale: Factor of the weight, one per output channel.
+        bias: What to add, one per output channel.
+    """
+
+    scale: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True)
+class CutNetwork:
+    """A network in segments, in evaluation mode.
+
+    Attributes:
+        segments: First to last; the last one returns the outputs.
+        layers: The quantized layers as modules of the segments; their weights are to be replaced.
+        folded: Batch norms that went into a layer, by the layer's index.
+        input: Name of the value that the first segment takes.
+        ends_alone: Whether the last segment is a fully connected layer and nothing else.
+        reason: Why it could not be cut, where it is one segment; else empty.
+    """
+
+    segments: tuple[Segment, ...]
+    layers: tuple[nn.Module, ...]
+    folded: dict[int, Affine]
+    input: str
+    ends_alone: bool = False
+    reason: str = ""
+
+
+def cut_network(module: nn.Module, layers: Sequence[str], images: Tensor) -> CutNetwork:
+    """Cuts a copy of a module, checked to compute what the module computes.
+
+    Batch norms that directly follow a quantized convolution are folded into it, which in
+    evaluation mode changes nothing but rounding. A module that torch.fx cannot trace, or that
+    computes something else when it is traced, becomes one segment: its ``reason`` says why.
+
+    Args:
+        module: In evaluation mode; left as it is.
+        layers: Names of the quantized layers in order of first execution.
+        images: A few inputs ``[n, ...]`` to compare the outputs on.
+    """
+    try:
+        cut = _cut(copy.deepcopy(module), layers, images)
+        with torch.inference_mode():
+            expected, found = module(images), run_segments(cut, images)
+        largest = float(expected.abs().max().clamp_min(1e-6))
+        if not torch.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE * largest):
+            raise ValueError("its traced form computes something else")
+        return cut
+    # Tracing runs the user's own code on proxies: there is no telling what that raises.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        return _whole(copy.deepcopy(module), layers, reason)
+
+
+def run_segments(cut: CutNetwork, images: Tensor) -> Tensor:
+    """The outputs of a cut network with the weights that its layers hold at the moment."""
+    values = {cut.input: images}
+    for segment in cut.segments:
+        results = segment.run(*(values[name] for name in segment.inputs))
+        values.update(zip(segment.outputs, results, strict=True))
+    return values[cut.segments[-1].outputs[0]]
+
+
+class OneDnnLinear(nn.Module):
+    """A fully connected layer by oneDNN: on some processors twice as fast as what PyTorch takes.
+
+    Its weight is to be given as ``weight.to_mkldnn()``.
+
+    Args:
+        linear: The layer to compute, float32 on a CPU.
+    """
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.input_quantizer = getattr(linear, "input_quantizer", nn.Identity())
+        self.weight = linear.weight.detach().to_mkldnn()
+        self.bias = None if linear.bias is None else linear.bias.detach().to_mkldnn()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """``[..., inputs]`` to ``[..., outputs]``."""
+        return functional.linear(
+            self.input_quantizer(inputs).to_mkldnn(), self.weight, self.bias
+        ).to_dense()
+
+
+class _Whole(nn.Module):
+    """A network that could not be cut: one segment, whose result is a tuple of one."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        """The outputs."""
+        return (self.module(images),)
+
+
+def _whole(module: nn.Module, layers: Sequence[str], reason: str) -> CutNetwork:
+    every = tuple(range(len(layers)))
+    segment = Segment(_Whole(module), ("images",), ("outputs",), every, len(layers))
+    modules = tuple(module.get_submodule(name) for name in layers)
+    return CutNetwork((segment,), modules, {}, "images", reason=reason)
+
+
+def _cut(module: nn.Module, layers: Sequence[str], images: Tensor) -> CutNetwork:
+    module.eval()
+    graph = fx.Tracer().trace(module)
+    traced = fx.GraphModule(module, graph)
+    graph.eliminate_dead_code()
+    _refuse_direct_use(graph, layers)
+    _make_functional(traced)
+    folded = _fold_batch_norms(traced, layers)
+    _reuse_memory(traced, _pieces(graph, layers))
+    if images.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        for name in layers:
+            linear = traced.get_submodule(name)
+            if isinstance(linear, nn.Linear) and linear.weight.dtype == torch.float32:
+                traced.set_submodule(name, OneDnnLinear(linear))
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    for spare in inputs[1:]:
+        if spare.users:
+            raise ValueError(f"it takes more than one input ({spare.name})")
+    pieces = _pieces(graph, layers)
+    segments = tuple(
+        _segment(traced, pieces, place, layers) for place, piece in enumerate(pieces) if piece
+    )
+    modules = tuple(traced.get_submodule(name) for name in layers)
+    ends_alone = (
+        len(pieces[-1]) == 1
+        and isinstance(modules[-1], nn.Linear | OneDnnLinear)
+        and not isinstance(getattr(modules[-1], "input_quantizer", None), QuantizeActivation)
+    )
+    return CutNetwork(segments, modules, folded, inputs[0].name, ends_alone)
+
+
+def _refuse_direct_use(graph: fx.Graph, layers: Sequence[str]) -> None:
+    """A weight that is read past its layer would not be replaced there."""
+    for node in graph.nodes:
+        if node.op == "get_attr" and str(node.target).rpartition(".")[0] in layers:
+            raise ValueError(f"it reads {node.target} directly")
+
+
+def _make_functional(traced: fx.GraphModule) -> None:
+    """Nothing may write to a value that another assignment goes on with."""
+    for part in traced.modules():
+        if getattr(part, "inplace", False) is True:
+            setattr(part, "inplace", False)  # noqa: B010
+    for node in traced.graph.nodes:
+        if node.op == "call_function":
+            node.target = OUT_OF_PLACE.get(node.target, node.target)
+            if node.kwargs.get("inplace"):
+                node.kwargs = node.kwargs | {"inplace": False}
+        elif node.op == "call_method" and node.target.endswith("_"):
+            functional_name = node.target.rstrip("_")
+            if not hasattr(Tensor, functional_name):
+                raise ValueError(f"it calls {node.target} on a value, which changes that")
+            node.target = functional_name
+        if node.op == "call_function" and node.target is operator.setitem:
+            raise ValueError("it assigns to a part of a value")
+
+
+def _fold_batch_norms(traced: fx.GraphModule, layers: Sequence[str]) -> dict[int, Affine]:
+    """Takes batch norms out that follow a quantized convolution and nothing else reads."""
+    modules = dict(traced.named_modules())
+    called = [node.target for node in traced.graph.nodes if node.op == "call_module"]
+    folded = {}
+    for node in list(traced.graph.nodes):
+        norm = modules.get(node.target) if node.op == "call_module" else None
+        if not isinstance(norm, _BatchNorm) or norm.running_mean is None:
+            continue
+        before = node.args[0] if node.args else None
+        if not isinstance(before, fx.Node) or before.op != "call_module":
+            continue
+        conv = modules[before.target]
+        once = called.count(before.target) == 1 and len(before.users) == 1
+        if not isinstance(conv, Conv) or not once:
+            continue
+        if before.target not in layers:
+            continue
+        folded[list(layers).index(str(before.target))] = _affine(conv, norm)
+        node.replace_all_uses_with(before)
+        traced.graph.erase_node(node)
+    return folded
+
+
+def _affine(conv: Conv, norm: _BatchNorm) -> Affine:
+    assert norm.running_mean is not None and norm.running_var is not None
+    with torch.no_grad():
+        scale = (norm.running_var + norm.eps).rsqrt()
+        if norm.weight is not None:
+            scale = scale * norm.weight
+        bias = -norm.running_mean if conv.bias is None else conv.bias - norm.running_mean
+        bias = bias * scale
+        if norm.bias is not None:
+            bias = bias + norm.bias
+        conv.weight = nn.Parameter(conv.weight * scale.view(-1, *[1] * (conv.weight.ndim - 1)))
+        conv.bias = nn.Parameter(bias)
+    return Affine(scale, bias)
+
+
+def _reuse_memory(traced: fx.GraphModule, pieces: list[list[fx.Node]]) -> None:
+    """Lets a ReLU overwrite the output of the layer before, where nothing else reads that."""
+    modules = dict(traced.named_modules())
+    for piece in pieces:
+        for node in piece:
+            module = modules[str(node.target)] if node.op == "call_module" else None
+            if not (node.target in RELUS or isinstance(module, nn.ReLU)):
+                continue
+            before = node.all_input_nodes[0]
+            if before in piece and len(before.users) == 1 and _is_fresh(before, modules):
+                with traced.graph.inserting_before(node):
+                    overwriting = traced.graph.call_function(torch.relu_, (before,))
+                node.replace_all_uses_with(overwriting)
+                traced.graph.erase_node(node)
+
+
+def _is_fresh(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Whether a value has memory of its own, which no view shares."""
+    if node.op == "call_module":
+        return isinstance(modules[str(node.target)], Conv | nn.Linear | _BatchNorm)
+    return node.op == "call_function" and node.target in (operator.add, torch.add)
+
+
+def _pieces(graph: fx.Graph, layers: Sequence[str]) -> list[list[fx.Node]]:
+    """The nodes of every segment: the first one ends before the first quantized layer."""
+    pieces: list[list[fx.Node]] = [[]]
+    seen: set[str] = set()
+    for node in graph.nodes:
+        if node.op in ("placeholder", "output", "get_attr"):
+            continue
+        if node.op == "call_module" and node.target in layers and node.target not in seen:
+            if layers[len(seen)] != node.target:
+                raise ValueError(f"its traced form runs {node.target} out of order")
+            seen.add(node.target)
+            pieces.append([])
+        pieces[-1].append(node)
+    if len(seen) != len(layers):
+        raise ValueError("its traced form leaves quantized layers out")
+    return pieces
+
+
+def _segment(
+    traced: fx.GraphModule, pieces: list[list[fx.Node]], place: int, layers: Sequence[str]
+) -> Segment:
+    mine = set(pieces[place])
+    result = next(node for node in traced.graph.nodes if node.op == "output").args[0]
+    if not isinstance(result, fx.Node):
+        raise ValueError("it returns more than one tensor")
+    graph, copies, inputs = fx.Graph(), {}, []
+
+    def bring(node: fx.Node) -> fx.Node:
+        if node not in copies:
+            if node.op == "get_attr":
+                copies[node] = graph.get_attr(str(node.target))
+            else:
+                copies[node] = graph.placeholder(node.name)
+                inputs.append(node.name)
+        return copies[node]
+
+    outside = {
+        other
+        for node in pieces[place]
+        for other in node.all_input_nodes
+        if other not in mine and other.op != "get_attr"
+    }
+    for node in sorted(outside, key=list(traced.graph.nodes).index):
+        bring(node)
+    for node in pieces[place]:
+        copies[node] = graph.node_copy(node, bring)
+    later = {user for piece in pieces[place + 1 :] for user in piece}
+    outputs = [node for node in pieces[place] if later & set(node.users)]
+    if place == len(pieces) - 1:
+        outputs = [result]
+    graph.output(tuple(bring(node) for node in outputs))
+    used = {node.target for node in pieces[place] if node.op == "call_module"}
+    return Segment(
+        fx.GraphModule(traced, graph),
+        tuple(inputs),
+        tuple(node.name for node in outputs),
+        tuple(index for index, name in enumerate(layers) if name in used),
+        place,
+    )
