@@ -168,6 +168,77 @@ def test_resumed_run_ends_where_an_uninterrupted_one_does(module, digits):
         assert torch.equal(left, right)
 
 
+def regression(count=256):
+    """Rows of three features and two targets that a small net can learn."""
+    features = torch.randn(count, 3, generator=torch.Generator().manual_seed(0))
+    return features, torch.stack([features.sum(1), features[:, 0].relu()], 1)
+
+
+@pytest.mark.parametrize("quantizer", ["wrpn", "lsq"])
+def test_own_loss_trains_rows_of_features_to_targets_of_any_shape(quantizer):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 32), nn.ReLU(), nn.Linear(32, 2))
+    features, targets = regression()
+
+    def error(recipe):
+        arguments = (["0", "2"], [4, 4], make_quantizer(quantizer), recipe, features, targets, 0)
+        retrained = retrain(module, *arguments, loss=nn.functional.mse_loss)
+        assert not retrained.diverged
+        return nn.functional.mse_loss(retrained.module(features), targets).item()
+
+    assert error(Recipe(images=100 * 64, learning_rate=5e-2)) < 0.3 * error(Recipe())
+
+
+def test_signals_of_one_dimension_are_trained_on():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv1d(2, 8, 5), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 12, 2))
+    labels = torch.arange(200) % 2
+    signals = torch.randn(200, 2, 16) * 0.3 + labels.view(-1, 1, 1).float()
+    recipe = Recipe(images=50 * 64, learning_rate=2e-2)
+    retrained = retrain(
+        module, ["0", "3"], [3, 3], make_quantizer("uniform"), recipe, signals, labels, seed=0
+    )
+    assert count_correct(retrained.module, signals, labels, PIXELS) > 190
+
+
+def test_own_loss_sees_outputs_and_targets(module, digits):
+    seen = []
+
+    def loss(outputs, targets):
+        seen.append((outputs.dtype, outputs.shape, targets.shape))
+        return outputs.square().mean()
+
+    recipe = dataclasses.replace(QUICK, images=64, precision="bfloat16")
+    train = digits.train
+    Run(module, recipe, train.images, train.labels, 0, PIXELS, loss=loss).advance(0, 1)
+    assert seen == [(torch.float32, (64, 10), (64,))]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"distillation": 0.5}, "distillation=0.5 belongs to the cross-entropy"),
+        ({"label_smoothing": 0.1}, "label_smoothing=0.1 belongs to the cross-entropy"),
+        ({"augment": "shift"}, r"augment='shift' is for images.*\(3,\).*augment='none'"),
+        ({}, r"loss has to be a scalar.*\(64, 2\).*take its mean"),
+    ],
+)
+def test_what_does_not_go_with_a_loss_of_ones_own_is_a_sentence(fields, sentence):
+    def loss(outputs, targets):
+        return (outputs - targets).abs()
+
+    recipe = dataclasses.replace(QUICK, **fields)
+    arguments = (["0"], [4], make_quantizer("wrpn"), recipe, *regression(), 0)
+    with pytest.raises(ValueError, match=sentence):
+        retrain(nn.Sequential(nn.Linear(3, 2)), *arguments, loss=loss)
+
+
+def test_every_input_needs_a_target():
+    features, targets = regression()
+    with pytest.raises(ValueError, match="256 images and 255 labels do not belong together"):
+        Run(nn.Linear(3, 2), QUICK, features, targets[1:], 0, PIXELS)
+
+
 def test_order_shows_every_image_once_per_pass():
     order = shuffled(10, 25, seed=0)
     assert sorted(order[:10].tolist()) == sorted(order[10:20].tolist()) == list(range(10))

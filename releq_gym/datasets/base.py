@@ -52,11 +52,6 @@ class Split:
         if not len(self.labels):
             raise ValueError("A split holds no images; give at least one.")
 
-    @property
-    def holds_classes(self) -> bool:
-        """Whether every image has one class."""
-        return self.labels.dtype == torch.int64 and self.labels.ndim == 1
-
     def __len__(self) -> int:
         return len(self.labels)
 

@@ -32,6 +32,7 @@ from releq_gym.quantizers.base import Quantizer, make_quantizer
 from releq_gym.quantizers.uniform import Uniform
 from releq_gym.registry import UnknownNameError
 from releq_gym.training.device import place, resolve_device, runs_bfloat16
+from releq_gym.training.loop import Loss
 from releq_gym.training.retrain import Retrained, retrain
 from releq_gym.training.weights import find_weights, read_record
 
@@ -62,9 +63,6 @@ MADE_AGAIN = ("_search", "_train", "_forwards")
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """What a network can be measured in, by name."""
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Takes outputs and targets of a batch, returns a scalar."""
 
 
 class Measurement(NamedTuple):
@@ -452,6 +450,7 @@ class LiveEvaluator:
             seed,
             normalise=self.normalise,
             teacher=self.module,
+            loss=self.loss,
         )
 
     def _measure(self, retraining: Callable[[], Retrained], split: str) -> Measurement:
@@ -526,6 +525,12 @@ class LiveEvaluator:
             return None
         return (self.splits.train or self.splits.search).sha256
 
+    @property
+    def _classified(self) -> bool:
+        """Whether every image has one class."""
+        labels = self.splits.search.labels
+        return labels.dtype == torch.int64 and labels.ndim == 1
+
     @cached_property
     def _search(self) -> Split:
         return _to(self.splits.search, self.device)
@@ -590,6 +595,11 @@ class LiveEvaluator:
                 f"The recipe trains, but the data set {self.splits.name!r} has no training split; "
                 "use recipe='ptq' or pass data=Splits(...) with one."
             )
+        if recipe.images and self.loss is None and not self._classified:
+            raise ValueError(
+                f"The recipe trains, but the targets of {self.splits.name!r} are no classes, which "
+                "cross-entropy needs; pass loss=, a function of outputs and targets."
+            )
         return recipe
 
     def _check_bitwidths(self, bitwidths: Sequence[int]) -> list[int]:
@@ -627,7 +637,7 @@ class LiveEvaluator:
         if self.metric is not None:
             self._check_metric(outputs)
             return
-        if not search.holds_classes:
+        if not self._classified:
             raise ValueError(
                 f"The labels of {self.splits.name!r} are {search.labels.dtype} of shape "
                 f"{tuple(search.labels.shape)}; top-1 accuracy needs one int64 class per image. "

@@ -20,6 +20,9 @@ MOMENTUM = 0.9
 
 PRECISIONS = ("float32", "bfloat16")
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Takes the outputs and the targets of a batch, returns a scalar to be made small."""
+
 CHECK_EVERY = 20
 """Steps between two looks at the loss: each look makes a GPU wait."""
 
@@ -33,14 +36,18 @@ class Run:
     Args:
         module: Trained in place.
         recipe: How; its number of images decides `steps`.
-        images: What to train on, ``[n, channels, height, width]``, before normalisation.
-        labels: int64 ``[n]``.
+        images: What to train on, ``[n, channels, height, width]``, before normalisation. Without
+            augmentation inputs of any other shape do as well.
+        labels: int64 ``[n]``, or whatever ``loss`` takes.
         seed: Fixes everything random.
         normalise: Applied to each augmented batch.
         teacher: Full-precision network for ``recipe.distillation``.
+        loss: None means cross-entropy.
 
     Raises:
-        ValueError: For an unknown optimizer, schedule, augmentation, regularizer or precision.
+        ValueError: For an unknown optimizer, schedule, augmentation, regularizer or precision, an
+            augmentation of inputs that are no images, a recipe with distillation or label
+            smoothing beside a loss of one's own, or unequal numbers of images and labels.
     """
 
     def __init__(
@@ -52,10 +59,13 @@ class Run:
         seed: int,
         normalise: Callable[[Tensor], Tensor],
         teacher: nn.Module | None = None,
+        loss: Loss | None = None,
     ):
+        _check_inputs(recipe, images, labels, loss)
         self.module, self.recipe, self.seed = module, recipe, seed
         self.images, self.labels, self.normalise = images, labels, normalise
         self.teacher = teacher if recipe.distillation else None
+        self.loss = loss
         self.steps = max(1, round(recipe.images / recipe.batch_size))
         order = shuffled(len(labels), self.steps * recipe.batch_size, seed)
         self.batches = order.view(self.steps, recipe.batch_size).to(images.device)
@@ -64,9 +74,8 @@ class Run:
         self.optimizer = _make_optimizer(module, recipe)
         if recipe.precision not in PRECISIONS:
             raise UnknownNameError("precision", recipe.precision, PRECISIONS)
-        learning_rate(
-            recipe, self.steps - 1, self.steps
-        )  # an unknown schedule is refused before the first step
+        # An unknown schedule is refused before the first step.
+        learning_rate(recipe, self.steps - 1, self.steps)
 
     def advance(self, start: int, stop: int) -> bool:
         """Takes the steps ``start`` to ``stop - 1``.
@@ -110,6 +119,8 @@ class Run:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=reduced):
             logits = self.module(images)
         logits = logits.float()
+        if self.loss is not None:
+            return _scalar(self.loss(logits, labels))
         smoothing = self.recipe.label_smoothing
         loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
         if self.teacher is None:
@@ -120,6 +131,36 @@ class Run:
 
     def _chunk_seed(self, start: int) -> int:
         return self.seed + 1_000_003 * (start + 1)
+
+
+def _check_inputs(recipe: Recipe, images: Tensor, labels: Tensor, loss: Loss | None) -> None:
+    if len(images) != len(labels):
+        raise ValueError(
+            f"{len(images)} images and {len(labels)} labels do not belong together; one label per "
+            "image is needed."
+        )
+    if recipe.augment != "none" and images.ndim != 4:
+        raise ValueError(
+            f"augment={recipe.augment!r} is for images, but an input has the shape "
+            f"{tuple(images.shape[1:])}; use a recipe with augment='none'."
+        )
+    if loss is None:
+        return
+    for field in ("distillation", "label_smoothing"):
+        if value := getattr(recipe, field):
+            raise ValueError(
+                f"{field}={value} belongs to the cross-entropy, so it cannot go with a loss of "
+                f"your own; use a recipe with {field}=0."
+            )
+
+
+def _scalar(loss: Tensor) -> Tensor:
+    if loss.ndim:
+        raise ValueError(
+            "A loss has to be a scalar, but loss(outputs, targets) has the shape "
+            f"{tuple(loss.shape)}; take its mean."
+        )
+    return loss
 
 
 def shuffled(count: int, length: int, seed: int) -> Tensor:

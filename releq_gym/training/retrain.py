@@ -15,7 +15,7 @@ from releq_gym.networks.base import Recipe
 from releq_gym.quantized import quantize_network
 from releq_gym.quantizers.base import Quantizer
 from releq_gym.training.accuracy import BATCH
-from releq_gym.training.loop import Run, shuffled
+from releq_gym.training.loop import Loss, Run, shuffled
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ def retrain(
     *,
     normalise: Callable[[Tensor], Tensor] = PIXELS,
     teacher: nn.Module | None = None,
+    loss: Loss | None = None,
 ) -> Retrained:
     """Quantizes a copy of a full-precision network and retrains it.
 
@@ -58,17 +59,24 @@ def retrain(
         bitwidths: One for each of them.
         quantizer: Quantizes their weights.
         recipe: How to retrain; 0 images means not at all.
-        images: Training images before normalisation, ``[n, channels, height, width]``.
-        labels: int64 ``[n]``.
+        images: Training images before normalisation, ``[n, channels, height, width]``; where the
+            recipe does not augment, inputs of any shape.
+        labels: int64 ``[n]``, or whatever ``loss`` takes.
         seed: Fixes everything random.
         normalise: From images to what the network sees.
         teacher: Whose soft labels a recipe with distillation uses; None means ``module``.
+        loss: What to lower instead of cross-entropy, from outputs and targets.
+
+    Raises:
+        ValueError: For layers, bitwidths, or a recipe that cannot be used; see
+            `releq_gym.quantized.quantize_network` and `releq_gym.training.loop.Run`.
     """
     started = time.perf_counter()
     quantized = quantize_network(module, layer_names, bitwidths, quantizer)
     finite = True
     if recipe.images:
-        run = Run(quantized, recipe, images, labels, seed, normalise, teacher or module.eval())
+        teacher = teacher or module.eval()
+        run = Run(quantized, recipe, images, labels, seed, normalise, teacher, loss)
         finite = run.advance(0, run.steps)
     if finite and recipe.reestimate_batch_norm:
         order = shuffled(len(images), min(recipe.reestimate_batch_norm, len(images)), seed)
