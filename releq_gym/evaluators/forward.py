@@ -16,7 +16,6 @@ from releq_gym.evaluators.segments import CutNetwork, OneDnnLinear, cut_network
 from releq_gym.layers import FULL_PRECISION
 from releq_gym.networks.profile import output_axis
 from releq_gym.quantizers.base import Quantizer
-from releq_gym.training.device import place
 
 Assignment = tuple[int, ...]
 
@@ -72,7 +71,8 @@ class SharedForward:
     Not safe for use by several threads.
 
     Args:
-        module: The full-precision network, on its device; left as it is.
+        module: The full-precision network, on its device, in the memory layout that is fastest
+            there; left as it is.
         layers: Names of the quantized layers in order of first execution.
         quantizer: Of their weights.
         images: A few inputs as the network sees them, to check the cut network on.
@@ -102,7 +102,7 @@ class SharedForward:
         originals = {name: module.get_submodule(name) for name in layers}
         self._weights = _Weights(originals, self._cut, quantizer, dtype, memory // 2)
         for segment in self._cut.segments:
-            place(segment.run.to(dtype), images.device, images.shape[1:])
+            segment.run.to(dtype)
         # From here on weights are plain tensors, set anew for every assignment.
         for users in self._cut.users:
             for part, attribute in users:
