@@ -10,11 +10,12 @@ from torch.nn import functional
 
 from releq_gym.datasets import Split
 from releq_gym.datasets.normalise import PIXELS
-from releq_gym.evaluators.forward import SharedForward, score_module, top1
+from releq_gym.evaluators.forward import SharedForward
 from releq_gym.layers import FULL_PRECISION
 from releq_gym.networks import network_layers
 from releq_gym.quantized import bake, quantize_network
 from releq_gym.quantizers import make_quantizer
+from releq_gym.training.accuracy import sum_scores, top1
 
 UNIFORM = make_quantizer("uniform")
 SHAPE = (3, 8, 8)
@@ -140,7 +141,7 @@ def shared_forward(module, split, **options):
 
 def alone(module, names, assignment, split):
     quantized = bake(quantize_network(module, names, assignment, UNIFORM))
-    return score_module(quantized, split, PIXELS)
+    return sum_scores(quantized, split.images, split.labels, PIXELS)
 
 
 def random_assignments(layers, count, seed=0):
@@ -195,7 +196,7 @@ def test_full_precision_is_one_of_the_assignments(module):
     split = some_images()
     full = (FULL_PRECISION,) * len(names_of(module))
     counts = shared_forward(module, split).scores([full], split, PIXELS)
-    assert counts[full] == score_module(module, split, PIXELS)
+    assert counts[full] == sum_scores(module, split.images, split.labels, PIXELS)
 
 
 def test_the_network_stays_as_it_is(module):

@@ -117,7 +117,7 @@ def test_memo_answers_without_measuring(tmp_path, monkeypatch):
     full_precision = first.full_precision_accuracy
     again = LiveEvaluator("digits", **options)
     monkeypatch.setattr("releq_gym.evaluators.live.retrain", refuse)
-    monkeypatch.setattr("releq_gym.evaluators.live.score_module", refuse)
+    monkeypatch.setattr("releq_gym.evaluators.live.sum_scores", refuse)
     assert again.measure([4, 4, 4, 4], 0) == measured
     assert again.full_precision_accuracy == full_precision
     with pytest.raises(AssertionError):
@@ -218,7 +218,7 @@ def test_pickled_evaluator_agrees(live):
 
 def test_full_precision_is_measured_once(live, monkeypatch):
     accuracy = live.full_precision_accuracy
-    monkeypatch.setattr("releq_gym.evaluators.live.score_module", refuse)
+    monkeypatch.setattr("releq_gym.evaluators.live.sum_scores", refuse)
     assert live.full_precision_accuracy == accuracy
 
 

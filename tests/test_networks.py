@@ -22,7 +22,7 @@ from releq_gym.networks import (
 from releq_gym.quantized import load_weights, save_weights
 from releq_gym.quantizers import make_quantizer
 from releq_gym.registry import UnknownNameError
-from releq_gym.training.accuracy import count_correct
+from releq_gym.training.accuracy import sum_scores
 from releq_gym.training.weights import find_weights
 
 FACTORY = "tests.test_networks:small_net"
@@ -228,7 +228,7 @@ def test_mobilenet_scores_what_is_known_on_the_imagenet_sample(data_root):
     assert splits.train is None and len(splits.search) == len(splits.report) == 500
     normalise = Normalise(network.mean, network.std)
     correct = sum(
-        count_correct(module, images, labels, normalise)
+        sum_scores(module, images, labels, normalise)
         for split in (splits.search, splits.report)
         for images, labels in zip(split.images.split(50), split.labels.split(50), strict=True)
     )

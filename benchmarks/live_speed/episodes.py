@@ -21,9 +21,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def measure(
-    net: str, precision: str, data: str | None, images: int, weights: str | None
-) -> dict[str, Any]:
+def measure(net: str, precision: str, data: str | None, images: int) -> dict[str, Any]:
     """One episode, both evaluators taking every step one after the other.
 
     Both have met every layer at every bitwidth before: what is timed is a step in a search that
@@ -32,7 +30,6 @@ def measure(
     live = LiveEvaluator(
         net,
         data=first_images(load_splits("cifar10", data), images),
-        weights=weights,
         quantizer="uniform",
         recipe="ptq",
         precision=precision,

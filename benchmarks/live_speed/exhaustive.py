@@ -12,8 +12,9 @@ from torch import Tensor
 
 from benchmarks.live_speed.naive import Naive, first_images
 from releq_gym.datasets import load_splits
-from releq_gym.evaluators.forward import IMAGES_PER_PASS, SharedForward, top1
+from releq_gym.evaluators.forward import SharedForward
 from releq_gym.evaluators.live import LiveEvaluator
+from releq_gym.training.accuracy import batch_size, top1
 
 NET = "lenet"
 
@@ -88,7 +89,8 @@ def _outputs_of_the_tree(live: LiveEvaluator, chosen: list[tuple[int, ...]]) -> 
     forward = SharedForward(live.module, names, live.quantizer, probe, score=keep)
     forward.scores(chosen, search, live.normalise)
     batches = []
-    for batch in search.labels.split(IMAGES_PER_PASS):
+    size = batch_size(search.images.shape[1:], search.images.device)
+    for batch in search.labels.split(size):
         # Leaves of the tree come in order; several of them may have come in one call.
         found = 0
         parts = []

@@ -1,4 +1,7 @@
-"""What a straightforward loop does: copy the network, quantize it, run it, count."""
+"""What a straightforward loop does: copy the network, quantize it, run it, count.
+
+It runs on the same number of images at a time as what it is compared with.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,7 @@ from releq_gym.datasets import Split, Splits
 from releq_gym.evaluators.base import Evaluation
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.quantized import bake, quantize_network
-
-BATCH = 1_000
-"""Images per pass of the loop."""
+from releq_gym.training.accuracy import batch_size
 
 
 class Answer(NamedTuple):
@@ -56,11 +57,11 @@ class Naive:
         names = [layer.name for layer in live.layers]
         module = bake(quantize_network(live.module, names, bitwidths, live.quantizer))
         module = module.to(self.dtype)
-        quantized = time.perf_counter()
+        quantized, images = time.perf_counter(), live.splits.search.images
         with torch.inference_mode():
             outputs = [
                 module(live.normalise(batch).to(self.dtype)).float()
-                for batch in live.splits.search.images.split(BATCH)
+                for batch in images.split(batch_size(images.shape[1:], images.device))
             ]
         return Answer(torch.cat(outputs), quantized - started, time.perf_counter() - quantized)
 

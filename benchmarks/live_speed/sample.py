@@ -1,4 +1,4 @@
-"""A sample of assignments as surrogates are fitted to: what prefixes, layout and precision bring."""
+"""A sample of assignments: what shared prefixes, memory layout and precision each bring."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import torch
 
 from benchmarks.live_speed.naive import Naive, first_images
 from releq_gym.datasets import load_splits
-from releq_gym.evaluators.forward import SharedForward, top1
+from releq_gym.evaluators.forward import SharedForward
 from releq_gym.evaluators.live import LiveEvaluator
+from releq_gym.training.accuracy import top1
 
 NETS = ("resnet20", "vgg11")
 
@@ -37,12 +38,11 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def measure(net: str, data: str | None, images: int, weights: str | None) -> list[dict[str, Any]]:
+def measure(net: str, data: str | None, images: int) -> list[dict[str, Any]]:
     """One row per variant; the ratio is to the naive one in float32."""
     live = LiveEvaluator(
         net,
         data=first_images(load_splits("cifar10", data), images),
-        weights=weights,
         quantizer="uniform",
         recipe="ptq",
         precision="float32",
@@ -101,8 +101,10 @@ def _by_tree(
 def mixture(
     layers: int, bitwidths: tuple[int, ...], count: int, seed: int
 ) -> Iterator[tuple[int, ...]]:
-    """Different assignments: 35 % uniformly random, 20 % around every average bitwidth, 10 % with
-    one layer lowered or all alike, 35 % from one-flip walks that lower a random layer by a bit.
+    """Different assignments, as surrogates are fitted to.
+
+    35 % are uniformly random, 20 % lie around every average bitwidth, 10 % have one layer lowered
+    or all alike, 35 % are from walks that lower one random layer by one bit.
     """
     rng, seen = np.random.default_rng(seed), set[tuple[int, ...]]()
     lowest, highest = bitwidths[0], bitwidths[-1]
@@ -112,9 +114,8 @@ def mixture(
         if kind == 0:
             drawn = rng.integers(lowest, highest + 1, layers)
         elif kind == 1:
-            drawn = np.clip(
-                np.rint(rng.normal(rng.uniform(lowest, highest), 1, layers)), lowest, highest
-            )
+            around = np.rint(rng.normal(rng.uniform(lowest, highest), 1, layers))
+            drawn = np.clip(around, lowest, highest).astype(int)
         elif kind == 2 and rng.random() < 0.3:
             drawn = np.full(layers, rng.integers(lowest, highest + 1))
         elif kind == 2:

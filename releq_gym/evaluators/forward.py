@@ -16,49 +16,15 @@ from releq_gym.evaluators.segments import CutNetwork, OneDnnLinear, cut_network
 from releq_gym.layers import FULL_PRECISION
 from releq_gym.networks.profile import output_axis
 from releq_gym.quantizers.base import Quantizer
+from releq_gym.training.accuracy import Score, batch_size
 
 Assignment = tuple[int, ...]
-
-Score = Callable[[Tensor, Tensor], Tensor]
-"""Takes outputs and targets of a batch, returns one score per input, higher is better."""
 
 Values = dict[str, Tensor]
 """What the segments to come need, by name."""
 
-IMAGES_PER_PASS = 250
-"""Inputs that go through a CPU at once: few enough for its caches, many enough for its cores."""
-
-IMAGES_PER_PASS_CUDA = 2_500
-"""Likewise on a GPU."""
-
 MEMORY = 2**30
 """Bytes for activations and weights that are kept, safe on a machine with 8 GB."""
-
-
-def top1(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Whether the largest output ``[n, classes]`` is that of the class, bool ``[n]``."""
-    return outputs.argmax(dim=1) == targets
-
-
-def score_module(
-    module: nn.Module, split: Split, normalise: Callable[[Tensor], Tensor], score: Score = top1
-) -> float:
-    """The sum of the scores of a network over a split; leaves it in evaluation mode.
-
-    Args:
-        module: On the device of the split.
-        split: Inputs before normalisation.
-        normalise: Applied to each batch.
-        score: As `Score`.
-    """
-    module.eval()
-    size = _images_per_pass(split.images.device)
-    with torch.inference_mode():
-        batches = zip(split.images.split(size), split.labels.split(size), strict=True)
-        return sum(
-            float(score(module(normalise(images)), targets).sum(dtype=torch.float64))
-            for images, targets in batches
-        )
 
 
 class SharedForward:
@@ -98,7 +64,6 @@ class SharedForward:
     ):
         self._cut = cut_network(module, layers, images)
         self._score, self._dtype = score, dtype
-        self._device = images.device
         originals = {name: module.get_submodule(name) for name in layers}
         self._weights = _Weights(originals, self._cut, quantizer, dtype, memory // 2)
         for segment in self._cut.segments:
@@ -142,7 +107,7 @@ class SharedForward:
         totals = dict.fromkeys(ordered, 0.0)
         alone = ordered[0] if len(ordered) == 1 else None
         start = self._prefixes.longest(alone) if alone else 0
-        size = _images_per_pass(self._device)
+        size = batch_size(split.images.shape[1:], split.images.device)
         batches = zip(split.images.split(size), split.labels.split(size), strict=True)
         walk = _Walk(self, totals)
         with torch.inference_mode():
@@ -167,10 +132,6 @@ class SharedForward:
             if kept is not None:
                 return kept
         return 0, {self._cut.input: normalise(images).to(self._dtype)}
-
-
-def _images_per_pass(device: torch.device) -> int:
-    return IMAGES_PER_PASS if device.type == "cpu" else IMAGES_PER_PASS_CUDA
 
 
 class _Walk:

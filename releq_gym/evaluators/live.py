@@ -22,7 +22,7 @@ from releq_gym.activations import ACTIVATION_BITWIDTHS, with_quantized_activatio
 from releq_gym.datasets import DATASETS, Split, Splits, load_splits
 from releq_gym.datasets.normalise import Normalise
 from releq_gym.evaluators.base import Evaluation, ManyEvaluations, evaluate_singly
-from releq_gym.evaluators.forward import MEMORY, Score, SharedForward, score_module, top1
+from releq_gym.evaluators.forward import MEMORY, SharedForward
 from releq_gym.evaluators.memo import Memo, describe_callable, hash_fields
 from releq_gym.layers import BITWIDTHS, FULL_PRECISION
 from releq_gym.networks import NetworkLike, Recipe, network_layers, resolve_network
@@ -31,6 +31,7 @@ from releq_gym.quantized import bake, load_weights
 from releq_gym.quantizers.base import Quantizer, make_quantizer
 from releq_gym.quantizers.uniform import Uniform
 from releq_gym.registry import UnknownNameError
+from releq_gym.training.accuracy import Score, sum_scores, top1
 from releq_gym.training.device import place, resolve_device, runs_bfloat16
 from releq_gym.training.loop import Loss
 from releq_gym.training.retrain import Retrained, retrain
@@ -459,7 +460,8 @@ class LiveEvaluator:
         retrained = retraining()
         correct = 0.0
         if not retrained.diverged:
-            total = score_module(bake(retrained.module), held, self.normalise, self._score)
+            module = bake(retrained.module)
+            total = sum_scores(module, held.images, held.labels, self.normalise, self._score)
             correct = self._rounded(total)
         milliseconds = 1e3 * (time.perf_counter() - started)
         return Measurement(correct, len(held), milliseconds, retrained.diverged)
