@@ -92,7 +92,8 @@ def _episode(live: LiveEvaluator) -> tuple[int, ...]:
     """The bitwidths of one random episode of the environment."""
     env = gym.make("releq/QuantizeNet-v0", evaluator=live)
     env.reset(seed=0)
-    rng, over, info = np.random.default_rng(0), False, {}
+    rng, over = np.random.default_rng(0), False
+    info: dict[str, Any] = {}
     while not over:
         _, _, over, _, info = env.step(int(rng.integers(len(live.bitwidths))))
     return info["bitwidths"]
