@@ -47,7 +47,7 @@ class Tied(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.embed = nn.Embedding(5, 6)
+        self.embed = nn.Embedding.from_pretrained(torch.rand(5, 6) - 0.5, freeze=False)
         self.first, self.again, self.head = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 5)
         self.again.weight = self.first.weight
         self.head.weight = self.embed.weight
@@ -153,11 +153,12 @@ def test_copies_and_baked_networks_compute_the_same(name, images):
 @pytest.mark.parametrize("bitwidth", [1, 3])
 def test_shared_weights_stay_shared_through_quantization_and_export(name, bitwidth, tmp_path):
     torch.manual_seed(0)
-    features, module = torch.randn(4, 6), Tied()
-    quantized = quantize_network(module, TIED_LAYERS, [bitwidth, 8, 2], quantizer_of(name))
+    module, features = Tied(), torch.rand(4, 6)
+    quantized = quantize_network(module, TIED_LAYERS, [bitwidth, 8, 4], quantizer_of(name))
     assert list(fake_quantizers(quantized)) == ["first", "head", "once"]
     train_a_little(quantized, features).eval()
-    assert not torch.equal(quantized.first.parametrizations.weight.original, module.first.weight)
+    original = quantized.first.parametrizations.weight.original
+    assert original.isfinite().all() and not torch.equal(original, module.first.weight)
     for one in (quantized, copy.deepcopy(quantized), bake(quantized)):
         assert torch.equal(one.first.weight, one.again.weight)
         assert torch.equal(one.head.weight, one.embed.weight)
@@ -193,18 +194,6 @@ def test_channels_of_a_grouped_transposed_convolution_cannot_have_a_step_each():
         quantize_network(module, ["0"], [4], make_quantizer("lsq", per_channel=True))
     quantized = quantize_network(module, ["0"], [2], make_quantizer("uniform"))
     assert quantized[0].weight.unique().numel() == 3
-
-
-@pytest.mark.parametrize("name", QUANTIZERS.names())
-@pytest.mark.parametrize("bitwidth", [1, 4])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_quantized_weights_keep_the_memory_layout(name, bitwidth, channels):
-    module = nn.Sequential(nn.Conv2d(channels, 4, 5)).to(memory_format=torch.channels_last)
-    quantized = quantize_network(module, ["0"], [bitwidth], quantizer_of(name))
-    strides = module[0].weight.stride()
-    assert quantized[0].weight.stride() == bake(quantized)[0].weight.stride() == strides
-    quantized[0].weight.sum().backward()
-    assert quantized[0].parametrizations.weight.original.grad is not None
 
 
 def test_layers_and_bitwidths_that_do_not_fit_are_refused(digits):

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from releq_gym.datasets import Split
 from releq_gym.evaluators.segments import CutNetwork, OneDnnLinear, cut_network
@@ -168,8 +166,8 @@ class _Walk:
     def _classify(self, features: Tensor, assignments: list[Assignment]) -> None:
         """Runs the last layer at several bitwidths at once, as one wider layer."""
         forward, last = self.forward, len(assignments[0]) - 1
-        weight, bias = forward._weights.stacked(last, tuple(a[last] for a in assignments))
-        outputs = functional.linear(features, weight, bias).float()
+        layer = forward._weights.stacked(last, tuple(a[last] for a in assignments))
+        outputs = layer(features).float()
         outputs = outputs.unflatten(1, (len(assignments), -1)).transpose(0, 1)
         labels = self.labels.expand(len(assignments), *self.labels.shape)
         scores = self.score(outputs.flatten(0, 1), labels.flatten(0, 1))
@@ -212,7 +210,9 @@ class _Weights:
         self._states: dict[tuple[int, int], dict[str, Tensor]] = {}
         self._memory, self.held = memory, 0
         self.largest = max(weight.numel() * dtype.itemsize for weight in self._originals)
-        self._kept: OrderedDict[tuple[int, Any], Tensor] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
+        self._last_stacked: tuple[int, tuple[int, ...]] | None = None
+        self._stacked: nn.Module = nn.Identity()
 
     def get(self, index: int, bitwidth: int) -> Tensor:
         """The weight of a layer at a bitwidth, batch norm folded in, as the layer takes it."""
@@ -223,17 +223,20 @@ class _Weights:
 
         return self._keep((index, bitwidth), make)
 
-    def stacked(self, index: int, bitwidths: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias of a fully connected layer at several bitwidths, one below the other."""
+    def stacked(self, index: int, bitwidths: tuple[int, ...]) -> nn.Module:
+        """One fully connected layer that is this one at several bitwidths, side by side."""
+        if (index, bitwidths) != self._last_stacked:
+            weight = torch.cat([self._quantize(index, bitwidth) for bitwidth in bitwidths])
+            bias = self._biases[index]
+            stacked = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
+            stacked.weight = nn.Parameter(weight, requires_grad=False)
+            if bias is not None:
+                stacked.bias = nn.Parameter(bias.repeat(len(bitwidths)), requires_grad=False)
+            self._stacked = OneDnnLinear(stacked) if index in self._packed else stacked
+            self._last_stacked = index, bitwidths
+        return self._stacked
 
-        def make() -> Tensor:
-            return torch.cat([self._quantize(index, bitwidth) for bitwidth in bitwidths])
-
-        bias = self._biases[index]
-        weight = self._keep((index, bitwidths), make)
-        return weight, None if bias is None else bias.repeat(len(bitwidths))
-
-    def _keep(self, key: tuple[int, Any], make: Callable[[], Tensor]) -> Tensor:
+    def _keep(self, key: tuple[int, int], make: Callable[[], Tensor]) -> Tensor:
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
