@@ -92,6 +92,21 @@ def with_quantized_activations(
     return quantized
 
 
+def activation_bitwidth(module: nn.Module, layers: Sequence[str]) -> int:
+    """8 where all the named layers round their inputs, 32 where none does.
+
+    Raises:
+        ValueError: Where some do and some do not.
+    """
+    rounding = [hasattr(module.get_submodule(name), "input_quantizer") for name in layers]
+    if any(rounding) != all(rounding):
+        raise ValueError(
+            "Some quantized layers round their inputs and some do not; use "
+            "with_quantized_activations on all of them, or on none."
+        )
+    return 8 if any(rounding) else FULL_PRECISION
+
+
 def attach(layer: nn.Module, quantizer: QuantizeActivation) -> None:
     """Lets a layer round what flows into it."""
     layer.input_quantizer = quantizer

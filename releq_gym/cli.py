@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("target", help="a network's name, or a run folder of agents.train")
     evaluate.add_argument("--data", help="folder that holds the data set")
+    evaluate.add_argument("--weights", help="full-precision checkpoint of a network (safetensors)")
     evaluate.add_argument("--net", help="package.module:factory of a run folder's own net")
     evaluate.set_defaults(run=_evaluate)
 
@@ -158,6 +159,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     if Path(options.target).is_dir():
         from releq_gym.report import evaluate_run
 
+        if options.weights is not None:
+            raise ValueError("--weights goes with a network; a run folder holds its own weights.")
         print(evaluate_run(options.target, data=options.data, net=options.net))
         return
     if options.net is not None:
@@ -167,7 +170,10 @@ def _evaluate(options: argparse.Namespace) -> None:
         )
     from releq_gym.evaluators.live import LiveEvaluator
 
-    evaluator = LiveEvaluator(options.target, data=options.data, memo=False)
+    # Nothing is retrained, so that images to train on need not be there.
+    evaluator = LiveEvaluator(
+        options.target, data=options.data, weights=options.weights, recipe="ptq", memo=False
+    )
     measured = evaluator.measure_full_precision("report")
     print(
         f"{options.target}: {100 * measured.accuracy:.2f} % of {measured.images:,} report images, "

@@ -16,7 +16,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from releq_gym.layers import BITWIDTHS
+from releq_gym.activations import QuantizeActivation, activation_bitwidth, attach
+from releq_gym.layers import BITWIDTHS, FULL_PRECISION
 from releq_gym.networks.base import NETWORKS
 from releq_gym.networks.profile import QUANTIZABLE, output_axis
 from releq_gym.networks.resolve import NetworkLike, resolve_network
@@ -118,7 +119,7 @@ def quantize_network(
         )
     quantized = copy.deepcopy(module)
     found = {name: m for name, m in quantized.named_modules() if isinstance(m, QUANTIZABLE)}
-    users = _users(quantized)
+    users = parameter_users(quantized)
     for name, bitwidth in zip(layers, bitwidths, strict=True):
         if name not in found:
             raise UnknownNameError("layer", name, found)
@@ -134,8 +135,8 @@ def quantize_network(
     return quantized
 
 
-def _users(module: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
-    """The modules that hold a parameter, and its name there, by the parameter's id."""
+def parameter_users(module: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
+    """The modules that hold each parameter, and its name there, by the parameter's ``id``."""
     users: dict[int, list[tuple[nn.Module, str]]] = {}
     for part in module.modules():
         for attribute, parameter in part.named_parameters(recurse=False, remove_duplicate=False):
@@ -242,7 +243,8 @@ def save_quantized(path: str | Path, module: nn.Module, meta: Mapping[str, Any])
     ``<layer>.weight.scale`` (float32), and every other parameter and buffer under its own name.
     A quantized weight that several modules share is there once, under the layer's name.
     The header's ``releq`` is JSON: ``meta`` and ``format``, ``bitwidths`` (by layer), ``quantizer``
-    (name and arguments). The file appears whole or not at all.
+    (name and arguments), ``activation_bitwidth`` (8 where every quantized layer rounds its inputs,
+    by the tensors ``<layer>.input_quantizer.*``, else 32). The file appears whole or not at all.
 
     Args:
         path: Where to write; missing folders are made.
@@ -264,6 +266,7 @@ def save_quantized(path: str | Path, module: nn.Module, meta: Mapping[str, Any])
         "format": FORMAT,
         "bitwidths": {name: fake.bitwidth for name, fake in fakes.items()},
         "quantizer": {"name": quantizer.name, **dataclasses.asdict(quantizer)},
+        "activation_bitwidth": activation_bitwidth(module, list(fakes)),
     }
     if taken := sorted(header.keys() & meta.keys()):
         raise ValueError(f"meta may not hold {', '.join(taken)}: the file format sets them itself.")
@@ -304,6 +307,9 @@ def load_quantized(path: str | Path, net: NetworkLike | None = None) -> nn.Modul
     for name, bitwidth in header["bitwidths"].items():
         tensors[f"{name}.weight"] = _pop_weight(tensors, name, bitwidth, path)
     module = resolve_network(header["net"] if net is None else net).build()
+    if header.get("activation_bitwidth", FULL_PRECISION) != FULL_PRECISION:
+        for name in header["bitwidths"]:
+            attach(module.get_submodule(name), QuantizeActivation())
     _load_strictly(module, tensors, path)
     return module.eval()
 

@@ -20,7 +20,7 @@ from releq_gym.networks import NetworkLike, Recipe, resolve_network
 from releq_gym.quantized import bake, load_quantized, save_quantized
 from releq_gym.result import RESULT_FILE, Measured, Report, Result, read_result, write_result
 from releq_gym.tasks.twin import live_twin
-from releq_gym.training.accuracy import BATCH
+from releq_gym.training.accuracy import batch_size
 from releq_gym.training.device import place, resolve_device
 
 __all__ = [
@@ -209,11 +209,12 @@ def right_answers(
     module: nn.Module, split: Split, device: torch.device, normalise: Normalise
 ) -> Tensor:
     """Which images a network classifies correctly, bool ``[images]`` on the CPU."""
-    place(module, device, split.images.shape[1:]).eval()
+    input_shape = split.images.shape[1:]
+    place(module, device, input_shape).eval()
     with torch.inference_mode():
         predicted = [
             module(normalise(batch.to(device))).argmax(dim=1).cpu()
-            for batch in split.images.split(BATCH)
+            for batch in split.images.split(batch_size(input_shape, device))
         ]
     return torch.cat(predicted) == split.labels
 

@@ -4,9 +4,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from PIL import Image
 
 from releq_gym.cli import main
 from releq_gym.evaluators.live import LiveEvaluator
+from releq_gym.networks import NETWORKS
+from releq_gym.quantized import save_weights
 from releq_gym.report import retrain_and_report
 from releq_gym.result import Result, write_result
 
@@ -41,6 +45,32 @@ def test_verify_checks_the_files(capsys):
 
 def test_evaluate_measures_a_network_on_its_report_split(capsys):
     assert "% of 449 report images, full precision" in printed(capsys, "evaluate", "digits")
+
+
+def imagenet_of(folder, wnids, per_class=2):
+    """Photos of some of the classes, below ``val``."""
+    for place, wnid in enumerate(wnids):
+        (folder / "val" / wnid).mkdir(parents=True)
+        for number in range(per_class):
+            colour = (40 * place, 40 * number, 0)
+            Image.new("RGB", (300, 256), colour).save(folder / "val" / wnid / f"{number}.png")
+    return str(folder)
+
+
+def test_evaluate_takes_a_checkpoint_and_some_of_the_classes(capsys, tmp_path):
+    module = NETWORKS["mobilenet"].build()
+    with torch.no_grad():
+        module.classifier.weight.zero_()
+        module.classifier.bias.copy_((torch.arange(1000) == 2).float())
+    save_weights(module, tmp_path / "weights.safetensors")
+    # The third, the second and the last of the 1,000: the net answers the third alone.
+    data = imagenet_of(tmp_path / "some", ["n01484850", "n01443537", "n15075141"])
+    data_of_one = imagenet_of(tmp_path / "one", ["n01484850"])
+    options = ["evaluate", "mobilenet", "--weights", str(tmp_path / "weights.safetensors")]
+    out = printed(capsys, *options, "--data", data_of_one)
+    assert "mobilenet: 100.00 % of 1 report images, full precision" in out
+    out = printed(capsys, *options, "--data", f"{data}/val")
+    assert "of 3 report images" in out and "100.00 %" not in out
 
 
 OWN_NET = """
@@ -128,6 +158,8 @@ def test_a_closed_pipe_is_no_traceback():
     ("arguments", "sentence"),
     [
         (["evaluate", "digits", "--net", "a.b:c"], "--net goes with a run folder, but 'digits'"),
+        (["evaluate", ".", "--weights", "x"], "a run folder holds its own weights"),
+        (["evaluate", "mobilenet", "--weights", "x"], "There is no file 'x'"),
         (["task", "verify", TASK, "--cells", "1"], "cells=1; at least 2"),
         (["task", "verify", TASK, "--cells", "-4"], "cells=-4; at least 2"),
         (["nets", "lenett"], "Did you mean 'lenet'"),

@@ -1,3 +1,4 @@
+import importlib
 import pickle
 import struct
 
@@ -170,8 +171,7 @@ def test_split_hash_sees_images_labels_and_order():
     ("images", "labels", "sentence"),
     [
         (torch.zeros(2, 1, dtype=torch.float64), torch.zeros(2, dtype=torch.int64), "float64"),
-        (torch.zeros(2, 1), torch.zeros(3, dtype=torch.int64), "one int64 class per image"),
-        (torch.zeros(2, 1), torch.zeros(2, dtype=torch.int32), "one int64 class per image"),
+        (torch.zeros(2, 1), torch.zeros(3, dtype=torch.int64), "one per image: an int64 class"),
         (torch.zeros(0, 1), torch.zeros(0, dtype=torch.int64), "no images"),
     ],
 )
@@ -347,6 +347,28 @@ def test_imagenet_crops_photos_and_numbers_classes_among_the_thousand(tmp_path):
     assert splits.train is None and not splits.search_from_train
     assert splits.search.images.shape == splits.report.images.shape == (2, 3, 224, 224)
     assert splits.search.labels.tolist() == splits.report.labels.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(("name", "held_out"), [("val", True), ("test", True), ("mine", False)])
+def test_a_folder_of_classes_is_the_part_that_it_is_called(tmp_path, name, held_out):
+    write_folder(tmp_path / name, random_images(20))
+    splits = load_splits(str(tmp_path / name))
+    assert splits.search_from_train is not held_out
+    assert (splits.train is None) is held_out
+
+
+def test_of_imagenet_no_more_photos_are_used_than_fit_into_memory(tmp_path, monkeypatch):
+    for part, count in (("train", 9), ("val", 12)):
+        folder = tmp_path / part / "n01443537"
+        folder.mkdir(parents=True)
+        for place in range(count):
+            Image.new("RGB", (256, 256), (10 * place, len(part), 0)).save(folder / f"{place}.png")
+    image_folder = importlib.import_module("releq_gym.datasets.image_folder")
+    monkeypatch.setattr(image_folder, "PHOTOS", {"train": 4, "val": 10})
+    splits = load_splits("imagenet", tmp_path)
+    assert (len(splits.train), len(splits.search), len(splits.report)) == (4, 5, 5)
+    assert len(rows(splits.search) | rows(splits.report)) == 10
+    assert splits.search.sha256 == load_splits("imagenet", tmp_path).search.sha256
 
 
 def test_imagenet_without_files_or_with_foreign_classes_is_explained(tmp_path):

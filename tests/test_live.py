@@ -117,7 +117,7 @@ def test_memo_answers_without_measuring(tmp_path, monkeypatch):
     full_precision = first.full_precision_accuracy
     again = LiveEvaluator("digits", **options)
     monkeypatch.setattr("releq_gym.evaluators.live.retrain", refuse)
-    monkeypatch.setattr("releq_gym.evaluators.live.score_module", refuse)
+    monkeypatch.setattr("releq_gym.evaluators.live.sum_scores", refuse)
     assert again.measure([4, 4, 4, 4], 0) == measured
     assert again.full_precision_accuracy == full_precision
     with pytest.raises(AssertionError):
@@ -218,7 +218,7 @@ def test_pickled_evaluator_agrees(live):
 
 def test_full_precision_is_measured_once(live, monkeypatch):
     accuracy = live.full_precision_accuracy
-    monkeypatch.setattr("releq_gym.evaluators.live.score_module", refuse)
+    monkeypatch.setattr("releq_gym.evaluators.live.sum_scores", refuse)
     assert live.full_precision_accuracy == accuracy
 
 
@@ -395,3 +395,135 @@ def test_a_module_of_ones_own_runs_live():
     env.reset(seed=0)
     _, _, terminated, _, info = env.step(0)
     assert terminated and info["bitwidths"] == (1,)
+
+
+# What is measured together, and by another measure than top-1
+
+
+@pytest.fixture
+def untrained():
+    """Builds an evaluator of the digits net that measures without retraining."""
+
+    def build(**options):
+        defaults = {"recipe": "ptq", "quantizer": "uniform", "memo": False, "precision": "float32"}
+        return LiveEvaluator("digits", **{**defaults, **options})
+
+    return build
+
+
+def test_many_assignments_are_worth_what_each_is_worth(untrained):
+    rows = np.random.default_rng(0).integers(1, 9, (40, 4))
+    many = untrained().evaluate_many(rows, np.zeros(40, dtype=np.intp))
+    single = untrained()
+    assert many.accuracy.tolist() == [single.evaluate(row, 0).accuracy for row in rows]
+    by_network = untrained()
+    for row, accuracy in zip(rows[:5], many.accuracy[:5], strict=True):
+        module = by_network.train(row, 0, "ptq")
+        images = by_network.normalise(by_network.splits.search.images)
+        right = module(images).argmax(1) == by_network.splits.search.labels
+        assert float(right.double().mean()) == pytest.approx(accuracy)
+
+
+def test_many_assignments_are_remembered_and_told(untrained, tmp_path, monkeypatch):
+    rows, told = [[b, 8, 8, 8] for b in range(1, 9)], []
+    first = untrained(memo=tmp_path / "memo.sqlite3")
+    measured = first.measure_many(rows[:5])
+    monkeypatch.setattr("releq_gym.evaluators.live.BLOCK_SECONDS", 0.0)
+    again = untrained(memo=tmp_path / "memo.sqlite3")
+    assert again.measure_many(rows, advance=told.append)[:5] == measured
+    assert sum(told) == 8 and told[0] == 5
+    monkeypatch.setattr("releq_gym.evaluators.live.SharedForward", refuse)
+    third = untrained(memo=tmp_path / "memo.sqlite3")
+    assert third.measure_many([rows[7], rows[0], rows[7]])[1] == measured[0]
+
+
+def test_bfloat16_is_taken_only_where_accuracy_stays(untrained, monkeypatch):
+    monkeypatch.setattr("releq_gym.evaluators.live.runs_bfloat16", lambda device: True)
+    for tolerance, precision in ((100.0, "bfloat16"), (-1.0, "float32")):
+        monkeypatch.setattr("releq_gym.evaluators.live.BFLOAT16_POINTS", tolerance)
+        chosen = untrained(precision="auto")
+        assert chosen.precision == precision
+        assert ("bfloat16" in chosen.name) == (precision == "bfloat16")
+    monkeypatch.setattr("releq_gym.evaluators.live.BFLOAT16_POINTS", 100.0)
+    assert untrained(precision="auto", recipe=QUICK).precision == "float32"
+    monkeypatch.setattr("releq_gym.evaluators.live.runs_bfloat16", lambda device: False)
+    assert untrained(precision="auto").precision == "float32"
+
+
+def test_reports_are_measured_in_float32(untrained):
+    full, reduced = untrained(), untrained(precision="bfloat16")
+    row = [4, 4, 4, 4]
+    assert full.measure(row, 0, "report")[:2] == reduced.measure(row, 0, "report")[:2]
+    assert full.measure_full_precision("report")[:2] == reduced.measure_full_precision("report")[:2]
+
+
+class Regressor(nn.Sequential):
+    """One number per input of 8 numbers."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        super().__init__(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
+
+
+def closeness(outputs, targets):
+    """1 where the output is the target, less with distance."""
+    return 1 / (1 + (outputs - targets).abs().squeeze(1))
+
+
+def squared(outputs, targets):
+    return (outputs - targets).square().mean()
+
+
+@pytest.fixture
+def regression():
+    inputs = torch.rand(300, 8, generator=torch.Generator().manual_seed(1))
+    targets = Regressor()(inputs).detach()
+    held = [Split(inputs[i::3].contiguous(), targets[i::3].contiguous()) for i in range(3)]
+    return Splits("made up", held[0], held[1], lambda: held[2])
+
+
+def test_any_metric_is_measured(regression):
+    options = {"data": regression, "metric": closeness, "quantizer": "uniform", "memo": False}
+    live = LiveEvaluator(Regressor(), recipe="ptq", **options)
+    assert live.full_precision_accuracy == pytest.approx(1.0, abs=0.01)
+    coarse, fine = (live.evaluate((b, b), 0).accuracy for b in (1, 8))
+    assert coarse < fine < 1.0
+    with torch.inference_mode():
+        outputs = live.train((2, 2), 0, "ptq")(regression.search.images)
+    by_hand = float(closeness(outputs, regression.search.labels).mean())
+    assert live.evaluate((2, 2), 0).accuracy == pytest.approx(by_hand, abs=0.01)
+
+
+def test_a_retraining_lowers_the_loss_that_is_given(regression):
+    options = {"data": regression, "metric": closeness, "quantizer": "uniform", "memo": False}
+    recipe = Recipe(images=6_400, learning_rate=1e-2)
+    live = LiveEvaluator(Regressor(), recipe=recipe, loss=squared, repeats=1, **options)
+    before = LiveEvaluator(Regressor(), recipe="ptq", precision="float32", **options)
+    assert live.evaluate((2, 2), 0).accuracy > before.evaluate((2, 2), 0).accuracy
+
+
+def test_metrics_are_remembered_by_what_they_do(regression, tmp_path):
+    options = {"data": regression, "quantizer": "uniform", "memo": tmp_path / "memo.sqlite3"}
+
+    def power(exponent):
+        return lambda outputs, targets: closeness(outputs, targets) ** exponent
+
+    one, two = (
+        LiveEvaluator(Regressor(), metric=power(n), recipe="ptq", **options) for n in (1, 9)
+    )
+    assert one.evaluate((2, 2), 0).accuracy > two.evaluate((2, 2), 0).accuracy
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({}, "top-1 accuracy needs one int64 class per image.*pass metric="),
+        ({"metric": squared}, "one finite score per input"),
+        ({"metric": closeness, "recipe": Recipe(images=64)}, "are no classes.*pass loss="),
+        ({"metric": closeness, "precision": "float16"}, "Unknown precision"),
+    ],
+)
+def test_mistakes_about_metrics_are_sentences(regression, options, sentence):
+    defaults = {"data": regression, "recipe": "ptq", "quantizer": "uniform", "memo": False}
+    with pytest.raises(ValueError, match=sentence):
+        LiveEvaluator(Regressor(), **{**defaults, **options})

@@ -1,14 +1,17 @@
 import re
 
+import gymnasium as gym
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
 import releq_gym
 from releq_gym.datasets import load_splits
 from releq_gym.datasets.normalise import Normalise
+from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.networks import (
     NETWORKS,
     Network,
@@ -16,10 +19,10 @@ from releq_gym.networks import (
     register_network,
     resolve_network,
 )
-from releq_gym.quantized import load_weights
+from releq_gym.quantized import load_weights, save_weights
 from releq_gym.quantizers import make_quantizer
 from releq_gym.registry import UnknownNameError
-from releq_gym.training.accuracy import count_correct
+from releq_gym.training.accuracy import sum_scores
 from releq_gym.training.weights import find_weights
 
 FACTORY = "tests.test_networks:small_net"
@@ -225,8 +228,59 @@ def test_mobilenet_scores_what_is_known_on_the_imagenet_sample(data_root):
     assert splits.train is None and len(splits.search) == len(splits.report) == 500
     normalise = Normalise(network.mean, network.std)
     correct = sum(
-        count_correct(module, images, labels, normalise)
+        sum_scores(module, images, labels, normalise)
         for split in (splits.search, splits.report)
         for images, labels in zip(split.images.split(50), split.labels.split(50), strict=True)
     )
     assert abs(correct - 859) <= 2
+
+
+@pytest.mark.data
+def test_mobilenet_lives_through_an_episode_on_some_of_the_classes(data_root, tmp_path):
+    (tmp_path / "val").mkdir()
+    for folder in sorted((data_root / "imagenet_sample" / "val").iterdir())[-16:]:
+        (tmp_path / "val" / folder.name).symlink_to(folder)
+    names = [layer.name for layer in network_layers("mobilenet", quantizer="wrpn")]
+    env = gym.make(
+        "releq/QuantizeNet-v0",
+        net="mobilenet",
+        evaluator="live",
+        quantizer="uniform",
+        recipe="ptq",
+        bitwidths=[2, 8],
+        weights=str(data_root / "mobilenet_v1_1.0_224.safetensors"),
+        data=str(tmp_path),
+        groups=[[name for name in names if name.endswith(part)] for part in ("wise", "stem")],
+        evaluator_kwargs={"memo": False},
+    )
+    accuracies = {}
+    for action in (1, 0):
+        env.reset(seed=0)
+        for _ in range(3):
+            _, _, terminated, _, info = env.step(action)
+        assert terminated and len(set(info["bitwidths"])) == 1 and len(info["bitwidths"]) == 28
+        accuracies[env.unwrapped.problem.bitwidths[action]] = info["relative_accuracy"]
+    assert accuracies[8] > 0.8 > 0.2 > accuracies[2]
+
+
+@pytest.mark.slow
+def test_alexnet_is_measured_live_with_weights_from_a_file(tmp_path):
+    (tmp_path / "val" / "n01443537").mkdir(parents=True)
+    for place in range(4):
+        photo = Image.new("RGB", (256, 256), (60 * place, 0, 0))
+        photo.save(tmp_path / "val" / "n01443537" / f"{place}.png")
+    save_weights(NETWORKS["alexnet"].build(), tmp_path / "weights.safetensors")
+    evaluator = LiveEvaluator(
+        "alexnet",
+        data=tmp_path,
+        weights=tmp_path / "weights.safetensors",
+        quantizer="wrpn",
+        recipe="ptq",
+        memo=False,
+    )
+    assert [layer.name for layer in evaluator.layers][-1] == "classifier.6"
+    assert evaluator.images == 2
+    assert 0 <= evaluator.evaluate([8, 4, 4, 4, 4, 2, 2, 8], 0).accuracy <= 1
+    bitwidths = [8] * 8
+    trained = evaluator.train(bitwidths, 0, "ptq")
+    assert trained.classifier[6].weight.unique().numel() <= 255

@@ -13,7 +13,7 @@ from releq_gym.quantized import load_weights, quantize_network
 from releq_gym.quantizers.base import make_quantizer
 from releq_gym.registry import UnknownNameError
 from releq_gym.training import fit, weights
-from releq_gym.training.accuracy import count_correct
+from releq_gym.training.accuracy import batch_size, sum_scores
 from releq_gym.training.batch_norm import fold_batch_norm, insert_batch_norm
 from releq_gym.training.device import resolve_device
 from releq_gym.training.fit import pretrain
@@ -23,6 +23,29 @@ from releq_gym.training.weights import add_record, find_weights, read_record
 
 LAYERS = ("conv1", "conv2", "fc1", "fc2")
 QUICK = Recipe(images=192, learning_rate=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "device", "size"),
+    [
+        ((1, 8, 8), "cpu", 1_000),
+        ((3, 32, 32), "cpu", 85),
+        ((3, 224, 224), "cpu", 16),
+        ((3, 224, 224), "cuda", 222),
+        ((3, 32, 32), "cuda", 1_000),
+    ],
+)
+def test_batches_of_large_images_are_small(input_shape, device, size):
+    assert batch_size(torch.Size(input_shape), torch.device(device)) == size
+
+
+def test_sum_scores_sends_no_more_than_a_batch_through():
+    sizes = []
+    module = nn.Sequential(nn.Flatten(), nn.Linear(224 * 224, 10))
+    module.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    images = torch.zeros(40, 1, 224, 224)
+    sum_scores(module, images, torch.zeros(40, dtype=torch.int64), PIXELS)
+    assert sizes == [16, 16, 8]
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +221,7 @@ def test_signals_of_one_dimension_are_trained_on():
     retrained = retrain(
         module, ["0", "3"], [3, 3], make_quantizer("uniform"), recipe, signals, labels, seed=0
     )
-    assert count_correct(retrained.module, signals, labels, PIXELS) > 190
+    assert sum_scores(retrained.module, signals, labels, PIXELS) > 190
 
 
 def test_own_loss_sees_outputs_and_targets(module, digits):
@@ -268,7 +291,7 @@ def test_misspelt_recipe_names_the_nearest(module, digits, field, value, nearest
         run_retrain(module, digits, recipe=dataclasses.replace(QUICK, **{field: value}))
 
 
-def test_count_correct_agrees_with_a_loop(module, digits):
+def test_sum_scores_agrees_with_a_loop(module, digits):
     network = resolve_network("digits")
     normalise = Normalise(network.mean, network.std)
     images, labels = digits.search.images, digits.search.labels
@@ -276,7 +299,7 @@ def test_count_correct_agrees_with_a_loop(module, digits):
         int(module(normalise(image[None])).argmax()) == label
         for image, label in zip(images, labels.tolist(), strict=True)
     )
-    assert count_correct(module, images, labels, normalise) == one_by_one
+    assert sum_scores(module, images, labels, normalise) == one_by_one
 
 
 @pytest.mark.parametrize(("device", "sentence"), [("gpu", "Known: auto"), ("cuda", "no CUDA")])

@@ -29,7 +29,8 @@ class Split:
     Attributes:
         images: ``[n, channels, height, width]`` (or whatever one input is), uint8 in 0 to 255 or
             float32 in 0 to 1.
-        labels: int64 ``[n]``, classes from 0.
+        labels: int64 ``[n]``, classes from 0; or, for a metric of one's own, any target per image,
+            ``[n, ...]``.
         index_sha256: Hash of the positions these images have in the official split; see
             `hash_index`.
     """
@@ -43,10 +44,10 @@ class Split:
             raise ValueError(
                 f"Images are {self.images.dtype}; give uint8 in 0 to 255 or float32 in 0 to 1."
             )
-        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
+        if self.labels.shape[:1] != self.images.shape[:1]:
             raise ValueError(
-                f"Labels are {self.labels.dtype} of shape {tuple(self.labels.shape)} for "
-                f"{len(self.images)} images; give one int64 class per image."
+                f"Labels of shape {tuple(self.labels.shape)} for {len(self.images)} images; give "
+                "one per image: an int64 class, or whatever your metric compares outputs with."
             )
         if not len(self.labels):
             raise ValueError("A split holds no images; give at least one.")

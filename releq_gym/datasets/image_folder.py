@@ -29,8 +29,8 @@ PARTS = ("train", "val", "test")
 PHOTO_SIDES = (256, 224)
 """ImageNet: the shorter side is brought to the first, the centre of the second is kept."""
 
-TRAIN_PHOTOS = 10_000
-"""ImageNet training images kept in memory, 1.5 GB; chosen by seed."""
+PHOTOS = {"train": 10_000, "val": 15_000, "test": 10_000}
+"""ImageNet images of each part that are used, chosen by seed: 10,000 take 1.5 GB of memory."""
 
 
 def is_image_folder(path: str | os.PathLike) -> bool:
@@ -44,7 +44,7 @@ def image_folder(path: str | os.PathLike) -> Splits:
 
     Classes are numbered in the order of their folders' names. All images have one size and are
     kept as they are: grey if the first one is, else RGB. Which parts become which split is said in
-    `arrange`; a folder without parts counts as ``train`` alone.
+    `arrange`; a folder without parts counts as ``train`` alone, or as what its own name says.
 
     Args:
         path: The folder; the splits are named after it.
@@ -62,9 +62,10 @@ def imagenet(data: str | os.PathLike | None = None) -> Splits:
     """Reads ``val/<wnid>/<image>`` and, for retraining, ``train/<wnid>/<image>``.
 
     The shorter side is brought to 256, the centre of 224x224 kept. A class has the place of its
-    wnid among the 1,000, so that a folder with some of the classes suits the same networks. Half
-    of ``val``, 5,000 images at most, is ``search``, the rest ``report`` (read when it is asked
-    for, 150 KB an image); 10,000 training images are kept, chosen by seed.
+    wnid among the 1,000, so that a folder with some of the classes suits the same networks, which
+    still choose among all. Half of ``val``, 5,000 images at most, is ``search``; of the rest
+    10,000 at most are ``report``, read when it is asked for. Of ``train`` 10,000 at most are used.
+    They are chosen by seed.
 
     Args:
         data: A folder of this form, or one that holds it under a name that begins with
@@ -94,11 +95,7 @@ def imagenet(data: str | os.PathLike | None = None) -> Splits:
             "name its folders by wnid, such as 'n01440764'."
         )
     parts = _list_parts(found[0], places, PHOTO_SIDES)
-    if "train" in parts and len(parts["train"]) > TRAIN_PHOTOS:
-        generator = torch.Generator().manual_seed(SPLIT_SEED)
-        order = torch.randperm(len(parts["train"]), generator=generator)
-        parts["train"] = parts["train"].take(order[:TRAIN_PHOTOS].sort().values)
-    return arrange("imagenet", parts)
+    return arrange("imagenet", {part: _some(files, PHOTOS[part]) for part, files in parts.items()})
 
 
 @dataclass(frozen=True)
@@ -151,10 +148,19 @@ class ImageFiles:
         return Split(torch.from_numpy(images), torch.tensor(chosen.labels), hash_index(index))
 
 
+def _some(files: ImageFiles, count: int) -> ImageFiles:
+    """So many of the files, or all where there are fewer."""
+    if len(files) <= count:
+        return files
+    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    return files.take(order[:count].sort().values)
+
+
 def _part_folders(path: Path) -> dict[str, Path]:
-    """The folder of each part; one without parts is ``train``."""
+    """The folder of each part; one without parts is the part it is called, else ``train``."""
     parts = {part: path / part for part in PARTS if (path / part).is_dir()}
-    return parts or {"train": path}
+    own_name = path.resolve().name
+    return parts or {own_name if own_name in PARTS else "train": path}
 
 
 def _class_folders(path: Path) -> list[Path]:

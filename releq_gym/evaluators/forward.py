@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -16,50 +16,15 @@ from releq_gym.evaluators.segments import CutNetwork, OneDnnLinear, cut_network
 from releq_gym.layers import FULL_PRECISION
 from releq_gym.networks.profile import output_axis
 from releq_gym.quantizers.base import Quantizer
-from releq_gym.training.device import place
+from releq_gym.training.accuracy import Score, batch_size
 
 Assignment = tuple[int, ...]
-
-Score = Callable[[Tensor, Tensor], Tensor]
-"""Takes outputs and targets of a batch, returns one score per input, higher is better."""
 
 Values = dict[str, Tensor]
 """What the segments to come need, by name."""
 
-IMAGES_PER_PASS = 250
-"""Inputs that go through a CPU at once: few enough for its caches, many enough for its cores."""
-
-IMAGES_PER_PASS_CUDA = 2_500
-"""Likewise on a GPU."""
-
 MEMORY = 2**30
 """Bytes for activations and weights that are kept, safe on a machine with 8 GB."""
-
-
-def top1(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Whether the largest output ``[n, classes]`` is that of the class, bool ``[n]``."""
-    return outputs.argmax(dim=1) == targets
-
-
-def score_module(
-    module: nn.Module, split: Split, normalise: Callable[[Tensor], Tensor], score: Score = top1
-) -> float:
-    """The sum of the scores of a network over a split; leaves it in evaluation mode.
-
-    Args:
-        module: On the device of the split.
-        split: Inputs before normalisation.
-        normalise: Applied to each batch.
-        score: As `Score`.
-    """
-    module.eval()
-    size = _images_per_pass(split.images.device)
-    with torch.inference_mode():
-        batches = zip(split.images.split(size), split.labels.split(size), strict=True)
-        return sum(
-            float(score(module(normalise(images)), targets).sum(dtype=torch.float64))
-            for images, targets in batches
-        )
 
 
 class SharedForward:
@@ -72,7 +37,8 @@ class SharedForward:
     Not safe for use by several threads.
 
     Args:
-        module: The full-precision network, on its device; left as it is.
+        module: The full-precision network, on its device, in the memory layout that is fastest
+            there; left as it is.
         layers: Names of the quantized layers in order of first execution.
         quantizer: Of their weights.
         images: A few inputs as the network sees them, to check the cut network on.
@@ -98,14 +64,14 @@ class SharedForward:
     ):
         self._cut = cut_network(module, layers, images)
         self._score, self._dtype = score, dtype
-        self._device = images.device
-        originals = [module.get_submodule(name) for name in layers]
+        originals = {name: module.get_submodule(name) for name in layers}
         self._weights = _Weights(originals, self._cut, quantizer, dtype, memory // 2)
         for segment in self._cut.segments:
-            place(segment.run.to(dtype), images.device, images.shape[1:])
+            segment.run.to(dtype)
         # From here on weights are plain tensors, set anew for every assignment.
-        for layer in self._cut.layers:
-            del layer.weight
+        for users in self._cut.users:
+            for part, attribute in users:
+                delattr(part, attribute)
         self._needed = _needed(self._cut)
         self._prefixes = _Prefixes(memory // 2)
 
@@ -141,7 +107,7 @@ class SharedForward:
         totals = dict.fromkeys(ordered, 0.0)
         alone = ordered[0] if len(ordered) == 1 else None
         start = self._prefixes.longest(alone) if alone else 0
-        size = _images_per_pass(self._device)
+        size = batch_size(split.images.shape[1:], split.images.device)
         batches = zip(split.images.split(size), split.labels.split(size), strict=True)
         walk = _Walk(self, totals)
         with torch.inference_mode():
@@ -168,10 +134,6 @@ class SharedForward:
         return 0, {self._cut.input: normalise(images).to(self._dtype)}
 
 
-def _images_per_pass(device: torch.device) -> int:
-    return IMAGES_PER_PASS if device.type == "cpu" else IMAGES_PER_PASS_CUDA
-
-
 class _Walk:
     """One batch of inputs on its way through all assignments, depth first."""
 
@@ -190,8 +152,9 @@ class _Walk:
             return
         for prefix, group in groupby(assignments, key=lambda a: a[: segment.decided]):
             for index in segment.layers:
-                layer = forward._cut.layers[index]
-                layer.weight = forward._weights.get(index, prefix[index])
+                weight = forward._weights.get(index, prefix[index])
+                for part, attribute in forward._cut.users[index]:
+                    setattr(part, attribute, weight)
             results = segment.run(*(values[name] for name in segment.inputs))
             if last:
                 self._add(next(group), self.score(results[0].float(), self.labels))
@@ -230,21 +193,21 @@ class _Weights:
 
     def __init__(
         self,
-        layers: Sequence[nn.Module],
+        layers: Mapping[str, nn.Module],
         cut: CutNetwork,
         quantizer: Quantizer,
         dtype: torch.dtype,
         memory: int,
     ):
-        self._originals = [layer.get_parameter("weight").detach() for layer in layers]
+        self._originals = [layer.get_parameter("weight").detach() for layer in layers.values()]
         self._biases = [
             None if layer.bias is None else layer.get_parameter("bias").detach().to(dtype)
-            for layer in layers
+            for layer in layers.values()
         ]
-        self._axes = [output_axis(layer) for layer in layers]
+        self._axes = [output_axis(name, layer, quantizer) for name, layer in layers.items()]
         self._folded, self._quantizer, self._dtype = cut.folded, quantizer, dtype
         self._packed = {
-            index for index, layer in enumerate(cut.layers) if isinstance(layer, OneDnnLinear)
+            index for index, users in enumerate(cut.users) if isinstance(users[0][0], OneDnnLinear)
         }
         self._states: dict[tuple[int, int], dict[str, Tensor]] = {}
         self._memory, self.held = memory, 0

@@ -22,7 +22,7 @@ from releq_gym.activations import ACTIVATION_BITWIDTHS, with_quantized_activatio
 from releq_gym.datasets import DATASETS, Split, Splits, load_splits
 from releq_gym.datasets.normalise import Normalise
 from releq_gym.evaluators.base import Evaluation, ManyEvaluations, evaluate_singly
-from releq_gym.evaluators.forward import MEMORY, Score, SharedForward, score_module, top1
+from releq_gym.evaluators.forward import MEMORY, SharedForward
 from releq_gym.evaluators.memo import Memo, describe_callable, hash_fields
 from releq_gym.layers import BITWIDTHS, FULL_PRECISION
 from releq_gym.networks import NetworkLike, Recipe, network_layers, resolve_network
@@ -31,7 +31,9 @@ from releq_gym.quantized import bake, load_weights
 from releq_gym.quantizers.base import Quantizer, make_quantizer
 from releq_gym.quantizers.uniform import Uniform
 from releq_gym.registry import UnknownNameError
+from releq_gym.training.accuracy import Score, sum_scores, top1
 from releq_gym.training.device import place, resolve_device, runs_bfloat16
+from releq_gym.training.loop import Loss
 from releq_gym.training.retrain import Retrained, retrain
 from releq_gym.training.weights import find_weights, read_record
 
@@ -62,9 +64,6 @@ MADE_AGAIN = ("_search", "_train", "_forwards")
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """What a network can be measured in, by name."""
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Takes outputs and targets of a batch, returns a scalar."""
 
 
 class Measurement(NamedTuple):
@@ -452,6 +451,7 @@ class LiveEvaluator:
             seed,
             normalise=self.normalise,
             teacher=self.module,
+            loss=self.loss,
         )
 
     def _measure(self, retraining: Callable[[], Retrained], split: str) -> Measurement:
@@ -460,7 +460,8 @@ class LiveEvaluator:
         retrained = retraining()
         correct = 0.0
         if not retrained.diverged:
-            total = score_module(bake(retrained.module), held, self.normalise, self._score)
+            module = bake(retrained.module)
+            total = sum_scores(module, held.images, held.labels, self.normalise, self._score)
             correct = self._rounded(total)
         milliseconds = 1e3 * (time.perf_counter() - started)
         return Measurement(correct, len(held), milliseconds, retrained.diverged)
@@ -526,6 +527,12 @@ class LiveEvaluator:
             return None
         return (self.splits.train or self.splits.search).sha256
 
+    @property
+    def _classified(self) -> bool:
+        """Whether every image has one class."""
+        labels = self.splits.search.labels
+        return labels.dtype == torch.int64 and labels.ndim == 1
+
     @cached_property
     def _search(self) -> Split:
         return _to(self.splits.search, self.device)
@@ -590,6 +597,11 @@ class LiveEvaluator:
                 f"The recipe trains, but the data set {self.splits.name!r} has no training split; "
                 "use recipe='ptq' or pass data=Splits(...) with one."
             )
+        if recipe.images and self.loss is None and not self._classified:
+            raise ValueError(
+                f"The recipe trains, but the targets of {self.splits.name!r} are no classes, which "
+                "cross-entropy needs; pass loss=, a function of outputs and targets."
+            )
         return recipe
 
     def _check_bitwidths(self, bitwidths: Sequence[int]) -> list[int]:
@@ -618,17 +630,36 @@ class LiveEvaluator:
             )
         try:
             with torch.inference_mode():
-                logits = self.module(self.normalise(self._search.images[:1]))
+                outputs = self.module(self.normalise(self._search.images[:1]))
         except RuntimeError as error:
             raise ValueError(
                 f"{self.net} cannot take an image of shape {shape} from {self.splits.name!r}: "
                 f"{error}"
             ) from error
-        classes = int(search.labels.max()) + 1
-        if logits.ndim != 2 or logits.shape[1] < classes:
+        if self.metric is not None:
+            self._check_metric(outputs)
+            return
+        if not self._classified:
             raise ValueError(
-                f"{self.net} answers one image with a tensor of shape {tuple(logits.shape)}, but "
+                f"The labels of {self.splits.name!r} are {search.labels.dtype} of shape "
+                f"{tuple(search.labels.shape)}; top-1 accuracy needs one int64 class per image. "
+                "For anything else pass metric=."
+            )
+        classes = int(search.labels.max()) + 1
+        if outputs.ndim != 2 or outputs.shape[1] < classes:
+            raise ValueError(
+                f"{self.net} answers one image with a tensor of shape {tuple(outputs.shape)}, but "
                 f"{self.splits.name!r} has {classes} classes; [1, {classes}] is needed."
+            )
+
+    def _check_metric(self, outputs: Tensor) -> None:
+        """Refuses a metric that does not give one score per input."""
+        assert self.metric is not None
+        scores = self.metric(outputs, self._search.labels[:1])
+        if not isinstance(scores, Tensor) or scores.shape != (1,) or not scores.isfinite().all():
+            raise ValueError(
+                f"metric= returned {scores!r} for one input; it has to return a tensor of one "
+                "finite score per input, of which 1 is perfect and 0 worthless."
             )
 
 
@@ -705,7 +736,10 @@ def _resolve_splits(
         splits = load_splits(network.dataset, data, allowed)
     else:
         splits = load_splits(str(data), None, allowed)
-    clean = splits.train is not None and splits.train.sha256 == trained_on
+    # Copies of a public data set may differ in a few pixels, as JPEG copies of CIFAR-10 do, but
+    # not in what the search images are.
+    known = splits.name in DATASETS and splits.name == record.get("dataset")
+    clean = splits.train is not None and (known or splits.train.sha256 == trained_on)
     if splits.search_from_train and not clean and not search_from_train:
         raise ValueError(
             f"The weights of {network.name} were trained on other images than the train split of "

@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from releq_gym.activations import QuantizeActivation
+from releq_gym.quantized import parameter_users
 
 TOLERANCE = 1e-3
 """Largest difference of a cut network's outputs, relative to their size."""
@@ -62,7 +63,8 @@ class CutNetwork:
 
     Attributes:
         segments: First to last; the last one returns the outputs.
-        layers: The quantized layers as modules of the segments; their weights are to be replaced.
+        users: Per quantized layer, the modules of the segments that hold its weight, and the name
+            it has there: what is to be replaced.
         folded: Batch norms that went into a layer, by the layer's index.
         input: Name of the value that the first segment takes.
         ends_alone: Whether the last segment is a fully connected layer and nothing else.
@@ -70,7 +72,7 @@ class CutNetwork:
     """
 
     segments: tuple[Segment, ...]
-    layers: tuple[nn.Module, ...]
+    users: tuple[tuple[tuple[nn.Module, str], ...], ...]
     folded: dict[int, Affine]
     input: str
     ends_alone: bool = False
@@ -149,8 +151,10 @@ class _Whole(nn.Module):
 def _whole(module: nn.Module, layers: Sequence[str], reason: str) -> CutNetwork:
     every = tuple(range(len(layers)))
     segment = Segment(_Whole(module), ("images",), ("outputs",), every, len(layers))
-    modules = tuple(module.get_submodule(name) for name in layers)
-    return CutNetwork((segment,), modules, {}, "images", reason=reason)
+    holders = parameter_users(module)
+    weights = [module.get_submodule(name).get_parameter("weight") for name in layers]
+    users = tuple(tuple(holders[id(weight)]) for weight in weights)
+    return CutNetwork((segment,), users, {}, "images", reason=reason)
 
 
 def _cut(module: nn.Module, layers: Sequence[str], images: Tensor) -> CutNetwork:
@@ -158,6 +162,7 @@ def _cut(module: nn.Module, layers: Sequence[str], images: Tensor) -> CutNetwork
     graph = fx.Tracer().trace(module)
     traced = fx.GraphModule(module, graph)
     graph.eliminate_dead_code()
+    _refuse_shared_weights(module, layers)
     _refuse_direct_use(graph, layers)
     _make_functional(traced)
     folded = _fold_batch_norms(traced, layers)
@@ -175,13 +180,22 @@ def _cut(module: nn.Module, layers: Sequence[str], images: Tensor) -> CutNetwork
     segments = tuple(
         _segment(traced, pieces, place, layers) for place, piece in enumerate(pieces) if piece
     )
-    modules = tuple(traced.get_submodule(name) for name in layers)
+    modules = [traced.get_submodule(name) for name in layers]
     ends_alone = (
         len(pieces[-1]) == 1
         and isinstance(modules[-1], nn.Linear | OneDnnLinear)
         and not isinstance(getattr(modules[-1], "input_quantizer", None), QuantizeActivation)
     )
-    return CutNetwork(segments, modules, folded, inputs[0].name, ends_alone)
+    users = tuple(((part, "weight"),) for part in modules)
+    return CutNetwork(segments, users, folded, inputs[0].name, ends_alone)
+
+
+def _refuse_shared_weights(module: nn.Module, layers: Sequence[str]) -> None:
+    """A weight that another module holds too may act long before its layer does."""
+    holders = parameter_users(module)
+    for name in layers:
+        if len(holders[id(module.get_submodule(name).get_parameter("weight"))]) > 1:
+            raise ValueError(f"other modules share the weight of {name}")
 
 
 def _refuse_direct_use(graph: fx.Graph, layers: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from releq_gym.networks.base import Recipe, register_network
 def _download() -> dict[str, Tensor]:
     from torchvision.models import AlexNet_Weights
 
-    return dict(AlexNet_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True))
+    return dict(AlexNet_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True))
 
 
 @register_network(

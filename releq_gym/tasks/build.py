@@ -67,6 +67,7 @@ class Plan:
             recipe=self.recipe,
             bitwidths=self.bitwidths,
             repeats=self.repeats,
+            precision="float32",
             memo=memo,
             device="cpu",
         )

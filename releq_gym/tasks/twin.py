@@ -34,6 +34,8 @@ def live_twin(
         quantizer_kwargs=card.get("quantizer_kwargs"),
         recipe=card["recipe"],
         bitwidths=card["bitwidths"],
+        activation_bitwidth=card["activation_bitwidth"],
+        precision="float32",
         memo=memo,
     )
     if different := list(_differences(card, twin)):

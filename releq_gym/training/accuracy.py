@@ -1,4 +1,4 @@
-"""How many images of a split a network gets right."""
+"""How good a network is on the images of a split."""
 
 from __future__ import annotations
 
@@ -8,27 +8,53 @@ import torch
 from torch import Tensor, nn
 
 BATCH = 1_000
-"""Images per forward pass: as fast as larger ones, in a tenth of the memory."""
+"""Images per forward pass at most."""
+
+FEWEST = 16
+"""Images per forward pass at least, where there are as many."""
+
+NUMBERS = {"cpu": 2**18, "cuda": 2**25}
+"""Numbers in a batch. On a CPU a small one leaves its activations in the cache and in memory that
+is at hand: resnet20 runs twice as fast on 85 images at a time as on 1,000, and so does mobilenet on
+16 photos as on 500, which take 6 GB."""
 
 
-def count_correct(
+Score = Callable[[Tensor, Tensor], Tensor]
+"""Takes outputs and targets of a batch, returns one score per input, higher is better."""
+
+
+def top1(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Whether the largest output ``[n, classes]`` is that of the class, bool ``[n]``."""
+    return outputs.argmax(dim=1) == targets
+
+
+def sum_scores(
     module: nn.Module,
     images: Tensor,
     labels: Tensor,
     normalise: Callable[[Tensor], Tensor],
-) -> int:
-    """Images whose largest logit is their label's; leaves the module in eval mode.
+    score: Score = top1,
+) -> float:
+    """The scores of all inputs, summed: by default how many are classified correctly.
 
     Args:
-        module: Maps ``[n, *input_shape]`` to logits ``[n, classes]``.
+        module: Maps ``[n, *input_shape]`` to outputs; left in evaluation mode.
         images: Before normalisation, on the module's device.
-        labels: int64 ``[n]``.
+        labels: int64 ``[n]``, or whatever ``score`` takes.
         normalise: Applied to each batch.
+        score: What one output is worth.
     """
     module.eval()
     with torch.inference_mode():
-        batches = zip(images.split(BATCH), labels.split(BATCH), strict=True)
+        size = batch_size(images.shape[1:], images.device)
+        batches = zip(images.split(size), labels.split(size), strict=True)
         return sum(
-            int((module(normalise(batch)).argmax(dim=1) == expected).sum())
-            for batch, expected in batches
+            float(score(module(normalise(batch)), targets).sum(dtype=torch.float64))
+            for batch, targets in batches
         )
+
+
+def batch_size(input_shape: torch.Size, device: torch.device) -> int:
+    """How many inputs of this shape go into one forward pass on this device."""
+    fitting = NUMBERS.get(device.type, NUMBERS["cpu"]) // max(input_shape.numel(), 1)
+    return min(max(fitting, FEWEST), BATCH)

@@ -22,7 +22,7 @@ from releq_gym.networks import resolve_network
 from releq_gym.networks.base import Network
 from releq_gym.quantized import load_weights, save_weights
 from releq_gym.registry import UnknownNameError
-from releq_gym.training.accuracy import count_correct
+from releq_gym.training.accuracy import sum_scores
 from releq_gym.training.batch_norm import fold_batch_norm, insert_batch_norm
 from releq_gym.training.device import place, resolve_device
 from releq_gym.training.loop import Run
@@ -115,8 +115,7 @@ def pretrain(
     save_weights(module, partial, torch.float16)
     load_weights(module, partial)  # measured as it is stored
     train_accuracy, search_accuracy = (
-        count_correct(module, split.images.to(where), split.labels.to(where), normalise)
-        / len(split)
+        sum_scores(module, split.images.to(where), split.labels.to(where), normalise) / len(split)
         for split in (splits.train, splits.search)
     )
     record = identity | {
