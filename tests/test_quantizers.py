@@ -294,6 +294,20 @@ def test_uniform_error_is_least_and_falls_with_bits_whatever_the_tail(tail, shap
         fewer = more
 
 
+@pytest.mark.parametrize("quantizer", EVERY, ids=str)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_states_of_several_bitwidths_are_those_of_each(quantizer, axis):
+    weight = gaussian(5, 6, 3)
+    states = quantizer.init_each(weight, (8, 2, 1), axis)
+    assert list(states) == [8, 2, 1]
+    for bitwidth, state in states.items():
+        alone = quantizer.init(weight, bitwidth, axis)
+        assert state.keys() == alone.keys()
+        assert all(torch.equal(state[name], alone[name]) for name in state)
+    with pytest.raises(ValueError, match="whole number from 1 to 8"):
+        quantizer.init_each(weight, (4, 9), axis)
+
+
 def test_uniform_recovers_a_grid_exactly():
     weight = torch.randint(-7, 8, (6, 50), generator=torch.Generator().manual_seed(0)) * 0.03
     assert torch.allclose(quantize(make_quantizer("uniform"), weight, 4), weight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -92,6 +93,12 @@ class Quantizer(ABC):
         """
         check_bitwidth(bitwidth)
         return {}
+
+    def init_each(
+        self, weight: Tensor, bitwidths: Iterable[int], axis: int = 0
+    ) -> dict[int, dict[str, Tensor]]:
+        """`init` at each of several bitwidths; cheaper where they share work."""
+        return {bitwidth: self.init(weight, bitwidth, axis) for bitwidth in bitwidths}
 
     @abstractmethod
     def scaled_codes(
@@ -203,8 +210,8 @@ def sqnr_db(weight: Tensor, quantizer: Quantizer, axis: int = 0) -> tuple[float,
     with torch.no_grad():
         signal = weight.double().square().sum().item()
         ratios = []
-        for bitwidth in BITWIDTHS:
-            quantized = quantizer.quantize(weight, quantizer.init(weight, bitwidth, axis), bitwidth)
+        for bitwidth, state in quantizer.init_each(weight, BITWIDTHS, axis).items():
+            quantized = quantizer.quantize(weight, state, bitwidth)
             noise = (weight - quantized).double().square().sum().item()
             exact = noise <= signal * 10 ** (-high / 10)
             ratio = high if exact else 10 * math.log10(max(signal, 1e-300) / noise)

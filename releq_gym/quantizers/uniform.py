@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,6 +24,9 @@ from releq_gym.quantizers.rounding import round_to_grid, round_to_sign
 
 LOOKUP_COST = 64
 """What finding one weight in a sorted row costs, in weights passed over."""
+
+BLOCK = 2**17
+"""Numbers that are worked on at a time, so that they stay in the cache."""
 
 REFINEMENTS = 4
 """So many alternations of codes and step follow the search; none raises the error."""
@@ -46,15 +50,24 @@ class Uniform(Quantizer):
 
     def init(self, weight: Tensor, bitwidth: int, axis: int = 0) -> dict[str, Tensor]:
         """The fitted ``step``: a scalar, or one per output channel, broadcastable to the weight."""
-        check_bitwidth(bitwidth)
+        return self.init_each(weight, (bitwidth,), axis)[bitwidth]
+
+    def init_each(
+        self, weight: Tensor, bitwidths: Iterable[int], axis: int = 0
+    ) -> dict[int, dict[str, Tensor]]:
+        """`init` at each of several bitwidths, for the work of the largest one."""
+        chosen = tuple(bitwidths)
+        for bitwidth in chosen:
+            check_bitwidth(bitwidth)
         with torch.no_grad():
             weight = weight.detach().to(torch.float32)
             rows = weight.movedim(axis, 0).flatten(1) if self.per_channel else weight.reshape(1, -1)
-            steps = least_squares_step(rows, bitwidth)
-        if not self.per_channel:
-            return {"step": steps.reshape(())}
+            steps = least_squares_steps(rows, max(chosen, default=1))
         shape = [-1 if dim == axis else 1 for dim in range(weight.dim())]
-        return {"step": steps.reshape(shape)}
+        return {
+            bitwidth: {"step": steps[bitwidth - 1].reshape(shape if self.per_channel else ())}
+            for bitwidth in chosen
+        }
 
     def scaled_codes(
         self, weight: Tensor, state: dict[str, Tensor], bitwidth: int
@@ -107,31 +120,37 @@ def least_squares_step(rows: Tensor, bitwidth: int) -> Tensor:
 
     Args:
         rows: Weights, float32 ``[steps, weights per step]``.
-        bitwidth: 1 to 8.
+        bitwidth: At least 1.
 
     Returns:
         Positive steps, float32 ``[steps]``.
     """
+    return least_squares_steps(rows, bitwidth)[-1]
+
+
+def least_squares_steps(rows: Tensor, bitwidth: int) -> list[Tensor]:
+    """`least_squares_step` at 1, 2, ... ``bitwidth`` bits, for the work of the last one."""
     # NumPy sorts much faster than torch.
     magnitudes = torch.from_numpy(np.sort(rows.detach().abs().cpu().numpy(), axis=1))
     step = magnitudes.mean(1, dtype=torch.float64).clamp_min(SMALLEST_SCALE)[:, None]
     sums = torch.nn.functional.pad(magnitudes.cumsum(1, dtype=torch.float64), (1, 0))
     exact = magnitudes.double()
     mean, widest = step, exact[:, -1:].clamp_min(SMALLEST_SCALE)
+    found = [step]
     for bits in range(2, bitwidth + 1):
         largest = 2 ** (bits - 1) - 1
         # With few weights the error is a comb of valleys, as narrow as the codes are many.
-        count = min(max(2**16 // magnitudes.shape[1], 32), 8 * largest + 32)
+        count = min(max(2**14 // magnitudes.shape[1], 32), 8 * largest + 32)
         exponents = torch.linspace(0, 1, count, dtype=torch.float64)
         steps = mean / largest * (2 * widest / mean) ** exponents
-        found = _best(*_refit(magnitudes, sums, steps, largest))
+        best = _best(*_refit(magnitudes, sums, steps, largest))
         around = torch.linspace(0.88, 1.12, largest + 8, dtype=torch.float64)
-        found = _best(*_refit(magnitudes, sums, found * around, largest))
-        steps = torch.cat([step, found], 1)
+        best = _best(*_refit(magnitudes, sums, best * around, largest))
+        steps = torch.cat([found[-1], best], 1)
         for _ in range(REFINEMENTS):
             steps, error = _refit(exact, sums, steps, largest)
-        step = _best(steps, error)
-    return step[:, 0].to(rows)
+        found.append(_best(steps, error))
+    return [step[:, 0].to(rows) for step in found]
 
 
 def _best(steps: Tensor, error: Tensor) -> Tensor:
@@ -148,25 +167,49 @@ def _refit(magnitudes: Tensor, sums: Tensor, steps: Tensor, largest: int) -> tup
         steps: Candidates, float64 ``[rows, candidates]``.
         largest: The largest code.
     """
-    count = magnitudes.shape[1]
     # A sum by codes is Q lookups in the running sums instead of a pass over the weights.
-    looking_up = count > LOOKUP_COST * largest
-    codes = torch.arange(1, largest + 1, dtype=torch.float64)
+    looking_up = magnitudes.shape[1] > LOOKUP_COST * largest
+    size = largest if looking_up else magnitudes.shape[1]
+    columns = min(max(BLOCK // size, 1), steps.shape[1])
+    rows = min(max(BLOCK // (size * columns), 1), len(steps))
+    space = magnitudes.new_empty(rows * columns * size)
     products, energies = [], []
-    size = magnitudes.shape[0] * (largest if looking_up else count)
-    for some in steps.split(max(2**16 // size, 1), 1):  # stays in the cache
-        if looking_up:
-            thresholds = (some[:, :, None] * (codes - 0.5)).flatten(1).to(magnitudes.dtype)
-            below = torch.searchsorted(magnitudes, thresholds)
-            above = (sums[:, -1:] - sums.gather(1, below)).unflatten(1, (-1, largest))
-            products.append(above.sum(2))
-            energies.append((count - below).double().unflatten(1, (-1, largest)) @ (2 * codes - 1))
-        else:
-            nearest = magnitudes[:, None] / some[:, :, None].to(magnitudes.dtype)
-            nearest.round_().clamp_(max=largest)
-            products.append((nearest * magnitudes[:, None]).sum(2).double())
-            energies.append(nearest.square_().sum(2).double())
-    product, energy = torch.cat(products, 1), torch.cat(energies, 1)
+    for of_rows in zip(magnitudes.split(rows), sums.split(rows), steps.split(rows), strict=True):
+        weights, running, candidates = of_rows
+        parts = [
+            _look_up(weights, running, block, largest)
+            if looking_up
+            else _pass_over(weights, block, largest, space)
+            for block in candidates.split(columns, 1)
+        ]
+        products.append(torch.cat([product for product, _ in parts], 1))
+        energies.append(torch.cat([energy for _, energy in parts], 1))
+    product, energy = torch.cat(products).double(), torch.cat(energies).double()
     # A row without any nonzero code (all zeros) keeps its step.
     fitted = torch.where(energy > 0, product / energy.clamp_min(1), steps)
     return fitted, -fitted * product
+
+
+def _look_up(
+    magnitudes: Tensor, sums: Tensor, steps: Tensor, largest: int
+) -> tuple[Tensor, Tensor]:
+    """Sums of codes times weights and of squared codes, from where the codes change."""
+    codes = torch.arange(1, largest + 1, dtype=torch.float64)
+    # Steps side by side, so that one lookup ends near the next.
+    thresholds = (steps[:, None] * (codes[:, None] - 0.5)).to(magnitudes.dtype)
+    below = torch.searchsorted(magnitudes, thresholds.flatten(1))
+    above = (sums[:, -1:] - sums.gather(1, below)).view(thresholds.shape)
+    count = (magnitudes.shape[1] - below).double().view(thresholds.shape)
+    return above.sum(1), (2 * codes - 1) @ count
+
+
+def _pass_over(
+    magnitudes: Tensor, steps: Tensor, largest: int, space: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same sums from all weights; ``space`` is for the codes of all candidates."""
+    count = magnitudes.shape[1]
+    codes = space[: steps.numel() * count].view(*steps.shape, count)
+    torch.div(magnitudes[:, None], steps.to(magnitudes.dtype)[:, :, None], out=codes)
+    codes.round_().clamp_(max=largest)
+    product = (magnitudes[:, None] @ codes.transpose(1, 2)).squeeze(1)
+    return product, codes.square_().sum(2)
