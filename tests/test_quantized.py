@@ -196,6 +196,18 @@ def test_channels_of_a_grouped_transposed_convolution_cannot_have_a_step_each():
     assert quantized[0].weight.unique().numel() == 3
 
 
+@pytest.mark.parametrize("name", QUANTIZERS.names())
+@pytest.mark.parametrize("bitwidth", [1, 4])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_quantized_weights_keep_the_memory_layout(name, bitwidth, channels):
+    module = nn.Sequential(nn.Conv2d(channels, 4, 5)).to(memory_format=torch.channels_last)
+    quantized = quantize_network(module, ["0"], [bitwidth], quantizer_of(name))
+    strides = module[0].weight.stride()
+    assert quantized[0].weight.stride() == bake(quantized)[0].weight.stride() == strides
+    quantized[0].weight.sum().backward()
+    assert quantized[0].parametrizations.weight.original.grad is not None
+
+
 def test_layers_and_bitwidths_that_do_not_fit_are_refused(digits):
     wrpn = make_quantizer("wrpn")
     with pytest.raises(ValueError, match="2 layers need as many bitwidths"):
