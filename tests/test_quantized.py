@@ -247,6 +247,7 @@ def test_export_stores_integers_and_what_was_done(digits, tmp_path):
         "accuracy": 0.97,
         "bitwidths": {"conv1": 8, "conv2": 4, "fc1": 2, "fc2": 1},
         "quantizer": {"name": "uniform", "per_channel": True},
+        "activation_bitwidth": 32,
     }
     tensors = load_file(path)
     assert tensors["fc1.weight.codes"].dtype == torch.int8

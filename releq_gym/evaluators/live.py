@@ -105,7 +105,8 @@ class LiveEvaluator:
         quantizer: Name of a quantizer, or one.
         quantizer_kwargs: Arguments that go with the name.
         recipe: ``"ptq"`` (no retraining), ``"short"``, ``"long"`` or a `Recipe`; None means
-            ``"short"`` where the network states that, else ``"ptq"``.
+            ``"short"`` where the network states that and there are training images, else
+            ``"ptq"``.
         bitwidths: What a layer may have; None means all that the quantizer defines, 2 to 8 for
             ``wrpn`` and ``dorefa``, 1 to 8 for ``uniform`` and ``lsq``.
         activation_bitwidth: 32; activations are not quantized yet.
@@ -198,7 +199,8 @@ class LiveEvaluator:
         )
         self.images = len(self.splits.search)
         if recipe is None:
-            recipe = "short" if "short" in self.recipes else "ptq"
+            trains = "short" in self.recipes and self.splits.train is not None
+            recipe = "short" if trains else "ptq"
         self.recipe = self._resolve_recipe(recipe)
         self.repeats = repeats if self.recipe.images else 1
         self.normalise = Normalise(network.mean, network.std)
