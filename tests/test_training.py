@@ -174,6 +174,50 @@ def test_batch_norm_is_measured_anew():
     assert module[1].momentum == 0.1 and not module[1].training
 
 
+@pytest.fixture(scope="module")
+def normed(digits):
+    """A small network with batch norm that knows most digits."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = nn.Sequential(
+            *(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU()),
+            *(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU()),
+            *(nn.Flatten(), nn.Linear(128, 10)),
+        )
+    recipe = Recipe(images=4_000, learning_rate=5e-2)
+    run = Run(module, recipe, digits.train.images, digits.train.labels, 0, PIXELS)
+    assert run.advance(0, run.steps)
+    return module.eval()
+
+
+@pytest.mark.parametrize(
+    "recipe", [Recipe(), Recipe(images=128, learning_rate=1e-5)], ids=["ptq", "short"]
+)
+def test_any_recipe_can_measure_batch_norm_anew(normed, digits, recipe):
+    def accuracy(reestimate, seed=0):
+        live = LiveEvaluator(
+            *(normed,),
+            data=digits,
+            quantizer="uniform",
+            recipe=dataclasses.replace(recipe, reestimate_batch_norm=reestimate),
+            memo=False,
+        )
+        return live.measure((1, 1, 8), seed).accuracy
+
+    kept, anew = accuracy(0), accuracy(500)
+    assert anew > kept + 0.1
+    if not recipe.images:
+        assert accuracy(500, seed=1) == anew  # nothing random is left
+
+
+def test_batch_norm_is_measured_in_even_batches_that_fit_into_memory(normed, monkeypatch):
+    monkeypatch.setattr("releq_gym.training.accuracy.NUMBERS", {"cpu": 20 * 64})
+    module, sizes = copy.deepcopy(normed), []
+    module[0].register_forward_hook(lambda layer, inputs, output: sizes.append(len(output)))
+    reestimate_batch_norm(module, torch.rand(50, 1, 8, 8), PIXELS)
+    assert sizes == [17, 17, 16]
+
+
 def test_resumed_run_ends_where_an_uninterrupted_one_does(module, digits):
     recipe = Recipe(images=640, learning_rate=1e-2, schedule="cosine", augment="shift")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,12 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parametrize
 
 from releq_gym.datasets.normalise import PIXELS
 from releq_gym.networks.base import Recipe
 from releq_gym.quantized import quantize_network
 from releq_gym.quantizers.base import Quantizer
-from releq_gym.training.accuracy import BATCH
+from releq_gym.training.accuracy import batch_size
 from releq_gym.training.loop import Loss, Run, shuffled
 
 
@@ -79,7 +81,8 @@ def retrain(
         run = Run(quantized, recipe, images, labels, seed, normalise, teacher, loss)
         finite = run.advance(0, run.steps)
     if finite and recipe.reestimate_batch_norm:
-        order = shuffled(len(images), min(recipe.reestimate_batch_norm, len(images)), seed)
+        # Always the same images: a recipe without retraining has nothing random.
+        order = shuffled(len(images), min(recipe.reestimate_batch_norm, len(images)), seed=0)
         reestimate_batch_norm(quantized, images[order.to(images.device)], normalise)
     quantized.eval()
     finite = finite and all(bool(tensor.isfinite().all()) for tensor in quantized.parameters())
@@ -93,6 +96,11 @@ def reestimate_batch_norm(
 
     Source: Sun et al., "Hybrid 8-bit floating point training", 2019, and others: quantized
     weights shift the activations that the old statistics describe.
+
+    Args:
+        module: Changed in place, left in evaluation mode.
+        images: Inputs before normalisation, two or more.
+        normalise: Applied to each batch.
     """
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
@@ -101,8 +109,10 @@ def reestimate_batch_norm(
         norm.reset_running_stats()
         norm.momentum = None  # a cumulative mean
         norm.train()
-    with torch.no_grad():
-        for batch in images.split(BATCH):
+    # Batches of one size: each counts as much as the others.
+    count = math.ceil(len(images) / batch_size(images.shape[1:], images.device))
+    with torch.no_grad(), parametrize.cached():
+        for batch in images.tensor_split(count):
             module(normalise(batch))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
