@@ -208,11 +208,26 @@ def test_the_network_stays_as_it_is(module):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-@pytest.mark.parametrize("net", ["resnet18", "mobilenet_v3_small"])
-def test_networks_of_torchvision_are_cut(net):
-    models = pytest.importorskip("torchvision.models")
+def from_torchvision(name):
+    return pytest.importorskip("torchvision.models").get_model(name, num_classes=10)
+
+
+def from_timm(name):
+    timm = pytest.importorskip("timm")
+    return timm.create_model(name, num_classes=10, img_size=32, patch_size=8, depth=2)
+
+
+@pytest.mark.parametrize(
+    ("build", "net"),
+    [
+        (from_torchvision, "resnet18"),
+        (from_torchvision, "mobilenet_v3_small"),
+        (from_timm, "vit_tiny_patch16_224"),
+    ],
+)
+def test_networks_from_elsewhere_are_cut(build, net):
     torch.manual_seed(0)
-    module, split = models.get_model(net, num_classes=10).eval(), some_images(8, (3, 32, 32), 10)
+    module, split = build(net).eval(), some_images(8, (3, 32, 32), 10)
     names = names_of(module, (3, 32, 32))
     forward = shared_forward(module, split)
     assert not forward.reason

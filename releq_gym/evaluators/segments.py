@@ -157,8 +157,21 @@ def _whole(module: nn.Module, layers: Sequence[str], reason: str) -> CutNetwork:
     return CutNetwork((segment,), users, {}, "images", reason=reason)
 
 
-def _cut(module: nn.Module, layers: Sequence[str], images: Tensor) -> CutNetwork:
-    module.eval()
+class _OneInput(nn.Module):
+    """A network that is given its first argument alone."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The outputs."""
+        return self.module(images)
+
+
+def _cut(network: nn.Module, names: Sequence[str], images: Tensor) -> CutNetwork:
+    module = _OneInput(network).eval()
+    layers = [f"module.{name}" for name in names]
     graph = fx.Tracer().trace(module)
     traced = fx.GraphModule(module, graph)
     graph.eliminate_dead_code()
@@ -172,10 +185,7 @@ def _cut(module: nn.Module, layers: Sequence[str], images: Tensor) -> CutNetwork
             linear = traced.get_submodule(name)
             if isinstance(linear, nn.Linear) and linear.weight.dtype == torch.float32:
                 traced.set_submodule(name, OneDnnLinear(linear))
-    inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    for spare in inputs[1:]:
-        if spare.users:
-            raise ValueError(f"it takes more than one input ({spare.name})")
+    first = next(node for node in graph.nodes if node.op == "placeholder")
     pieces = _pieces(graph, layers)
     segments = tuple(
         _segment(traced, pieces, place, layers) for place, piece in enumerate(pieces) if piece
@@ -187,7 +197,7 @@ def _cut(module: nn.Module, layers: Sequence[str], images: Tensor) -> CutNetwork
         and not isinstance(getattr(modules[-1], "input_quantizer", None), QuantizeActivation)
     )
     users = tuple(((part, "weight"),) for part in modules)
-    return CutNetwork(segments, users, folded, inputs[0].name, ends_alone)
+    return CutNetwork(segments, users, folded, first.name, ends_alone)
 
 
 def _refuse_shared_weights(module: nn.Module, layers: Sequence[str]) -> None:
@@ -195,14 +205,16 @@ def _refuse_shared_weights(module: nn.Module, layers: Sequence[str]) -> None:
     holders = parameter_users(module)
     for name in layers:
         if len(holders[id(module.get_submodule(name).get_parameter("weight"))]) > 1:
-            raise ValueError(f"other modules share the weight of {name}")
+            layer = name.removeprefix("module.")
+            raise ValueError(f"other modules share the weight of {layer}")
 
 
 def _refuse_direct_use(graph: fx.Graph, layers: Sequence[str]) -> None:
     """A weight that is read past its layer would not be replaced there."""
     for node in graph.nodes:
         if node.op == "get_attr" and str(node.target).rpartition(".")[0] in layers:
-            raise ValueError(f"it reads {node.target} directly")
+            weight = str(node.target).removeprefix("module.")
+            raise ValueError(f"it reads {weight} directly")
 
 
 def _make_functional(traced: fx.GraphModule) -> None:
