@@ -93,8 +93,6 @@ class _Squash(torch.autograd.Function):
     Of several largest weights the first one receives the gradient of the maxima.
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(weight: Tensor, n: int, keeps_magnitude: bool) -> tuple[Tensor, ...]:
         squashed = weight.tanh()
@@ -126,3 +124,12 @@ class _Squash(torch.autograd.Function):
             by_top = (gradient * quantized).sum() / top.abs().clamp_min(SMALLEST_SCALE)
             by_weight.put_(largest, by_top * top.sign(), accumulate=True)
         return by_weight, None, None
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], weight: Tensor, n: int, keeps_magnitude: bool
+    ) -> tuple[tuple[Tensor, ...], int]:
+        """One weight after the other: vmap does not know how to put a number in its place."""
+        assert in_dims[0] is not None
+        outputs = [_Squash.apply(one, n, keeps_magnitude) for one in weight.unbind(in_dims[0])]
+        return tuple(torch.stack(parts) for parts in zip(*outputs, strict=True)), 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from releq_gym.registry import UnknownNameError
 from releq_gym.training.regularizers import Penalty
 
 MOMENTUM = 0.9
+
+SCHEDULES = ("constant", "cosine")
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -61,21 +64,16 @@ class Run:
         teacher: nn.Module | None = None,
         loss: Loss | None = None,
     ):
-        _check_inputs(recipe, images, labels, loss)
+        check_run(recipe, images, labels, loss)
         self.module, self.recipe, self.seed = module, recipe, seed
         self.images, self.labels, self.normalise = images, labels, normalise
         self.teacher = teacher if recipe.distillation else None
         self.loss = loss
-        self.steps = max(1, round(recipe.images / recipe.batch_size))
-        order = shuffled(len(labels), self.steps * recipe.batch_size, seed)
-        self.batches = order.view(self.steps, recipe.batch_size).to(images.device)
+        self.batches = draw_batches(len(labels), recipe, seed).to(images.device)
+        self.steps = len(self.batches)
         self.augment = find_augmentation(recipe.augment)
         self.penalty = Penalty(recipe.regularizer, module)
-        self.optimizer = _make_optimizer(module, recipe)
-        if recipe.precision not in PRECISIONS:
-            raise UnknownNameError("precision", recipe.precision, PRECISIONS)
-        # An unknown schedule is refused before the first step.
-        learning_rate(recipe, self.steps - 1, self.steps)
+        self.optimizer = make_optimizer(*_split(module), recipe)
 
     def advance(self, start: int, stop: int) -> bool:
         """Takes the steps ``start`` to ``stop - 1``.
@@ -85,12 +83,12 @@ class Run:
             `CHECK_EVERY` steps.
         """
         self.module.train()
-        generator = torch.Generator().manual_seed(self._chunk_seed(start))
+        seed = chunk_seed(self.seed, start)
+        generator = torch.Generator().manual_seed(seed)
         devices = [self.images.device] if self.images.is_cuda else []
-        repeatable = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
         # Dropout knows only the global generator: it is borrowed here, and given back as it was.
-        with torch.random.fork_rng(devices), repeatable:
-            torch.manual_seed(self._chunk_seed(start))
+        with torch.random.fork_rng(devices), repeatable():
+            torch.manual_seed(seed)
             for first in range(start, stop, CHECK_EVERY):
                 steps = range(first, min(first + CHECK_EVERY, stop))
                 losses = torch.stack([self._step(step, generator) for step in steps])
@@ -104,36 +102,33 @@ class Run:
         if self.augment is not None:
             images = self.augment(images, generator)
         images = self.normalise(images)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe, step, self.steps)
         loss = self._loss(images, labels)
         if self.penalty:
             loss = loss + self.recipe.regularizer_weight * self.penalty()
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        descend(loss, self.optimizer, learning_rate(self.recipe, step, self.steps))
         return loss.detach()
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        reduced = self.recipe.precision == "bfloat16"
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=reduced):
-            logits = self.module(images)
-        logits = logits.float()
-        if self.loss is not None:
-            return _scalar(self.loss(logits, labels))
-        smoothing = self.recipe.label_smoothing
-        loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
-        if self.teacher is None:
-            return loss
-        with torch.no_grad():
-            soft_labels = self.teacher(images).softmax(dim=1)
-        return loss.lerp(functional.cross_entropy(logits, soft_labels), self.recipe.distillation)
-
-    def _chunk_seed(self, start: int) -> int:
-        return self.seed + 1_000_003 * (start + 1)
+        with computing_in(self.recipe.precision, images.device):
+            outputs = self.module(images)
+        soft_labels = None
+        if self.teacher is not None:
+            with torch.no_grad():
+                soft_labels = self.teacher(images).float().softmax(dim=1)
+        return training_loss(self.recipe, self.loss, outputs.float(), labels, soft_labels)
 
 
-def _check_inputs(recipe: Recipe, images: Tensor, labels: Tensor, loss: Loss | None) -> None:
+def check_run(recipe: Recipe, images: Tensor, labels: Tensor, loss: Loss | None) -> None:
+    """Refuses, before the first step, what would fail in it.
+
+    Raises:
+        ValueError: See `Run`.
+    """
+    if recipe.precision not in PRECISIONS:
+        raise UnknownNameError("precision", recipe.precision, PRECISIONS)
+    if recipe.schedule not in SCHEDULES:
+        raise UnknownNameError("schedule", recipe.schedule, SCHEDULES)
+    find_augmentation(recipe.augment)
     if len(images) != len(labels):
         raise ValueError(
             f"{len(images)} images and {len(labels)} labels do not belong together; one label per "
@@ -154,13 +149,68 @@ def _check_inputs(recipe: Recipe, images: Tensor, labels: Tensor, loss: Loss | N
             )
 
 
-def _scalar(loss: Tensor) -> Tensor:
-    if loss.ndim:
-        raise ValueError(
-            "A loss has to be a scalar, but loss(outputs, targets) has the shape "
-            f"{tuple(loss.shape)}; take its mean."
-        )
-    return loss
+def training_loss(
+    recipe: Recipe,
+    loss: Loss | None,
+    outputs: Tensor,
+    labels: Tensor,
+    soft_labels: Tensor | None = None,
+) -> Tensor:
+    """What one step of a recipe makes smaller, a scalar; penalties on weights come on top.
+
+    Args:
+        recipe: Its label smoothing and distillation count.
+        loss: None means cross-entropy.
+        outputs: Of the network, for one batch.
+        labels: What they should be.
+        soft_labels: Of the teacher, where the recipe distils.
+
+    Raises:
+        ValueError: If ``loss`` returns no scalar.
+    """
+    if loss is not None:
+        value = loss(outputs, labels)
+        if value.ndim:
+            raise ValueError(
+                "A loss has to be a scalar, but loss(outputs, targets) has the shape "
+                f"{tuple(value.shape)}; take its mean."
+            )
+        return value
+    smoothing = recipe.label_smoothing
+    value = functional.cross_entropy(outputs, labels, label_smoothing=smoothing)
+    if soft_labels is None:
+        return value
+    return value.lerp(functional.cross_entropy(outputs, soft_labels), recipe.distillation)
+
+
+def descend(loss: Tensor, optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """One step of the optimizer down the gradient of a scalar."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def computing_in(precision: str, device: torch.device) -> AbstractContextManager:
+    """Within it layers compute in that precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def repeatable() -> AbstractContextManager:
+    """Within it a GPU computes the same result every time."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+
+
+def chunk_seed(seed: int, start: int) -> int:
+    """Of the augmentation of steps that are taken at once, from ``start`` on."""
+    return seed + 1_000_003 * (start + 1)
+
+
+def draw_batches(count: int, recipe: Recipe, seed: int) -> Tensor:
+    """Which of ``count`` images each step sees, int64 ``[steps, batch_size]``."""
+    steps = max(1, round(recipe.images / recipe.batch_size))
+    return shuffled(count, steps * recipe.batch_size, seed).view(steps, recipe.batch_size)
 
 
 def shuffled(count: int, length: int, seed: int) -> Tensor:
@@ -170,15 +220,27 @@ def shuffled(count: int, length: int, seed: int) -> Tensor:
     return torch.cat([torch.randperm(count, generator=generator) for _ in range(passes)])[:length]
 
 
-def _make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+def _split(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """The trained tensors, those that decay first."""
+    trained: list[Tensor] = [tensor for tensor in module.parameters() if tensor.requires_grad]
     # Decay is for weights: biases and batch norm have one axis, learned steps may have several.
     steps = {id(step) for fake in fake_quantizers(module).values() for step in fake.parameters()}
     weights = [tensor for tensor in trained if tensor.ndim > 1 and id(tensor) not in steps]
     chosen = {id(tensor) for tensor in weights}
+    return weights, [tensor for tensor in trained if id(tensor) not in chosen]
+
+
+def make_optimizer(
+    weights: Sequence[Tensor], others: Sequence[Tensor], recipe: Recipe
+) -> torch.optim.Optimizer:
+    """The optimizer of a recipe; only ``weights`` decay.
+
+    Raises:
+        UnknownNameError: For an unknown one.
+    """
     groups: list[dict[str, Any]] = [
-        {"params": weights, "weight_decay": recipe.weight_decay},
-        {"params": [tensor for tensor in trained if id(tensor) not in chosen]},
+        {"params": list(weights), "weight_decay": recipe.weight_decay},
+        {"params": list(others)},
     ]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, recipe.learning_rate, MOMENTUM, nesterov=True, fused=True)
@@ -194,7 +256,5 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
         return recipe.learning_rate * (step + 1) / (warmup + 1)
     if recipe.schedule == "constant":
         return recipe.learning_rate
-    if recipe.schedule == "cosine":
-        done = (step - warmup) / (steps - warmup)
-        return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-    raise UnknownNameError("schedule", recipe.schedule, ("constant", "cosine"))
+    done = (step - warmup) / (steps - warmup)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))

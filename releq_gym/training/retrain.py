@@ -80,13 +80,35 @@ def retrain(
         teacher = teacher or module.eval()
         run = Run(quantized, recipe, images, labels, seed, normalise, teacher, loss)
         finite = run.advance(0, run.steps)
+    finite = finish(quantized, recipe, images, normalise, finite)
+    return Retrained(quantized, not finite, 1e3 * (time.perf_counter() - started))
+
+
+def finish(
+    module: nn.Module,
+    recipe: Recipe,
+    images: Tensor,
+    normalise: Callable[[Tensor], Tensor],
+    finite: bool,
+) -> bool:
+    """What follows the last step of a retraining; leaves the module in evaluation mode.
+
+    Args:
+        module: Quantized and retrained.
+        recipe: Says whether batch norm is measured anew.
+        images: Training images before normalisation.
+        normalise: From images to what the network sees.
+        finite: Whether the loss was finite in every step.
+
+    Returns:
+        Whether every parameter is finite, too.
+    """
     if finite and recipe.reestimate_batch_norm:
         # Always the same images: a recipe without retraining has nothing random.
         order = shuffled(len(images), min(recipe.reestimate_batch_norm, len(images)), seed=0)
-        reestimate_batch_norm(quantized, images[order.to(images.device)], normalise)
-    quantized.eval()
-    finite = finite and all(bool(tensor.isfinite().all()) for tensor in quantized.parameters())
-    return Retrained(quantized, not finite, 1e3 * (time.perf_counter() - started))
+        reestimate_batch_norm(module, images[order.to(images.device)], normalise)
+    module.eval()
+    return finite and all(bool(tensor.isfinite().all()) for tensor in module.parameters())
 
 
 def reestimate_batch_norm(
