@@ -457,6 +457,17 @@ def test_reports_are_measured_in_float32(untrained):
     assert full.measure_full_precision("report")[:2] == reduced.measure_full_precision("report")[:2]
 
 
+def test_every_recipe_takes_options(untrained):
+    options = {"recipe_kwargs": {"reestimate_batch_norm": 64, "regularizer": "sinreq"}}
+    changed = untrained(**options)
+    assert changed.recipe == Recipe(reestimate_batch_norm=64, regularizer="sinreq")
+    assert changed.recipes["long"].regularizer == "sinreq"
+    assert "ptq(regularizer='sinreq', reestimate_batch_norm=64)" not in untrained().name
+    assert "ptq(reestimate_batch_norm=64, regularizer='sinreq')" in changed.name
+    with pytest.raises(UnknownNameError, match="Did you mean 'regularizer'"):
+        untrained(recipe_kwargs={"regulariser": "sinreq"})
+
+
 class Regressor(nn.Sequential):
     """One number per input of 8 numbers."""
 

@@ -107,6 +107,8 @@ class LiveEvaluator:
         recipe: ``"ptq"`` (no retraining), ``"short"``, ``"long"`` or a `Recipe`; None means
             ``"short"`` where the network states that and there are training images, else
             ``"ptq"``.
+        recipe_kwargs: Fields of `Recipe` that are set in every recipe, for instance
+            ``{"reestimate_batch_norm": 1000}`` or ``{"regularizer": "sinreq"}``.
         bitwidths: What a layer may have; None means all that the quantizer defines, 2 to 8 for
             ``wrpn`` and ``dorefa``, 1 to 8 for ``uniform`` and ``lsq``.
         activation_bitwidth: 32; activations are not quantized yet.
@@ -157,6 +159,7 @@ class LiveEvaluator:
         quantizer: str | Quantizer = "wrpn",
         quantizer_kwargs: Mapping[str, Any] | None = None,
         recipe: str | Recipe | None = None,
+        recipe_kwargs: Mapping[str, Any] | None = None,
         bitwidths: Sequence[int] | None = None,
         activation_bitwidth: int = 32,
         repeats: int = 10,
@@ -181,8 +184,12 @@ class LiveEvaluator:
         self.activation_bitwidth = activation_bitwidth
         self.metric, self.loss, self.memory = metric, loss, memory
         self.quantizer = make_quantizer(quantizer, **(quantizer_kwargs or {}))
-        self.recipes = {"ptq": Recipe()} | {
-            name: known for name, known in network.recipes.items() if name != "pretrain"
+        self._recipe_kwargs = dict(recipe_kwargs or {})
+        known = {"ptq": Recipe()} | dict(network.recipes)
+        self.recipes = {
+            name: _with_fields(one, self._recipe_kwargs)
+            for name, one in known.items()
+            if name != "pretrain"
         }
         self.bitwidths = _resolve_bitwidths(bitwidths, self.quantizer)
         self.device = resolve_device(device)
@@ -572,7 +579,10 @@ class LiveEvaluator:
     def _describe(self, recipe: str | Recipe) -> str:
         known = isinstance(recipe, str)
         own = hash_fields(dataclasses.asdict(self.recipe)).hex()[:SHORT_HASH]
-        described = recipe if known else f"own recipe {own}"
+        described = str(recipe) if known else f"own recipe {own}"
+        if known and self._recipe_kwargs:
+            fields = ", ".join(f"{k}={v!r}" for k, v in sorted(self._recipe_kwargs.items()))
+            described += f"({fields})"
         repeats = f" x{self.repeats}" if self.repeats > 1 else ""
         repeats += "" if self.precision == "float32" else f" {self.precision}"
         repeats += "" if self.activation_bitwidth == FULL_PRECISION else " a8"
@@ -592,6 +602,8 @@ class LiveEvaluator:
                     "Or pass a releq_gym.networks.Recipe.",
                 )
             recipe = self.recipes[recipe]
+        else:
+            recipe = _with_fields(recipe, self._recipe_kwargs)
         if not recipe.images and self.quantizer.refuses_ptq:
             raise ValueError(f"A recipe without retraining: {self.quantizer.refuses_ptq}")
         if _uses_images(recipe) and self.splits.train is None:
@@ -699,6 +711,14 @@ def _uses_images(recipe: Recipe) -> bool:
 
 def _to(split: Split, device: torch.device) -> Split:
     return Split(split.images.to(device), split.labels.to(device), split.index_sha256)
+
+
+def _with_fields(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
+    known = [field.name for field in dataclasses.fields(Recipe)]
+    for name in fields:
+        if name not in known:
+            raise UnknownNameError("recipe_kwargs", name, known)
+    return dataclasses.replace(recipe, **fields)
 
 
 def _resolve_bitwidths(bitwidths: Sequence[int] | None, quantizer: Quantizer) -> tuple[int, ...]:
