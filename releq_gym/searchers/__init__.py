@@ -17,7 +17,7 @@ from releq_gym.registry import Registry
 
 Searcher = Callable[[gym.Env, np.random.Generator], None]
 
-SEARCHERS: Registry[Searcher] = Registry("searcher", "releq_gym.search")
+SEARCHERS: Registry[Searcher] = Registry("searcher", "releq_gym.searchers")
 
 
 class Player:

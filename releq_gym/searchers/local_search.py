@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import gymnasium as gym
 import numpy as np
 
-from releq_gym.search import SEARCHERS, Player, assignments
+from releq_gym.searchers import SEARCHERS, Player, assignments
 
 
 @SEARCHERS.register("local_search")
