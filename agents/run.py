@@ -24,7 +24,7 @@ from releq_gym.evaluators.resolve import make_evaluator
 from releq_gym.ledger import Ledger
 from releq_gym.report import final_report
 from releq_gym.result import RESULT_FILE, Report, Result, read_result, write_result
-from releq_gym.search import confirm
+from releq_gym.searchers import confirm
 
 TABLE_BUDGET, LIVE_BUDGET = 600, 150
 """Different assignments measured where no budget is stated."""

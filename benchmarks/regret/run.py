@@ -18,7 +18,7 @@ from releq_gym.env import QuantizeNetEnv
 from releq_gym.ledger import Answer, Ledger
 from releq_gym.problem import Problem
 from releq_gym.replay import read_revealed
-from releq_gym.search import SEARCHERS, confirm
+from releq_gym.searchers import SEARCHERS, confirm
 from releq_gym.tasks.score import TableScorer, make_scorer
 
 

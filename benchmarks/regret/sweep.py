@@ -35,7 +35,7 @@ class Study:
 
     Attributes:
         tasks: By name.
-        searchers: Of `VARIANTS`, or of ``releq_gym/search/``.
+        searchers: Of `VARIANTS`, or of ``releq_gym/searchers/``.
         seeds: Of every run.
     """
 

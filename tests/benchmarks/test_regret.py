@@ -5,7 +5,7 @@ import pytest
 from benchmarks.regret.analysis import difference_interval, interval, markdown, score
 from benchmarks.regret.run import Job, oracle_rows, run
 from benchmarks.regret.sweep import BUDGETS, STUDIES, VARIANTS
-from releq_gym.search import SEARCHERS
+from releq_gym.searchers import SEARCHERS
 
 
 def rows(searcher, regrets, budget=100):

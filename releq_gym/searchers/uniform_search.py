@@ -5,7 +5,7 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 
-from releq_gym.search import SEARCHERS, Player
+from releq_gym.searchers import SEARCHERS, Player
 
 
 @SEARCHERS.register("uniform")

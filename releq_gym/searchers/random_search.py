@@ -5,7 +5,7 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 
-from releq_gym.search import SEARCHERS, Player, assignments
+from releq_gym.searchers import SEARCHERS, Player
 
 
 @SEARCHERS.register("random")
@@ -17,9 +17,5 @@ def random_search(env: gym.Env, rng: np.random.Generator) -> None:
         rng: Source of the assignments.
     """
     player = Player(env)
-    tried: set[tuple[int, ...]] = set()
-    while not player.spent and len(tried) < assignments(player.choices):
-        drawn = tuple(int(rng.choice(options)) for options in player.choices)
-        if drawn not in tried:
-            tried.add(drawn)
-            player.play(drawn)
+    while not player.done:
+        player.ask(tuple(int(rng.choice(options)) for options in player.choices))

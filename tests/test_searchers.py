@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from toys import ToyEvaluator
 
-from releq_gym.search import SEARCHERS, Player, confirm
+from releq_gym.searchers import SEARCHERS, Player, confirm
 from releq_gym.tasks.score import make_scorer
 
 

@@ -1,0 +1,209 @@
+"""Searchers that are not reinforcement learning. One per file, all on the same environment.
+
+A searcher plays whole episodes, so that what it reveals is charged, limited and logged as for any
+agent, until the ledger's evaluation budget is spent or it has nothing left to ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from releq_gym.env import QuantizeNetEnv
+from releq_gym.registry import Registry
+from releq_gym.rewards import reward_many
+
+Searcher = Callable[[gym.Env, np.random.Generator], None]
+
+SEARCHERS: Registry[Searcher] = Registry("searcher", "releq_gym.searchers")
+
+Choice = tuple[int, ...]
+"""Bitwidths to choose, one per step."""
+
+
+class Played(NamedTuple):
+    """What one episode revealed.
+
+    Attributes:
+        choice: What was executed: the cost budget may have lowered what was asked for.
+        objective: The reward; minus infinity where the evaluation budget refused the episode.
+        loss_points: Full precision minus revealed accuracy, in percentage points.
+    """
+
+    choice: Choice
+    objective: float
+    loss_points: float
+
+
+class Player:
+    """Plays chosen assignments on an environment.
+
+    Args:
+        env: Any `QuantizeNetEnv`, wrapped or not, that measures only complete assignments.
+
+    Attributes:
+        choices: Per step, the bitwidths to choose from, ascending.
+        repeats: Different accuracies that an assignment may reveal.
+        spent: Whether the evaluation budget has refused an assignment.
+        known: What `ask` was told, by what it was asked.
+
+    Raises:
+        ValueError: Where the environment measures at every step, which would charge a searcher
+            for answers that it did not ask for.
+    """
+
+    def __init__(self, env: gym.Env):
+        base: Any = env.unwrapped
+        assert isinstance(base, QuantizeNetEnv)
+        if base.evaluate != "final":
+            raise ValueError("A searcher needs an environment with evaluate='final'.")
+        self.env, self.problem, self.ledger = env, base.problem, base.ledger
+        self.choices = [self.problem.bitwidths] * len(self.problem.steps)
+        self.repeats = base.problem.evaluator.repeats if base.noise == "sample" else 1
+        self.spent = False
+        self.known: dict[Choice, Played] = {}
+
+    @property
+    def most_bits(self) -> Choice:
+        """Every step at its most bits, where an episode starts."""
+        return tuple(options[-1] for options in self.choices)
+
+    @property
+    def start(self) -> Choice:
+        """The most bits, the same in every step, that the cost budget admits.
+
+        Where it admits none of those, every step at the bitwidth that costs least.
+        """
+        for bitwidth in reversed(self.problem.bitwidths):
+            if self.admits(choice := (bitwidth,) * len(self.choices)):
+                return choice
+        cheapest = self.totals[:, :, 0].argmin(axis=1)
+        return tuple(self.problem.bitwidths[digit] for digit in cheapest)
+
+    @cached_property
+    def totals(self) -> NDArray[np.float64]:
+        """What each choice adds to `Problem.totals` over that of the most bits.
+
+        float64 ``[steps, bitwidths, totals]``, the headline cost figure first.
+        """
+        most = self.problem.totals(self.complete(self.most_bits))
+        table = [
+            [
+                self.problem.totals(self.complete(changed(self.most_bits, step, bitwidth))) - most
+                for bitwidth in options
+            ]
+            for step, options in enumerate(self.choices)
+        ]
+        return np.array(table)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing can be asked any more: the budget is spent, or everything is known."""
+        return self.spent or len(self.known) >= assignments(self.choices)
+
+    def ask(self, choice: Choice) -> Played:
+        """As `play`, but nothing is asked twice."""
+        if choice not in self.known:
+            played = self.play(choice)
+            if self.spent:
+                return played
+            self.known[choice] = played
+        return self.known[choice]
+
+    def play(self, choice: Sequence[int]) -> Played:
+        """One episode.
+
+        Args:
+            choice: One bitwidth per step.
+        """
+        self.env.reset()
+        executed: list[int] = []
+        for bitwidth in choice:
+            action = self.problem.bitwidths.index(bitwidth)
+            _, reward, _, truncated, info = self.env.step(action)
+            executed.append(info["executed_bitwidth"])
+            self.spent = self.spent or truncated
+        if self.spent:
+            return Played(tuple(executed), -np.inf, np.inf)
+        return Played(tuple(executed), float(reward), info["loss_points"])
+
+    def complete(self, choice: Sequence[int]) -> tuple[int, ...]:
+        """The assignment, one bitwidth per layer, that a choice stands for."""
+        bitwidths = list(self.problem.start)
+        for layer, bitwidth in zip(self.problem.steps, choice, strict=True):
+            bitwidths[layer] = bitwidth
+        return tuple(bitwidths)
+
+    def admits(self, choice: Choice) -> bool:
+        """Whether the cost budget leaves a choice as it is."""
+        return self.problem.admits(self.complete(choice))
+
+    def worths(
+        self, choices: Sequence[Choice], loss_points: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The cautious objectives by which `Ledger.best` ranks, at given losses.
+
+        Args:
+            choices: Any number of them.
+            loss_points: Percentage points, ``[choices]``.
+        """
+        problem = self.problem
+        full = problem.evaluator.full_precision_accuracy
+        accuracies = np.clip(full - np.asarray(loss_points) / 100.0, 0.0, 1.0)
+        cautious = accuracies - np.array([problem.caution(one) for one in accuracies.tolist()])
+        assignments = np.array([self.complete(choice) for choice in choices])
+        added = self.totals[np.arange(len(self.choices)), self.digits(choices)].sum(axis=1)
+        totals = problem.totals(self.complete(self.most_bits)) + added
+        economics = problem.economics(len(problem.steps), totals)
+        transition = problem.transition(assignments, cautious, economics=economics)
+        return reward_many(problem.reward, transition)
+
+    def digits(self, choices: Sequence[Choice]) -> NDArray[np.intp]:
+        """Positions of the bitwidths among those to choose from, ``[choices, steps]``."""
+        return np.searchsorted(self.problem.bitwidths, np.array(choices))
+
+
+def changed(choice: Choice, step: int, bitwidth: int) -> Choice:
+    """A choice with another bitwidth in one step."""
+    return (*choice[:step], bitwidth, *choice[step + 1 :])
+
+
+def neighbours(choice: Choice, choices: Sequence[Sequence[int]]) -> list[Choice]:
+    """All choices that differ in one step."""
+    return [
+        changed(choice, step, bitwidth)
+        for step, options in enumerate(choices)
+        for bitwidth in options
+        if bitwidth != choice[step]
+    ]
+
+
+def confirm(env: gym.Env) -> None:
+    """Asks for the answer again until it has as many repeats as there are, or is not the answer.
+
+    The best of many noisy accuracies is a lucky one. Asking again is free under a budget of
+    different assignments, so every search is entitled to it.
+
+    Args:
+        env: Environment with ``evaluate="final"``, on the ledger of the search.
+    """
+    player = Player(env)
+    ledger, problem = player.ledger, player.problem
+    for _ in range(player.repeats * max(ledger.distinct, 1)):
+        answer = ledger.best(problem)
+        if answer is None or answer.repeats >= player.repeats or player.spent:
+            return
+        player.play([answer.bitwidths[layer] for layer in problem.steps])
+
+
+def assignments(choices: Sequence[Sequence[int]]) -> int:
+    """Size of the space, a Python int."""
+    size = 1
+    for options in choices:
+        size *= len(options)
+    return size

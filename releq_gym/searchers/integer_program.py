@@ -1,0 +1,225 @@
+"""An additive model of the loss, and the integer program that finds its cheapest assignments."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import statistics
+from collections.abc import Iterator
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from releq_gym.searchers import SEARCHERS, Choice, Player, neighbours
+from releq_gym.searchers.additive import AdditiveLoss, noise_power
+from releq_gym.searchers.sensitivity import measure_sensitivity
+
+FIRST_LIMITS = np.geomspace(1e-3, 1.0, 16)
+"""Limits on the summed loss before anything is known, relative to all layers at the fewest bits."""
+
+LIMITS = np.array([0.5, 0.8, 1.0, 1.25, 2.0])
+"""Later ones, relative to the sum of the assignment that was asked last."""
+
+SMALLEST_LIMIT = 1e-3
+"""Points."""
+
+QUANTILES = [statistics.NormalDist().inv_cdf((i + 0.5) / 16) for i in range(16)]
+"""Of the predicted loss, over which an improvement is averaged."""
+
+DRAWS = 10_000
+"""Random assignments that are tried where nothing promising is unknown."""
+
+NOISE_REPEATS = 5
+"""Repeats of the start that tell how noisy an evaluator is."""
+
+
+@SEARCHERS.register("integer_program")
+def integer_program(env: gym.Env, rng: np.random.Generator) -> None:
+    """Asks for what an additive model of the loss, corrected by every answer, expects most of.
+
+    Each layer is lowered alone once, to a middle bitwidth. Then, until the budget is spent: losses
+    that may be so are drawn from the model (`AdditiveLoss`), and for several limits on their sum
+    the cheapest assignment is found exactly (`cheapest`). Of these, and of all that differ in one
+    layer from the best one known or from the most promising of these, that is asked whose
+    cautious objective has the greatest expected improvement; ties go to the greater expected
+    objective, then to the lower cost. Nothing is asked twice, but for some repeats of the start,
+    which tell how noisy they are.
+
+    Args:
+        env: Environment with ``evaluate="final"`` and an evaluation budget.
+        rng: Draws the losses.
+    """
+    player = Player(env)
+    model = _begin(player)
+    if model is None:
+        return
+    limits = FIRST_LIMITS * model.losses()[:, 0].sum()
+    while not player.done:
+        promising = _most_promising(player, model, _solutions(player, model, limits, rng))
+        choice = promising or _unknown(player, rng)
+        if choice is None:
+            return
+        played = player.ask(choice)
+        if player.spent:
+            return
+        (digits,) = player.digits([played.choice])
+        model.learn(digits, played.loss_points)
+        summed = model.losses()[np.arange(len(digits)), digits].sum()
+        limits = LIMITS * max(summed, SMALLEST_LIMIT)
+
+
+def cheapest(
+    costs: ArrayLike,
+    losses: ArrayLike,
+    max_loss: float,
+    figures: ArrayLike = (),
+    max_figures: ArrayLike = (),
+) -> NDArray[np.intp] | None:
+    """The choice of least cost whose losses sum up to ``max_loss`` at most, exactly.
+
+    Args:
+        costs: ``[steps, bitwidths]``.
+        losses: Likewise, in whatever unit ``max_loss`` has.
+        max_loss: The limit.
+        figures: Further sums that are limited, ``[figures, steps, bitwidths]``.
+        max_figures: Their limits, ``[figures]``.
+
+    Returns:
+        The position of the bitwidth for each step, or None where no choice is within the limits.
+    """
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import coo_array
+
+    costs = np.asarray(costs, dtype=np.float64)
+    count = costs.size
+    one_each = coo_array((np.ones(count), (np.arange(count) // costs.shape[1], np.arange(count))))
+    sums = np.vstack([np.reshape(losses, (1, count)), np.reshape(figures, (-1, count))])
+    limits = np.append(max_loss, max_figures)
+    # In units of the limit, the solver's tolerance means the same for every sum.
+    units = np.where(limits > 0, limits, 1.0)
+    with _without_stray_line():
+        solved = milp(
+            costs.ravel() / max(np.abs(costs).max(), np.finfo(np.float64).tiny),
+            integrality=np.ones(count),
+            bounds=Bounds(0, 1),
+            constraints=[
+                LinearConstraint(one_each, 1, 1),
+                LinearConstraint(sums / units[:, None], -np.inf, limits / units),
+            ],
+            options={"mip_rel_gap": 0.0},
+        )
+    return None if solved.x is None else solved.x.reshape(costs.shape).argmax(axis=1)
+
+
+@contextlib.contextmanager
+def _without_stray_line() -> Iterator[None]:
+    """HiGHS 1.12, which SciPy 1.17 contains, prints a left-over line past Python's stdout."""
+    try:
+        kept = os.dup(1)
+    except OSError:  # there is no stdout
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _begin(player: Player) -> AdditiveLoss | None:
+    """The model after each step has been lowered alone; None where the budget ends before."""
+    start = player.start
+    losses = [player.ask(start).loss_points]
+    losses += [
+        player.play(start).loss_points for _ in range(min(player.repeats, NOISE_REPEATS) - 1)
+    ]
+    if player.spent:
+        return None
+    noise = float(np.std(losses, ddof=1)) if len(losses) > 1 else 0.0
+    (digits,) = player.digits([start])
+    probe = int(digits.max()) // 2
+    lost = measure_sensitivity(player, [player.problem.bitwidths[probe]])[:, probe]
+    if player.spent:
+        return None
+    shape, steps = noise_power(player), np.arange(len(start))
+    # A loss that is lost in the noise may be as large as that.
+    least = 100.0 / player.problem.evaluator.images / 2 if player.problem.evaluator.images else 1e-2
+    gained = shape[:, probe] - shape[steps, digits]
+    known = (digits > probe) & (gained > 0)
+    scales = np.full(len(start), 1.0 / np.median(shape[:, probe]))
+    if known.any():
+        measured = np.maximum(lost[known], max(least, noise)) / gained[known]
+        scales[:] = np.median(measured)
+        scales[known] = measured
+    rest = float(np.mean(losses)) if start == player.most_bits else 0.0
+    model = AdditiveLoss(player, scales, rest, noise)
+    for played in player.known.values():
+        model.learn(player.digits([played.choice])[0], played.loss_points)
+    return model
+
+
+def _solutions(
+    player: Player, model: AdditiveLoss, limits: NDArray[np.float64], rng: np.random.Generator
+) -> list[Choice]:
+    """The cheapest choices within limits on sums of losses that are drawn anew for each."""
+    costs, figures, max_figures = player.totals[:, :, 0], *_cost_limits(player)
+    found = {
+        tuple(player.problem.bitwidths[digit] for digit in digits)
+        for limit in limits
+        if (digits := cheapest(costs, model.losses(rng), limit, figures, max_figures)) is not None
+    }
+    return sorted(found)
+
+
+def _cost_limits(player: Player) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What the cost budget limits, from 0 up: ``[figures, steps, bitwidths]``, ``[figures]``."""
+    problem = player.problem
+    most = player.complete(player.most_bits)
+    totals = problem.totals(most)
+    figures, limits = [np.empty((0, *player.totals.shape[:2]))], []
+    for name, limit in problem.describe()["cost_budget"].items():
+        index = 0 if name == "cost" else problem.figures.index(name)
+        unit = totals[0] / problem.cost(most) if name == "cost" else 1.0
+        least = player.totals[:, :, index].min(axis=1, keepdims=True)
+        figures.append((player.totals[:, :, index] - least)[None])
+        limits.append(limit * unit - totals[index] - least.sum())
+    return np.concatenate(figures), np.array(limits)
+
+
+def _most_promising(player: Player, model: AdditiveLoss, solutions: list[Choice]) -> Choice | None:
+    """The unknown choice with the greatest expected improvement, among solutions and neighbours."""
+    asked = list(player.known.values())
+    worths = player.worths([one.choice for one in asked], np.array([p.loss_points for p in asked]))
+    best, leader = float(worths.max()), asked[int(worths.argmax())].choice
+
+    def rank(choices: set[Choice]) -> list[Choice]:
+        unknown = sorted(one for one in choices if one not in player.known and player.admits(one))
+        if not unknown:
+            return []
+        digits = player.digits(unknown)
+        losses = model.predict(digits, QUANTILES)
+        every = [one for one in unknown for _ in QUANTILES]
+        expected = player.worths(every, losses.ravel()).reshape(losses.shape)
+        gains = np.maximum(expected - best, 0.0).mean(axis=1)
+        costs = player.totals[np.arange(digits.shape[1]), digits, 0].sum(axis=1)
+        order = np.lexsort((costs, -expected.mean(axis=1), -gains))
+        return [unknown[i] for i in order]
+
+    candidates = {*solutions, *neighbours(leader, player.choices)}
+    if ranked := rank(set(solutions)):
+        candidates |= set(neighbours(ranked[0], player.choices))
+    ranked = rank(candidates)
+    return ranked[0] if ranked else None
+
+
+def _unknown(player: Player, rng: np.random.Generator) -> Choice | None:
+    """Any admitted choice that is unknown, or None where none is found."""
+    for _ in range(DRAWS):
+        choice = tuple(int(rng.choice(options)) for options in player.choices)
+        if choice not in player.known and player.admits(choice):
+            return choice
+    return None

@@ -1,0 +1,55 @@
+"""How much each layer alone loses at each bitwidth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from releq_gym.searchers import SEARCHERS, Player, changed
+
+
+@SEARCHERS.register("sensitivity")
+def sensitivity(env: gym.Env, rng: np.random.Generator) -> None:
+    """Each layer alone at each bitwidth, the others at the most bits; see `measure_sensitivity`.
+
+    Args:
+        env: Environment with ``evaluate="final"``.
+        rng: Not used.
+    """
+    measure_sensitivity(Player(env))
+
+
+def measure_sensitivity(
+    player: Player, bitwidths: Sequence[int] | None = None
+) -> NDArray[np.float64]:
+    """Points that lowering one step alone from `Player.start` loses.
+
+    Columns are measured from the most bits down, so that a budget that ends too early leaves whole
+    ones.
+
+    Args:
+        player: Asks.
+        bitwidths: Which columns to measure; None means all.
+
+    Returns:
+        ``[steps, bitwidths of the problem]``; 0 at the start itself, NaN where nothing was
+        measured: above the start, in other columns, and where the budget ended.
+    """
+    options = player.problem.bitwidths
+    losses = np.full((len(player.choices), len(options)), np.nan)
+    start = player.start
+    before = player.ask(start).loss_points
+    if player.spent:
+        return losses
+    losses[np.arange(len(start)), player.digits([start])[0]] = 0.0
+    for bitwidth in reversed(options if bitwidths is None else sorted(bitwidths)):
+        for step in range(len(start)):
+            if bitwidth < start[step]:
+                played = player.ask(changed(start, step, bitwidth))
+                if player.spent:
+                    return losses
+                losses[step, options.index(bitwidth)] = played.loss_points - before
+    return losses
