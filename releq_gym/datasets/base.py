@@ -77,7 +77,8 @@ class Splits:
         train: What networks are trained and retrained on; None where there is no such split, and
             then only recipes without training work.
         search: What a search may see.
-        read_report: Reads the split that only the scorer and the final report open.
+        read_report: Reads the split that only the scorer and the final report open; None where
+            there is none.
         search_from_train: Whether ``search`` was cut from the official training split, so that
             a checkpoint trained elsewhere has seen it.
     """
@@ -85,12 +86,20 @@ class Splits:
     name: str
     train: Split | None
     search: Split
-    read_report: Callable[[], Split]
+    read_report: Callable[[], Split] | None = None
     search_from_train: bool = False
 
     @cached_property
     def report(self) -> Split:
-        """The report split, read on first access."""
+        """The report split, read on first access.
+
+        Raises:
+            ValueError: Where there is none.
+        """
+        if self.read_report is None:
+            raise ValueError(
+                f"The data set {self.name!r} has no report split; pass read_report= to Splits(...)."
+            )
         return self.read_report()
 
 
