@@ -10,7 +10,15 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from benchmarks.live_speed import candidates, episodes, exhaustive, nets, sample, training_steps
+from benchmarks.live_speed import (
+    candidates,
+    episodes,
+    exhaustive,
+    nets,
+    sample,
+    searches,
+    training_steps,
+)
 from benchmarks.live_speed.analysis import markdown
 from benchmarks.rows import append_rows, read_rows
 
@@ -130,6 +138,14 @@ def _parts(data: str | None, images: int, weights: dict[str, str]) -> dict[str, 
             {
                 (net,): lambda net=net: [candidates.measure(net, data)]  # type: ignore[misc]
                 for net in candidates.EPOCHS
+            },
+        ),
+        "searches": Part(
+            searches.COLUMNS,
+            ("net",),
+            {
+                (net,): lambda net=net: [searches.measure(net, data)]  # type: ignore[misc]
+                for net in searches.NETS
             },
         ),
         "nets": Part(nets.COLUMNS, ("net", "recipe"), dict(_net_jobs(data, weights))),
