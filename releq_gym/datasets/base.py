@@ -81,6 +81,9 @@ class Splits:
             there is none.
         search_from_train: Whether ``search`` was cut from the official training split, so that
             a checkpoint trained elsewhere has seen it.
+        files: Files and folders whose change would change ``train`` or ``search``, also those
+            that do not exist; of a folder only what it lists counts, not what its files hold. None
+            where that is not known: nothing is then remembered without reading the data again.
     """
 
     name: str
@@ -88,6 +91,7 @@ class Splits:
     search: Split
     read_report: Callable[[], Split] | None = None
     search_from_train: bool = False
+    files: tuple[Path, ...] | None = None
 
     @cached_property
     def report(self) -> Split:
@@ -120,6 +124,11 @@ def data_root(data: str | os.PathLike | None) -> tuple[Path, bool]:
     if named:
         return Path(named).expanduser(), False
     return platformdirs.user_cache_path("releq_gym") / "data", True
+
+
+def below(folder: Path) -> tuple[Path, ...]:
+    """A folder, which need not exist, and everything in it."""
+    return (folder, *sorted(folder.rglob("*")))
 
 
 def unreadable(title: str, root: Path, files: str, error: Exception) -> ValueError:
