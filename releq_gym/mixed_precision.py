@@ -29,6 +29,7 @@ from releq_gym.evaluators.memo import Memo
 from releq_gym.layers import Layer
 from releq_gym.ledger import Ledger
 from releq_gym.networks import NetworkLike, Recipe
+from releq_gym.networks.profile import unquantized_parameters
 from releq_gym.pareto import ParetoPoint, draw_pareto, measured_point, pareto_set, write_pareto
 from releq_gym.quantized import bake, load_quantized, save_quantized
 from releq_gym.quantizers import QUANTIZERS
@@ -336,24 +337,6 @@ class SearchResult:
                 f"{point.weighted_bitwidth:>15.2f}  {' '.join(map(str, point.bitwidths))}"
             )
         return "\n".join(lines)
-
-
-def unquantized_parameters(module: nn.Module, layers: Sequence[Layer]) -> tuple[str, ...]:
-    """Parameters of two or more axes that belong to no quantized layer.
-
-    The packed projection of `torch.nn.MultiheadAttention`, embeddings, layers that are never
-    executed: all that stays in full precision although it holds weights.
-
-    Args:
-        module: The network.
-        layers: Those of it that are quantized.
-    """
-    quantized = {f"{layer.name}.weight" for layer in layers}
-    return tuple(
-        name
-        for name, parameter in module.named_parameters()
-        if parameter.ndim >= 2 and name not in quantized
-    )
 
 
 class _Watched(gym.Wrapper):

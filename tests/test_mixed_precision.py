@@ -13,8 +13,8 @@ from releq_gym.datasets import Split, Splits
 from releq_gym.evaluators.forward import SharedForward
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.layers import FULL_PRECISION
-from releq_gym.mixed_precision import unquantized_parameters
 from releq_gym.networks import network_layers
+from releq_gym.networks.profile import unquantized_parameters
 from releq_gym.registry import UnknownNameError
 from releq_gym.result import read_result
 
@@ -355,3 +355,41 @@ def test_importing_the_name_loads_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_groups_share_a_bitwidth(toy):
+    module, splits = toy
+    names = [layer.name for layer in network_layers(module, splits.search.images.shape[1:])]
+    result = releq_gym.search(module, splits, groups=[[names[0], names[2]]], memo=False, **OPTIONS)
+    for point in result.pareto:
+        assert point.bitwidths[0] == point.bitwidths[2]
+
+
+def test_a_metric_of_ones_own_is_searched_on():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 1))
+    inputs = torch.rand(200, 6)
+    with torch.no_grad():
+        splits = Splits("regression", None, Split(inputs, module(inputs)), None)
+
+    def closeness(outputs, targets):
+        return 1 / (1 + 10 * (outputs - targets).abs().squeeze(1))
+
+    found = [
+        releq_gym.search(
+            module, splits, metric=closeness, max_loss=limit, memo=False, progress=False
+        )
+        for limit in (5.0, 30.0)
+    ]
+    assert all(result.tolerable for result in found)
+    assert found[0].chosen.cost > found[1].chosen.cost
+
+
+def test_activations_of_8_bits_are_searched_with(toy, tmp_path):
+    module, splits = toy
+    options = {**OPTIONS, "memo": False, "activation_bitwidth": 8}
+    result = releq_gym.search(module, splits, folder=tmp_path, **options)
+    loaded = releq_gym.load_quantized(tmp_path / "quantized.safetensors", module)
+    images = splits.search.images
+    assert torch.equal(loaded(images), result.network(images))
+    assert any("input_quantizer" in name for name, _ in loaded.named_buffers())

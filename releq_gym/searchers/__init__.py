@@ -134,10 +134,7 @@ class Player:
 
     def complete(self, choice: Sequence[int]) -> tuple[int, ...]:
         """The assignment, one bitwidth per layer, that a choice stands for."""
-        bitwidths = list(self.problem.start)
-        for layer, bitwidth in zip(self.problem.steps, choice, strict=True):
-            bitwidths[layer] = bitwidth
-        return tuple(bitwidths)
+        return self.problem.assignment(choice)
 
     def admits(self, choice: Choice) -> bool:
         """Whether the cost budget leaves a choice as it is."""

@@ -114,8 +114,9 @@ class AdditiveLoss:
 def noise_power(player: Player) -> NDArray[np.float64]:
     """`AdditiveLoss.shape`: never 0 below the most bits."""
     problem = player.problem
-    ratios = np.array([problem.layers[layer].sqnr_db for layer in problem.steps])
-    power = 10.0 ** (-ratios[:, np.array(problem.bitwidths) - 1] / 10.0)
+    ratios = np.array([layer.sqnr_db for layer in problem.layers])
+    layers = 10.0 ** (-ratios[:, np.array(problem.bitwidths) - 1] / 10.0)
+    power = np.array([layers[list(group)].sum(axis=0) for group in problem.groups])
     power = np.maximum.accumulate(power[:, ::-1], axis=1)[:, ::-1]
     below = np.arange(len(problem.bitwidths))[::-1]
     return power - power[:, -1:] + 1e-8 * below
