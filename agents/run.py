@@ -19,7 +19,6 @@ from agents.pictures import draw_pictures
 from agents.tables import print_answer, print_report
 from agents.watch import TrainingWatch, live_progress
 from releq_gym.env import QuantizeNetEnv
-from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.evaluators.resolve import make_evaluator
 from releq_gym.ledger import Ledger
 from releq_gym.report import final_report
@@ -79,7 +78,7 @@ class Run:
     def budget(self) -> int:
         """What was asked for, or the default, but no more than there are assignments."""
         stated = self.args.evaluation_budget
-        default = LIVE_BUDGET if isinstance(self.evaluator, LiveEvaluator) else TABLE_BUDGET
+        default = LIVE_BUDGET if self.args.evaluator == "live" else TABLE_BUDGET
         assignments = len(self.problem.bitwidths) ** len(self.problem.steps)
         return min(default if stated is None else stated, assignments)
 

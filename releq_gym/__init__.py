@@ -15,6 +15,7 @@ from releq_gym.tasks.catalog import FROZEN
 from releq_gym.transition import Transition
 
 if TYPE_CHECKING:
+    from releq_gym.mixed_precision import search
     from releq_gym.networks.profile import network_layers
     from releq_gym.quantized import load_quantized
 
@@ -26,11 +27,13 @@ __all__ = [
     "__version__",
     "load_quantized",
     "network_layers",
+    "search",
 ]
 
 _LAZY = {
     "load_quantized": "releq_gym.quantized",
     "network_layers": "releq_gym.networks.profile",
+    "search": "releq_gym.mixed_precision",
 }
 """Public names that need torch, and where they are."""
 

@@ -1,13 +1,16 @@
-"""The command ``releq``: networks, tasks, pretraining, evaluation."""
+"""The command ``releq``: networks, tasks, pretraining, evaluation, search."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     options = parser.parse_args(arguments)
+    options.typed = sys.argv[1:] if arguments is None else list(arguments)
     command: Callable[[argparse.Namespace], int | None] = options.run
     try:
         code = command(options) or 0
@@ -61,10 +65,14 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--overwrite", action="store_true", help="replace existing weights")
     pretrain.set_defaults(run=_pretrain)
 
+    _add_search(commands)
+
     evaluate = commands.add_parser(
         "evaluate", help="accuracy of a network, or of the run in a folder, on the report split"
     )
-    evaluate.add_argument("target", help="a network's name, or a run folder of agents.train")
+    evaluate.add_argument(
+        "target", help="a network's name, or the folder of a search or of agents.train"
+    )
     evaluate.add_argument("--data", help="folder that holds the data set")
     evaluate.add_argument("--weights", help="full-precision checkpoint of a network (safetensors)")
     evaluate.add_argument("--net", help="package.module:factory of a run folder's own net")
@@ -98,6 +106,39 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("task", help="a shipped task by name, or a folder")
     show.set_defaults(run=_task_show)
     return parser
+
+
+def _add_search(commands: Any) -> None:
+    search = commands.add_parser("search", help="find bitwidths that keep a network's accuracy")
+    add = search.add_argument
+    add("--net", required=True, help="a network's name, or package.module:factory of your own")
+    add("--data", help="a data set: folder, .npz file or name (default: the net's own)")
+    add("--max-loss", type=float, help="points that may be lost (default: the net's, mostly 0.3)")
+    add("--weights", help="full-precision checkpoint (safetensors)")
+    add("--quantizer", default="uniform", help="default uniform")
+    channel = search.add_mutually_exclusive_group()
+    channel.add_argument(
+        "--per-channel", action="store_true", default=None, help="a step per output channel"
+    )
+    channel.add_argument("--per-layer", action="store_false", dest="per_channel")
+    add("--recipe", default="ptq", help="ptq (default), short or long")
+    add("--bitwidths", type=int, nargs="+", help="default: all the quantizer has")
+    add("--fix", nargs="+", default=[], metavar="LAYER=BITS", help="layers that are not chosen")
+    add(
+        "--group",
+        action="append",
+        metavar="LAYER,LAYER,...",
+        help="layers that share one bitwidth; may be given again",
+    )
+    add("--activation-bitwidth", type=int, help="32 (default) or 8")
+    add("--cost", default="quantization_state", help="cost model (default quantization_state)")
+    add("--searcher", default="integer_program", help="default integer_program")
+    add("--evaluations", type=int, help="assignments to measure (default: from the layers)")
+    add("--seed", type=int, default=0)
+    add("--output", help="folder for the result (default: a new one in ./runs)")
+    add("--search-from-train", action="store_true", help="accept search images trained on")
+    add("--device", default="auto", help="auto (default), cpu or cuda")
+    search.set_defaults(run=_search)
 
 
 def _nets(options: argparse.Namespace) -> None:
@@ -179,6 +220,48 @@ def _evaluate(options: argparse.Namespace) -> None:
         f"{options.target}: {100 * measured.accuracy:.2f} % of {measured.images:,} report images, "
         "full precision"
     )
+
+
+def _search(options: argparse.Namespace) -> None:
+    from releq_gym.mixed_precision import search
+
+    per_channel = options.per_channel
+    folder = options.output or _new_folder(options.net)
+    result = search(
+        options.net,
+        options.data,
+        max_loss=options.max_loss,
+        weights=options.weights,
+        quantizer=options.quantizer,
+        quantizer_kwargs=None if per_channel is None else {"per_channel": per_channel},
+        recipe=options.recipe,
+        bitwidths=options.bitwidths,
+        fixed_bitwidths=dict(map(_fixed, options.fix)),
+        groups=options.group and [group.split(",") for group in options.group],
+        activation_bitwidth=options.activation_bitwidth,
+        cost=options.cost,
+        searcher=options.searcher,
+        evaluations=options.evaluations,
+        seed=options.seed,
+        search_from_train=options.search_from_train,
+        device=options.device,
+        folder=folder,
+        command=shlex.join(["releq", *options.typed]),
+    )
+    print(f"{result}\n\nwritten to {folder}")
+
+
+def _fixed(typed: str) -> tuple[str, int]:
+    """``"fc=8"`` as a layer and its bitwidth."""
+    layer, _, bits = typed.rpartition("=")
+    if not layer or not bits.isdecimal():
+        raise ValueError(f"--fix {typed} has to read LAYER=BITS, such as fc=8.")
+    return layer, int(bits)
+
+
+def _new_folder(net: str) -> Path:
+    name = re.sub(r"[^\w.-]+", "_", net)
+    return Path("runs") / f"search-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def _task_build(options: argparse.Namespace) -> None:

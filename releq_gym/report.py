@@ -15,6 +15,7 @@ from releq_gym.datasets import Split, load_splits
 from releq_gym.datasets.normalise import Normalise
 from releq_gym.evaluators.base import Evaluator
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
+from releq_gym.evaluators.remembered import RememberedEvaluator
 from releq_gym.evaluators.table import TableEvaluator
 from releq_gym.networks import NetworkLike, Recipe, resolve_network
 from releq_gym.quantized import bake, load_quantized, save_quantized
@@ -91,6 +92,8 @@ def final_report(
     Returns:
         None for an invented landscape, which has no report split.
     """
+    if isinstance(evaluator, RememberedEvaluator):
+        evaluator = evaluator.live
     if isinstance(evaluator, LiveEvaluator):
         return retrain_and_report(evaluator, bitwidths, folder)
     if not isinstance(evaluator, TableEvaluator):

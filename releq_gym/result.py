@@ -78,6 +78,8 @@ class Result:
         version: Of this package.
         command: What was typed.
         report: Where one was asked for and there is a report split.
+        margin_points: Half the width of the 95 % interval of ``loss_points``, paired image by
+            image; None where there are 5,000 search images or nobody has looked.
     """
 
     finished: bool
@@ -101,6 +103,7 @@ class Result:
     version: str
     command: str
     report: Report | None = None
+    margin_points: float | None = None
 
 
 def write_result(folder: str | os.PathLike, result: Result) -> None:

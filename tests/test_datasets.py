@@ -1,6 +1,9 @@
 import importlib
+import os
 import pickle
 import struct
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -446,6 +449,83 @@ def test_blend_is_the_absolute_difference():
     blended = blend(digits, photos)
     assert blended[..., 2:30, 2:30].unique().tolist() == [150]
     assert blended[..., :2, :].unique().tolist() == [50]
+
+
+def write_svhn(folder):
+    for part in ("train", "test"):
+        arrays = {"X": random_images(50).transpose(1, 2, 3, 0), "y": np.ones((50, 1), np.uint8)}
+        scipy.io.savemat(folder / f"{part}_32x32.mat", arrays)
+
+
+def write_both(folder):
+    write_mnist(folder)
+    write_cifar10(folder)
+
+
+def write_mnist(folder):
+    write_idx(folder, "train", 100)
+    write_idx(folder, "t10k", 20)
+
+
+def write_cifar10(folder):
+    write_npz(folder / "cifar10.npz", train=50, test=20)
+
+
+def write_photos(folder):
+    for part in ("train", "val"):
+        wnid = folder / "imagenet-1k" / part / "n01443537"
+        wnid.mkdir(parents=True)
+        for place in range(8):
+            Image.new("RGB", (256, 256), (10 * place, 0, 0)).save(wnid / f"{place}.png")
+
+
+def write_parts(folder):
+    for part in ("train", "test"):
+        write_folder(folder / part, random_images(20))
+
+
+@pytest.fixture(scope="module")
+def opened():
+    """Grows by every file that is opened and every folder that is listed."""
+    paths, watching = set(), True
+
+    def watch(event, arguments):
+        looks = watching and event in ("open", "os.listdir", "os.scandir")
+        if looks and isinstance(arguments[0], str | os.PathLike):
+            paths.add(Path(arguments[0]))
+
+    sys.addaudithook(watch)  # which cannot be taken back
+    yield paths
+    watching = False
+
+
+@pytest.mark.parametrize(
+    ("write", "dataset", "inner"),
+    [
+        (write_mnist, "mnist", ""),
+        (write_cifar10, "cifar10", ""),
+        (write_cifar10, "cifar10", "cifar10.npz"),
+        (write_both, "mnistm", ""),
+        (write_svhn, "svhn", ""),
+        (write_photos, "imagenet", ""),
+        (write_photos, "imagenet", "imagenet-1k"),
+        (write_parts, "cifar10", ""),
+        (write_parts, "cifar10", "train"),
+    ],
+)
+def test_files_are_all_that_was_looked_at(write, dataset, inner, tmp_path, opened):
+    write(tmp_path)
+    opened.clear()
+    files = load_splits(dataset, tmp_path / inner).files
+    seen = {path for path in opened if path.is_relative_to(tmp_path)} - {tmp_path}
+    assert any(path.is_file() for path in seen)
+    assert seen <= set(files)
+
+
+def test_digits_come_without_files_and_own_splits_with_unknown_ones():
+    digits = load_splits("digits")
+    assert digits.files == ()
+    assert Splits("mine", digits.train, digits.search, lambda: digits.report).files is None
 
 
 @pytest.mark.data

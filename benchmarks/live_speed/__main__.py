@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.markdown import Markdown
 
-from benchmarks.live_speed import candidates, episodes, exhaustive, nets, sample, training_steps
+from benchmarks.live_speed import (
+    candidates,
+    episodes,
+    exhaustive,
+    nets,
+    sample,
+    searches,
+    training_steps,
+)
 from benchmarks.live_speed.analysis import markdown
 from benchmarks.rows import append_rows, read_rows
 
@@ -43,10 +50,16 @@ def main() -> int:
     parser.add_argument("--part", action="append", help="default: all")
     parser.add_argument("--net", action="append", help="default: all")
     parser.add_argument("--data", help="folder that holds the data sets")
+    parser.add_argument(
+        "--weights", action="append", default=[], metavar="NET=FILE", help="for those not shipped"
+    )
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--again", action="store_true", help="forget the rows of these parts")
     options = parser.parse_args()
-    console, parts = Console(), _parts(options.data, options.images)
+    console, parts = (
+        Console(),
+        _parts(options.data, options.images, dict(one.split("=", 1) for one in options.weights)),
+    )
     RESULTS.mkdir(exist_ok=True)
     try:
         for name in options.part or parts:
@@ -58,7 +71,7 @@ def main() -> int:
         return 130
     text = markdown({name: read_rows(RESULTS / f"{name}.csv") for name in parts})
     (RESULTS / "tables.md").write_text(text, encoding="utf-8")
-    console.print(Markdown(text))
+    print(text)
     return 0
 
 
@@ -72,15 +85,18 @@ def _run(name: str, part: Part, chosen: list[str] | None, again: bool, console: 
     done = {_key(row, part) for row in kept}
     for key, job in jobs.items():
         if key not in done:
-            with console.status(f"{name}: {' '.join(key)}"):
-                append_rows(path, job(), part.columns)
+            try:
+                with console.status(f"{name}: {' '.join(key)}"):
+                    append_rows(path, list(job()), part.columns)
+            except ValueError as error:
+                console.print(f"{name} {' '.join(key)} is left out: {error}")
 
 
 def _key(row: Mapping[str, Any], part: Part) -> tuple[str, ...]:
     return tuple(row[column] for column in part.key)
 
 
-def _parts(data: str | None, images: int) -> dict[str, Part]:
+def _parts(data: str | None, images: int, weights: dict[str, str]) -> dict[str, Part]:
     return {
         "exhaustive": Part(
             exhaustive.COLUMNS,
@@ -124,17 +140,25 @@ def _parts(data: str | None, images: int) -> dict[str, Part]:
                 for net in candidates.EPOCHS
             },
         ),
-        "nets": Part(nets.COLUMNS, ("net", "recipe"), dict(_net_jobs(data))),
+        "searches": Part(
+            searches.COLUMNS,
+            ("net",),
+            {
+                (net,): lambda net=net: [searches.measure(net, data)]  # type: ignore[misc]
+                for net in searches.NETS
+            },
+        ),
+        "nets": Part(nets.COLUMNS, ("net", "recipe"), dict(_net_jobs(data, weights))),
     }
 
 
-def _net_jobs(data: str | None) -> Iterator[tuple[tuple[str, ...], Rows]]:
+def _net_jobs(data: str | None, weights: dict[str, str]) -> Iterator[tuple[tuple[str, ...], Rows]]:
     for net in nets.PUBLISHED:
         for recipe in ("ptq", "short") if net in nets.SHORT else ("ptq",):
             yield (
                 (net, recipe),
                 lambda net=net, recipe=recipe: nets.measure(  # type: ignore[misc]
-                    net, recipe, data
+                    net, recipe, data, weights.get(net)
                 ),
             )
 

@@ -10,6 +10,7 @@ TITLES = {
     "sample": "A sample of 500 assignments",
     "training_steps": "Quantized training steps",
     "candidates": "One candidate of a search, as the authors' scripts measure it",
+    "searches": "`releq_gym.search` under its defaults, without retraining",
     "nets": "Published bitwidths beside uniform ones, on search images",
 }
 """Heading of each table, in order."""

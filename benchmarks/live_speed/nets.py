@@ -10,8 +10,10 @@ import numpy as np
 
 from releq_gym.costs import make_cost
 from releq_gym.evaluators.live import LiveEvaluator
+from releq_gym.networks import Network, resolve_network
 from releq_gym.problem import Problem
 from releq_gym.rewards import make_reward
+from releq_gym.training.fit import build_seeded
 
 PUBLISHED = {
     "lenet": (2, 2, 3, 2),
@@ -31,20 +33,29 @@ PUBLISHED = {
 SHORT = ("lenet", "simplenet", "svhn10", "resnet20")
 """Nets that are measured after a short retraining too."""
 
+UNTRAINED = ("alexnet",)
+"""Nets whose public weights may be out of reach."""
+
 COLUMNS = (
     "net", "data", "recipe", "assignment", "bitwidths", "weighted_bitwidth", "accuracy",
     "full_precision_accuracy", "loss_points", "images", "seconds",
 )  # fmt: skip
 
 
-def measure(net: str, recipe: str, data: str | None) -> list[dict[str, Any]]:
+def measure(net: str, recipe: str, data: str | None, weights: str | None) -> list[dict[str, Any]]:
     """Rows for a random episode and for the assignments, on search images, quantizer ``uniform``.
 
-    ``alexnet`` has no public weights here unless some are given: it then runs untrained.
+    `UNTRAINED` networks without weights are run as they are initialised, which says whether they
+    run and how long they take, and nothing about bitwidths.
     """
+    untrained = net in UNTRAINED and weights is None
+    network = resolve_network(net)
     live = LiveEvaluator(
-        net,
+        Network(net, lambda: build_seeded(network, 0), dataset=network.dataset)
+        if untrained
+        else network,
         data=data,
+        weights=weights,
         quantizer="uniform",
         quantizer_kwargs={"per_channel": True},
         recipe=recipe,
@@ -64,7 +75,7 @@ def measure(net: str, recipe: str, data: str | None) -> list[dict[str, Any]]:
         weighted = problem.economics(len(problem.steps), problem.totals(assignment))
         return {
             "net": net,
-            "data": live.splits.name,
+            "data": f"{live.splits.name}, untrained" if untrained else live.splits.name,
             "recipe": recipe,
             "assignment": name,
             "bitwidths": " ".join(map(str, assignment)),

@@ -77,20 +77,33 @@ class Splits:
         train: What networks are trained and retrained on; None where there is no such split, and
             then only recipes without training work.
         search: What a search may see.
-        read_report: Reads the split that only the scorer and the final report open.
+        read_report: Reads the split that only the scorer and the final report open; None where
+            there is none.
         search_from_train: Whether ``search`` was cut from the official training split, so that
             a checkpoint trained elsewhere has seen it.
+        files: Files and folders whose change would change ``train`` or ``search``, also those
+            that do not exist; of a folder only what it lists counts, not what its files hold. None
+            where that is not known: nothing is then remembered without reading the data again.
     """
 
     name: str
     train: Split | None
     search: Split
-    read_report: Callable[[], Split]
+    read_report: Callable[[], Split] | None = None
     search_from_train: bool = False
+    files: tuple[Path, ...] | None = None
 
     @cached_property
     def report(self) -> Split:
-        """The report split, read on first access."""
+        """The report split, read on first access.
+
+        Raises:
+            ValueError: Where there is none.
+        """
+        if self.read_report is None:
+            raise ValueError(
+                f"The data set {self.name!r} has no report split; pass read_report= to Splits(...)."
+            )
         return self.read_report()
 
 
@@ -111,6 +124,11 @@ def data_root(data: str | os.PathLike | None) -> tuple[Path, bool]:
     if named:
         return Path(named).expanduser(), False
     return platformdirs.user_cache_path("releq_gym") / "data", True
+
+
+def below(folder: Path) -> tuple[Path, ...]:
+    """A folder, which need not exist, and everything in it."""
+    return (folder, *sorted(folder.rglob("*")))
 
 
 def unreadable(title: str, root: Path, files: str, error: Exception) -> ValueError:

@@ -12,6 +12,7 @@ from releq_gym.datasets.base import (
     DATASETS,
     Split,
     Splits,
+    below,
     data_root,
     hold_out_by_content,
     unreadable,
@@ -39,7 +40,13 @@ def cifar10(data: str | os.PathLike | None = None) -> Splits:
         search=search,
         read_report=functools.partial(read_cifar10, root, False, download),
         search_from_train=True,
+        files=cifar10_files(root),
     )
+
+
+def cifar10_files(root: Path) -> tuple[Path, ...]:
+    """What `read_cifar10` looks at."""
+    return (root / "cifar10.npz", *below(root / "cifar-10-batches-py"))
 
 
 def read_cifar10(root: Path, train: bool, download: bool) -> Split:

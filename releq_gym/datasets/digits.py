@@ -37,4 +37,5 @@ def digits(data: str | os.PathLike | None = None) -> Splits:
         search=take(everything, by_class[0::4]),
         read_report=functools.partial(take, everything, by_class[1::4]),
         search_from_train=True,
+        files=(),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -54,7 +55,8 @@ def image_folder(path: str | os.PathLike) -> Splits:
     """
     path = Path(path).expanduser()
     classes = _all_classes(path)
-    return arrange(path.resolve().name, _list_parts(path, {c: i for i, c in enumerate(classes)}))
+    parts = _list_parts(path, {c: i for i, c in enumerate(classes)})
+    return dataclasses.replace(arrange(path.resolve().name, parts), files=_looked_at(path, parts))
 
 
 @DATASETS.register("imagenet")
@@ -94,8 +96,14 @@ def imagenet(data: str | os.PathLike | None = None) -> Splits:
             f"{found[0]} has a class folder {unknown[0]!r}, which is none of ImageNet's 1,000; "
             "name its folders by wnid, such as 'n01440764'."
         )
-    parts = _list_parts(found[0], places, PHOTO_SIDES)
-    return arrange("imagenet", {part: _some(files, PHOTOS[part]) for part, files in parts.items()})
+    parts = {
+        part: _some(files, PHOTOS[part])
+        for part, files in _list_parts(found[0], places, PHOTO_SIDES).items()
+    }
+    return dataclasses.replace(
+        arrange("imagenet", parts),
+        files=(root, *root.glob("imagenet*"), *_looked_at(found[0], parts)),
+    )
 
 
 @dataclass(frozen=True)
@@ -191,6 +199,13 @@ def _list_parts(
             paths, labels = zip(*files, strict=True)
             parts[part] = ImageFiles(paths, labels, sides)
     return parts
+
+
+def _looked_at(path: Path, parts: dict[str, ImageFiles]) -> tuple[Path, ...]:
+    """The files of these parts, and the folders that decide which files those are."""
+    folders = _part_folders(path).values()
+    classes = [folder for part in folders for folder in part.iterdir() if folder.is_dir()]
+    return (path, *folders, *classes, *(file for part in parts.values() for file in part.paths))
 
 
 def _mode(path: Path) -> str:

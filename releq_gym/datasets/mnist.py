@@ -6,7 +6,15 @@ import functools
 import os
 from pathlib import Path
 
-from releq_gym.datasets.base import DATASETS, Split, Splits, data_root, hold_out, unreadable
+from releq_gym.datasets.base import (
+    DATASETS,
+    Split,
+    Splits,
+    below,
+    data_root,
+    hold_out,
+    unreadable,
+)
 
 
 @DATASETS.register("mnist")
@@ -29,7 +37,13 @@ def mnist(data: str | os.PathLike | None = None) -> Splits:
         search=search,
         read_report=functools.partial(read_mnist, root, False, download),
         search_from_train=True,
+        files=mnist_files(root),
     )
+
+
+def mnist_files(root: Path) -> tuple[Path, ...]:
+    """What `read_mnist` looks at."""
+    return below(root / "MNIST")
 
 
 def read_mnist(root: Path, train: bool, download: bool) -> Split:

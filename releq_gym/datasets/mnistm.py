@@ -19,8 +19,8 @@ from releq_gym.datasets.base import (
     hold_out,
     order_by_content,
 )
-from releq_gym.datasets.cifar10 import read_cifar10
-from releq_gym.datasets.mnist import read_mnist
+from releq_gym.datasets.cifar10 import cifar10_files, read_cifar10
+from releq_gym.datasets.mnist import mnist_files, read_mnist
 
 
 @DATASETS.register("mnistm")
@@ -48,6 +48,7 @@ def mnistm(data: str | os.PathLike | None = None) -> Splits:
         search=search,
         read_report=functools.partial(_blend_part, root, False, download),
         search_from_train=True,
+        files=(*mnist_files(root), *cifar10_files(root)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import zipfile
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ def npz(path: str | os.PathLike) -> Splits:
                 f"{path} holds {', '.join(arrays) or 'nothing'}; it needs train_images and "
                 "train_labels, and where there are such parts also val_... and test_..."
             )
-    return arrange(path.stem, parts)
+    return dataclasses.replace(arrange(path.stem, parts), files=(path,))
 
 
 @dataclass(frozen=True)

@@ -39,14 +39,19 @@ def svhn(data: str | os.PathLike | None = None) -> Splits:
         search=search,
         read_report=functools.partial(_read, root, "test", download),
         search_from_train=True,
+        files=(_file(root, "train"),),
     )
+
+
+def _file(root: Path, part: str) -> Path:
+    return root / f"{part}_32x32.mat"
 
 
 def _read(root: Path, part: str, download: bool) -> Split:
     from scipy.io import loadmat
     from torchvision.datasets import SVHN
 
-    file = root / f"{part}_32x32.mat"
+    file = _file(root, part)
     try:
         if download:
             SVHN(root, split=part, download=True)

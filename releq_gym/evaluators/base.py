@@ -93,5 +93,10 @@ def evaluate_singly(
         evaluator.evaluate(tuple(row), repeat)
         for row, repeat in zip(bitwidths.tolist(), repeats.tolist(), strict=True)
     ]
+    return in_columns(answers)
+
+
+def in_columns(answers: Sequence[Evaluation]) -> ManyEvaluations:
+    """Answers as arrays."""
     columns = list(zip(*answers, strict=True)) or [(), (), ()]
     return ManyEvaluations(*map(np.array, columns))

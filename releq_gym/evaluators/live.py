@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +23,8 @@ from releq_gym.datasets import DATASETS, Split, Splits, load_splits
 from releq_gym.datasets.normalise import Normalise
 from releq_gym.evaluators.base import Evaluation, ManyEvaluations, evaluate_singly
 from releq_gym.evaluators.forward import MEMORY, SharedForward
-from releq_gym.evaluators.memo import Memo, describe_callable, hash_fields
+from releq_gym.evaluators.measurement import Measurement, check_assignment, pooled, seeds_of
+from releq_gym.evaluators.memo import Memo, describe_callable, hash_fields, open_memo
 from releq_gym.layers import BITWIDTHS, FULL_PRECISION
 from releq_gym.networks import NetworkLike, Recipe, network_layers, resolve_network
 from releq_gym.networks.base import NETWORKS, Network
@@ -66,28 +67,6 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """What a network can be measured in, by name."""
 
 
-class Measurement(NamedTuple):
-    """One assignment, retrained once and tested on one split.
-
-    Attributes:
-        correct: Images classified correctly, or the sum of their scores under another metric;
-            0 where the retraining diverged.
-        images: Size of the split.
-        milliseconds: Wall time of quantization, retraining and testing when it was measured.
-        diverged: Whether the retraining ran into NaN or infinity.
-    """
-
-    correct: float
-    images: int
-    milliseconds: float
-    diverged: bool
-
-    @property
-    def accuracy(self) -> float:
-        """Fraction of the split that is classified correctly, or the mean score; at least 0."""
-        return max(self.correct / self.images, 0.0)
-
-
 class LiveEvaluator:
     """Measures what a table has measured before: the `Evaluator` for any network and data.
 
@@ -123,7 +102,9 @@ class LiveEvaluator:
             score per input, of which the mean is the accuracy; 1 is perfect, 0 worthless.
         loss: Instead of cross-entropy, what a retraining lowers: takes outputs and targets, returns
             a scalar.
-        memo: Whether to keep results in the user's cache; a path or `Memo` keeps them there.
+        memo: Whether to keep results in the user's cache; a path or `Memo` keeps them there. An
+            environment that is made again starts from them, without this class and torch, until it
+            asks for something else; see `releq_gym.evaluators.remembered`.
         search_from_train: Accept search images that a network trained elsewhere has seen.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
 
@@ -215,7 +196,7 @@ class LiveEvaluator:
         place(self.module, self.device, input_shape).eval()
         self._check_fit(network)
         self.layers = network_layers(self.module, input_shape, self.quantizer)
-        self._memo = _resolve_memo(memo)
+        self._memo = open_memo(memo)
         own = [one for one in (metric, loss) if one is not None]
         if any(describe_callable(one) is None for one in own):
             self._memo = None  # nothing would tell its results from those of another one
@@ -248,18 +229,8 @@ class LiveEvaluator:
             ValueError: For a wrong number of bitwidths, one that is not allowed, or a repeat
                 that does not exist.
         """
-        if not -1 <= repeat < self.repeats:
-            raise ValueError(
-                f"Repeat {repeat!r} does not exist; use 0 to {self.repeats - 1}, or -1 for the "
-                "mean over all."
-            )
-        seeds = range(self.repeats) if repeat == -1 else (repeat,)
-        measured = [self.measure(bitwidths, seed) for seed in seeds]
-        return Evaluation(
-            accuracy=sum(one.correct for one in measured) / sum(one.images for one in measured),
-            milliseconds=sum(one.milliseconds for one in measured),
-            diverged=any(one.diverged for one in measured),
-        )
+        seeds = seeds_of(repeat, self.repeats)
+        return pooled([self.measure(bitwidths, seed) for seed in seeds])
 
     def evaluate_many(
         self, bitwidths: NDArray[np.intp], repeats: NDArray[np.intp]
@@ -300,7 +271,7 @@ class LiveEvaluator:
         chosen = self.recipe if recipe is None else self._resolve_recipe(recipe)
         if self.shares(chosen):
             return self.measure_many([bitwidths], split)[0]
-        assignment = self._check_bitwidths(bitwidths)
+        assignment = check_assignment(bitwidths, self)
         fields = self._fields(assignment, seed, split, chosen)
         known = self._recall([fields])[0]
         if known is None:
@@ -327,7 +298,7 @@ class LiveEvaluator:
             ValueError: For bitwidths or a split that cannot be used.
         """
         ptq = Recipe()
-        checked = [tuple(self._check_bitwidths(bitwidths)) for bitwidths in assignments]
+        checked = [tuple(check_assignment(bitwidths, self)) for bitwidths in assignments]
         fields = {each: self._fields(each, 0, split, ptq) for each in checked}
         recalled = self._recall(list(fields.values()))
         known = {each: one for each, one in zip(fields, recalled, strict=True) if one is not None}
@@ -373,7 +344,7 @@ class LiveEvaluator:
             ValueError: For bitwidths or a recipe that cannot be used, or a retraining that
                 diverged.
         """
-        assignment = None if bitwidths is None else self._check_bitwidths(bitwidths)
+        assignment = None if bitwidths is None else check_assignment(bitwidths, self)
         retrained = self._retrain(assignment, seed, self._resolve_recipe(recipe))
         if retrained.diverged:
             raise ValueError(
@@ -479,18 +450,25 @@ class LiveEvaluator:
         self, assignment: Sequence[int], seed: int, split: str, recipe: Recipe
     ) -> dict[str, Any]:
         """Everything that can change the value of one measurement."""
+        # Without retraining nothing is random.
+        chosen = {"bitwidths": list(assignment), "seed": seed if recipe.images else 0}
+        return self._common_fields(split, recipe) | chosen
+
+    def _common_fields(self, split: str, recipe: Recipe) -> dict[str, Any]:
+        """Those of `_fields` that are the same for every assignment and seed."""
         return self._seen(split) | {
             "quantizer": self.quantizer.name,
             "quantizer_kwargs": dataclasses.asdict(self.quantizer),
             "recipe": dataclasses.asdict(recipe),
             "train": self._train.sha256 if _uses_images(recipe) else None,
-            "bitwidths": list(assignment),
-            # Without retraining nothing is random.
-            "seed": seed if recipe.images else 0,
             "precision": self._precision_of(split, recipe),
             "activation_bitwidth": self.activation_bitwidth,
             "calibration": self._calibration_sha256,
         }
+
+    def search_fields(self) -> dict[str, Any]:
+        """Under what the memo keeps an answer of `evaluate`, but for its bitwidths and seed."""
+        return self._common_fields("search", Recipe() if self.shares(self.recipe) else self.recipe)
 
     def _seen(self, split: str) -> dict[str, Any]:
         """What every measurement on a split depends on."""
@@ -617,21 +595,6 @@ class LiveEvaluator:
                 "cross-entropy needs; pass loss=, a function of outputs and targets."
             )
         return recipe
-
-    def _check_bitwidths(self, bitwidths: Sequence[int]) -> list[int]:
-        assignment = [int(bitwidth) for bitwidth in bitwidths]
-        if len(assignment) != len(self.layers):
-            raise ValueError(
-                f"{self.net} has {len(self.layers)} quantized layers; got {len(assignment)} "
-                "bitwidths. Give one per layer, first to last."
-            )
-        for bitwidth in assignment:
-            if bitwidth not in self.bitwidths:
-                raise ValueError(
-                    f"A bitwidth of {bitwidth} is not among {list(self.bitwidths)}, the ones of "
-                    "this evaluator; its argument bitwidths=[...] decides."
-                )
-        return assignment
 
     def _check_fit(self, network: Network) -> None:
         """Refuses data that the network cannot take, before anything is measured."""
@@ -769,12 +732,6 @@ def _resolve_splits(
             f"`releq pretrain {network.name}` writes, or pass search_from_train=True."
         )
     return splits, splits.search_from_train and not clean
-
-
-def _resolve_memo(memo: bool | str | os.PathLike | Memo) -> Memo | None:
-    if isinstance(memo, bool):
-        return Memo() if memo else None
-    return memo if isinstance(memo, Memo) else Memo(memo)
 
 
 def _check_finite(module: nn.Module) -> None:

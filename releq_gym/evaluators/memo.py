@@ -25,6 +25,9 @@ BUSY_SECONDS = 60.0
 class Memo:
     """JSON values in SQLite, each under a hash of everything that can change it.
 
+    `releq_gym.evaluators.live` keeps its measurements here, `releq_gym.evaluators.remembered` what
+    else it takes to answer from them.
+
     Every operation opens the file anew (cheap beside any retraining), so that a memo can be
     pickled, forked, copied and shared by threads. A file that SQLite calls damaged is set aside as
     ``*.corrupt-N`` with a warning, and a new one begun.
@@ -128,6 +131,13 @@ class Memo:
             raise
         except sqlite3.DatabaseError:
             return False
+
+
+def open_memo(memo: bool | str | os.PathLike | Memo) -> Memo | None:
+    """The memo that ``memo=`` asks for: the user's, one at a path, or None for False."""
+    if isinstance(memo, bool):
+        return Memo() if memo else None
+    return memo if isinstance(memo, Memo) else Memo(memo)
 
 
 def describe_callable(function: object) -> str | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from releq_gym.evaluators.base import Evaluator
+from releq_gym.evaluators.remembered import recall_or_build
 from releq_gym.evaluators.synthetic import is_synthetic, make_synthetic
 from releq_gym.evaluators.table import TableEvaluator
 from releq_gym.registry import UnknownNameError
@@ -71,19 +71,8 @@ def make_evaluator(
 def _live(
     net: Any, stated: dict[str, Any], bitwidths: Sequence[int] | None, **options: Any
 ) -> Evaluator:
-    try:
-        from releq_gym.evaluators.live import LiveEvaluator
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"evaluator='live' needs the package {error.name!r}: "
-            "pip install 'releq_gym[live]', or take a shipped task."
-        ) from error
-    known = inspect.signature(LiveEvaluator).parameters
-    for name in options:
-        if name not in known:
-            raise UnknownNameError("evaluator_kwargs", name, known)
-    given = {name: value for name, value in {**stated, **options}.items() if value is not None}
-    return LiveEvaluator(DEFAULT_NET if net is None else net, bitwidths=bitwidths, **given)
+    net = DEFAULT_NET if net is None else net
+    return recall_or_build(net, bitwidths=bitwidths, **stated, **options)
 
 
 def _from_task(

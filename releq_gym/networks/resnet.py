@@ -51,7 +51,7 @@ class BasicBlock(nn.Module):
             augment="flip_shift",
             precision="bfloat16",
         ),
-        "short": Recipe(images=6_400, batch_size=128, learning_rate=1e-2),
+        "short": Recipe(images=6_400, batch_size=128, learning_rate=2e-3),
         "long": Recipe(
             images=20 * 45_000,
             batch_size=128,

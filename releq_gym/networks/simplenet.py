@@ -25,7 +25,7 @@ from releq_gym.networks.base import Recipe, register_network
             augment="flip_shift",
             precision="bfloat16",
         ),
-        "short": Recipe(images=6_400, learning_rate=2e-3),
+        "short": Recipe(images=6_400, learning_rate=5e-4),
         "long": Recipe(
             images=10 * 45_000,
             batch_size=128,

@@ -18,7 +18,7 @@ from releq_gym.searchers.sensitivity import measure_sensitivity
 FIRST_LIMITS = np.geomspace(1e-3, 1.0, 16)
 """Limits on the summed loss before anything is known, relative to all layers at the fewest bits."""
 
-LIMITS = np.array([0.5, 0.8, 1.0, 1.25, 2.0])
+LIMITS = np.array([0.6, 1.0, 1.6])
 """Later ones, relative to the sum of the assignment that was asked last."""
 
 SMALLEST_LIMIT = 1e-3

@@ -29,13 +29,18 @@ def default_weights_path(name: str) -> Path:
     return shipped if in_checkout else _own(name)
 
 
+def weights_candidates(name: str) -> tuple[Path, ...]:
+    """Where the weights of ``name`` may lie, the first one first."""
+    return (_shipped(name), _own(name))
+
+
 def find_weights(name: str) -> Path:
     """The weights of ``name``: as shipped, else the user's own pretraining, else downloaded.
 
     Raises:
         ValueError: Where there are none.
     """
-    for path in (_shipped(name), _own(name)):
+    for path in weights_candidates(name):
         if path.is_file():
             return path
     if name in NETWORKS and NETWORKS[name].download:

@@ -1,0 +1,476 @@
+"""``releq_gym.search``: good bitwidths for one's own network, without reinforcement learning."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+
+import releq_gym
+from releq_gym.costs import CostModel
+from releq_gym.datasets import Splits
+from releq_gym.datasets.base import SEARCH_IMAGES
+from releq_gym.env import QuantizeNetEnv
+from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
+from releq_gym.evaluators.memo import Memo
+from releq_gym.layers import Layer
+from releq_gym.ledger import Ledger
+from releq_gym.networks import NetworkLike, Recipe
+from releq_gym.pareto import ParetoPoint, draw_pareto, measured_point, pareto_set, write_pareto
+from releq_gym.quantized import bake, load_quantized, save_quantized
+from releq_gym.quantizers import QUANTIZERS
+from releq_gym.quantizers.base import Quantizer
+from releq_gym.report import (
+    NORMAL_QUANTILE,
+    QUANTIZED_FILE,
+    Report,
+    retrain_and_report,
+    right_answers,
+)
+from releq_gym.result import Result, write_result
+from releq_gym.searchers import SEARCHERS, assignments, confirm
+
+PARETO_FILE, PICTURE_FILE = "pareto.csv", "pareto.png"
+
+REPEATS = 3
+"""Retrainings behind the answer, where the recipe has any."""
+
+
+def search(
+    model: NetworkLike,
+    data: str | os.PathLike | Splits | None = None,
+    *,
+    max_loss: float | None = None,
+    weights: str | os.PathLike | None = None,
+    quantizer: str | Quantizer = "uniform",
+    quantizer_kwargs: Mapping[str, Any] | None = None,
+    recipe: str | Recipe = "ptq",
+    bitwidths: Sequence[int] | None = None,
+    fixed_bitwidths: Mapping[str, int] | None = None,
+    groups: Sequence[Sequence[str]] | None = None,
+    activation_bitwidth: int | None = None,
+    metric: Callable[..., Any] | None = None,
+    loss: Callable[..., Any] | None = None,
+    precision: str | None = None,
+    cost: str | CostModel = "quantization_state",
+    cost_kwargs: Mapping[str, float] | None = None,
+    cost_budget: Mapping[str, float] | None = None,
+    searcher: str = "integer_program",
+    evaluations: int | None = None,
+    seed: int = 0,
+    folder: str | os.PathLike | None = None,
+    search_from_train: bool = False,
+    device: str = "auto",
+    memo: bool | str | os.PathLike | Memo = True,
+    progress: bool = True,
+    report: bool = True,
+    command: str = "",
+) -> SearchResult:
+    """Finds the cheapest bitwidths that keep a network's accuracy.
+
+    The network is quantized and tested for real, assignment after assignment; the answer is the
+    best one *measured* (`Ledger.best`), never a prediction. It can be stopped at any time: what
+    was measured stays in the memo on disk, and the same call goes on from there, replaying the
+    rest in seconds. With ``memo=False`` nothing is kept.
+
+    Args:
+        model: A module with its weights, a registered name, ``"package.module:factory"``, or
+            whatever `releq_gym.networks.resolve_network` takes.
+        data: A `releq_gym.datasets.Splits` with held-out search images, the name or file of a data
+            set, or for a registered net the folder that holds its own; see `LiveEvaluator`.
+        max_loss: Percentage points that may be lost; None means what the network states, mostly
+            0.3. The answer keeps one standard error of the search images away from it.
+        weights: Of ``model``, a safetensors file.
+        quantizer: By name, or an object.
+        quantizer_kwargs: Its parameters; None means a step per output channel, where it has that.
+        recipe: ``"ptq"``, or the retraining behind every accuracy, ``"short"`` or a `Recipe`.
+        bitwidths: Choice per layer; None means all that the quantizer has.
+        fixed_bitwidths: ``{layer name: bitwidth}`` of layers that are not chosen.
+        groups: Lists of names of layers that share one bitwidth.
+        activation_bitwidth: 32 or 8; None means 32.
+        metric: What to measure instead of top-1 accuracy, see `LiveEvaluator`.
+        loss: What a retraining minimises, likewise.
+        precision: In which the network is tested, likewise.
+        cost: Cost model by name, or a callable.
+        cost_kwargs: Parameters of a named one.
+        cost_budget: ``{figure: limit}``, never exceeded.
+        searcher: Name of one in ``releq_gym/searchers/``.
+        evaluations: Different assignments that may be measured; None means 50 and one more for
+            each layer and bitwidth.
+        seed: Fixes the search.
+        folder: Where `SearchResult.save` puts the result in the end; None keeps it in memory.
+        search_from_train: Accept search images that the network may have been trained on.
+        device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
+        memo: Whether measurements are kept in the user's cache; a path or `Memo` keeps them there.
+        progress: Whether to say on stderr what is coming, with a progress bar.
+        report: Whether to test the answer, once, on the report split, where there is one.
+        command: What was typed, for ``result.json``.
+
+    Returns:
+        The chosen assignment, its quantized network and the Pareto set.
+
+    Raises:
+        ValueError: For anything that cannot be used as it was given; the sentence says why.
+    """
+    started = time.perf_counter()
+    play = SEARCHERS[searcher]
+    _check(max_loss, evaluations, folder)
+    evaluator = LiveEvaluator(
+        model,
+        data=data,
+        weights=weights,
+        quantizer=quantizer,
+        quantizer_kwargs=_per_channel(quantizer) if quantizer_kwargs is None else quantizer_kwargs,
+        recipe=recipe,
+        bitwidths=bitwidths,
+        repeats=REPEATS,
+        memo=memo,
+        search_from_train=search_from_train,
+        device=device,
+        **_given(
+            activation_bitwidth=activation_bitwidth, metric=metric, loss=loss, precision=precision
+        ),
+    )
+
+    def make_env(ledger: Ledger | None) -> QuantizeNetEnv:
+        return QuantizeNetEnv(
+            evaluator=evaluator,
+            fixed_bitwidths=fixed_bitwidths,
+            reward_kwargs=_given(max_loss_points=max_loss),
+            cost=cost,
+            cost_kwargs=cost_kwargs,
+            cost_budget=cost_budget,
+            ledger=ledger,
+            **_given(groups=groups),
+        )
+
+    problem = make_env(None).problem
+    choices = [problem.bitwidths] * len(problem.steps)
+    wanted = 50 + sum(map(len, choices)) if evaluations is None else evaluations
+    ledger = Ledger(min(wanted, assignments(choices)))
+    env = make_env(ledger)
+    env.reset(seed=seed)
+    console = Console(stderr=True, quiet=not progress, highlight=False)
+    unquantized = unquantized_parameters(evaluator.module, evaluator.layers)
+    _announce(console, evaluator, env, unquantized, kept=memo is not False)
+    with _progress(console) as bar:
+        watched = _Watched(env, bar)
+        play(watched, np.random.default_rng(seed))
+        confirm(watched)
+    answer = ledger.best(problem)
+    assert answer is not None  # the budget affords at least one
+    chosen = measured_point(problem, answer.bitwidths, answer.accuracy)
+    tested, content = _finish(evaluator, chosen.bitwidths, report and metric is None)
+    limit = problem.max_loss_points if max_loss is None else max_loss
+    record = Result(
+        finished=True,
+        task=evaluator.name,
+        net=evaluator.net,
+        data=None if data is None or isinstance(data, Splits) else str(data),
+        searcher=searcher,
+        seed=seed,
+        layers=tuple(layer.name for layer in evaluator.layers),
+        bitwidths=chosen.bitwidths,
+        objective=answer.objective,
+        accuracy=chosen.accuracy,
+        loss_points=chosen.loss_points,
+        max_loss_points=limit,
+        cost=chosen.cost,
+        weighted_bitwidth=chosen.weighted_bitwidth,
+        average_bitwidth=chosen.average_bitwidth,
+        evaluations=ledger.distinct,
+        fresh=ledger.fresh,
+        seconds=time.perf_counter() - started,
+        version=releq_gym.__version__,
+        command=command,
+        report=tested,
+        margin_points=None if metric is not None else _margin(evaluator, chosen.bitwidths),
+    )
+    result = SearchResult(
+        record=record,
+        chosen=chosen,
+        pareto=pareto_set(ledger, problem),
+        full_precision_accuracy=evaluator.full_precision_accuracy,
+        quantized_layers=evaluator.layers,
+        unquantized=unquantized,
+        _content=content,
+        _module=evaluator.module,
+    )
+    if folder is not None:
+        result.save(folder)
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """What `search` found; ``print`` shows it as tables.
+
+    Attributes:
+        record: Everything about the chosen assignment as plain data, what ``result.json`` holds.
+        chosen: The best assignment measured.
+        pareto: The measured assignments that no other one beats in loss and cost, cheapest first.
+        full_precision_accuracy: On the search split, in [0, 1].
+        quantized_layers: The layers, in the order of all bitwidths.
+        unquantized: Parameters of two or more axes that stay in full precision.
+    """
+
+    record: Result
+    chosen: ParetoPoint
+    pareto: tuple[ParetoPoint, ...]
+    full_precision_accuracy: float
+    quantized_layers: tuple[Layer, ...]
+    unquantized: tuple[str, ...]
+    _content: bytes = field(repr=False)
+    _module: nn.Module = field(repr=False)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the quantized layers, in the order of all bitwidths."""
+        return self.record.layers
+
+    @property
+    def tolerable(self) -> bool:
+        """Whether the chosen assignment loses no more than may be lost."""
+        return self.chosen.loss_points <= self.record.max_loss_points + 1e-9
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The quantized network of the chosen assignment.
+
+        In evaluation mode, on the CPU, its weights plain float32 tensors that hold the quantized
+        values; to the bit what `load_quantized` reads from the saved file.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / QUANTIZED_FILE
+            path.write_bytes(self._content)
+            return load_quantized(path, self._module).cpu()
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Writes ``pareto.csv``, ``pareto.png``, ``result.json`` and ``quantized.safetensors``.
+
+        ``releq evaluate FOLDER`` reproduces the report from them, `load_quantized` reads the
+        network. Each file appears whole or not at all, and replaces one of its name.
+
+        Args:
+            folder: Is made where it is missing.
+
+        Raises:
+            ValueError: Where it cannot be written.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = folder / f"{QUANTIZED_FILE}.partial"
+            partial.write_bytes(self._content)
+            partial.replace(folder / QUANTIZED_FILE)
+            write_pareto(folder / PARETO_FILE, self.pareto)
+            draw_pareto(
+                folder / PICTURE_FILE,
+                self.pareto,
+                self.chosen,
+                self.record.max_loss_points,
+                self.record.task,
+            )
+            write_result(folder, self.record)
+        except OSError as error:
+            raise ValueError(f"The folder {folder} cannot be written: {error}.") from None
+
+    def __str__(self) -> str:
+        """Layers, figures and Pareto set, as plain text."""
+        return "\n\n".join([self._layer_table(), self._figures(), self._pareto_table()])
+
+    def _layer_table(self) -> str:
+        width = max(5, *(len(layer.name) for layer in self.quantized_layers))
+        lines = [f"{'layer':<{width}}  {'kind':<10}  {'weights':>12}  bits"]
+        for layer, bitwidth in zip(self.quantized_layers, self.chosen.bitwidths, strict=True):
+            lines.append(
+                f"{layer.name:<{width}}  {layer.kind:<10}  {layer.weights:>12,}  {bitwidth:>4}"
+            )
+        return "\n".join(lines)
+
+    def _figures(self) -> str:
+        record, chosen = self.record, self.chosen
+        margin = "" if record.margin_points is None else f" ± {record.margin_points:.2f}"
+        lines = [
+            f"{record.task}: best of {record.evaluations} assignments, {record.seconds:.0f} s",
+            f"cost {chosen.cost:.3f} (all layers at 8 bits = 1), bits per weight "
+            f"{chosen.weighted_bitwidth:.2f}, plain average {chosen.average_bitwidth:.2f}",
+            f"search split: {100 * chosen.accuracy:.2f} %, full precision "
+            f"{100 * self.full_precision_accuracy:.2f} %: loses {chosen.loss_points:.2f}{margin} "
+            f"points, {record.max_loss_points:.2f} may be lost",
+        ]
+        if not self.tolerable:
+            lines.append(
+                "Nothing that was measured keeps the loss within that; this is the best there is. "
+                "Allow a higher loss, offer more bits, or retrain (recipe)."
+            )
+        if (report := record.report) is not None:
+            held, full = report.chosen, report.full_precision
+            margin = "" if held.margin_points is None else f" ± {held.margin_points:.2f}"
+            lines.append(
+                f"report split: {100 * held.accuracy:.2f} % of {report.images:,} images, full "
+                f"precision {100 * full.accuracy:.2f} %: loses {held.loss_points:.2f}{margin} "
+                f"points ({report.source})"
+            )
+        return "\n".join(lines)
+
+    def _pareto_table(self) -> str:
+        lines = ["    cost    loss  bits per weight  bitwidths"]
+        for point in self.pareto:
+            mark = "*" if point.bitwidths == self.chosen.bitwidths else " "
+            lines.append(
+                f"{mark} {point.cost:>6.3f}  {point.loss_points:>6.2f}  "
+                f"{point.weighted_bitwidth:>15.2f}  {' '.join(map(str, point.bitwidths))}"
+            )
+        return "\n".join(lines)
+
+
+def unquantized_parameters(module: nn.Module, layers: Sequence[Layer]) -> tuple[str, ...]:
+    """Parameters of two or more axes that belong to no quantized layer.
+
+    The packed projection of `torch.nn.MultiheadAttention`, embeddings, layers that are never
+    executed: all that stays in full precision although it holds weights.
+
+    Args:
+        module: The network.
+        layers: Those of it that are quantized.
+    """
+    quantized = {f"{layer.name}.weight" for layer in layers}
+    return tuple(
+        name
+        for name, parameter in module.named_parameters()
+        if parameter.ndim >= 2 and name not in quantized
+    )
+
+
+class _Watched(gym.Wrapper):
+    """Shows how far a search is.
+
+    Args:
+        env: What is searched.
+        bar: Where.
+    """
+
+    def __init__(self, env: QuantizeNetEnv, bar: Progress):
+        super().__init__(env)
+        budget = (env.ledger.evaluation_budget or {}).get("distinct")
+        self._ledger, self._best = env.ledger, -math.inf
+        self._bar, self._task = bar, bar.add_task("searching", total=budget)
+
+    def step(self, action: Any) -> Any:
+        """As the environment's."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if info["evaluated"]:
+            self._bar.update(self._task, completed=self._ledger.distinct)
+            if float(reward) > self._best:
+                self._best = float(reward)
+                found = f"cost {info['cost']:.3f} loses {info['loss_points']:.2f}"
+                self._bar.update(self._task, description=found)
+        return observation, reward, terminated, truncated, info
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} assignments"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=console.quiet,
+    )
+
+
+def _announce(
+    console: Console,
+    evaluator: LiveEvaluator,
+    env: QuantizeNetEnv,
+    unquantized: Sequence[str],
+    kept: bool,
+) -> None:
+    """Says what is searched and how long it takes, from one measurement."""
+    if console.quiet:
+        return
+    weights = sum(layer.weights for layer in evaluator.layers)
+    lines = [f"{evaluator.name}: {len(evaluator.layers)} layers, {weights:,} weights"]
+    if unquantized:
+        lines.append(f"not quantized: {', '.join(unquantized)}")
+    seconds = evaluator.evaluate(env.problem.start, 0).milliseconds / 1e3
+    budget = (env.ledger.evaluation_budget or {})["distinct"]
+    lines.append(f"{budget} assignments at {seconds:.2g} s: about {_duration(budget * seconds)}")
+    if kept:
+        lines.append("what is measured is kept: the same search takes it up again after Ctrl-C")
+    console.print("\n".join(lines), soft_wrap=True)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _finish(
+    evaluator: LiveEvaluator, bitwidths: tuple[int, ...], report: bool
+) -> tuple[Report | None, bytes]:
+    """The report, if there is one, and the content of the file of integer weights."""
+    trains = evaluator.recipe.images and "long" in evaluator.recipes
+    recipe = "long" if trains else evaluator.recipe
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / QUANTIZED_FILE
+        if report and evaluator.splits.read_report is not None:
+            tested = retrain_and_report(evaluator, bitwidths, folder, recipe)
+            return tested, path.read_bytes()
+        meta = {"net": evaluator.net, "data": evaluator.splits.name}
+        save_quantized(path, evaluator.train(bitwidths, REPORT_SEED, recipe), meta)
+        return None, path.read_bytes()
+
+
+def _margin(evaluator: LiveEvaluator, bitwidths: tuple[int, ...]) -> float | None:
+    """Half the 95 % interval of the loss, paired image by image; None where images abound."""
+    split = evaluator.splits.search
+    if len(split) >= SEARCH_IMAGES:
+        return None
+    quantized = bake(evaluator.train(bitwidths, 0, evaluator.recipe))
+    reference, right = (
+        right_answers(module, split, evaluator.device, evaluator.normalise)
+        for module in (evaluator.module, quantized)
+    )
+    lost = 100.0 * (reference.double() - right.double())
+    return NORMAL_QUANTILE * float(lost.std(correction=0)) / math.sqrt(len(lost))
+
+
+def _per_channel(quantizer: str | Quantizer) -> dict[str, Any]:
+    """A step per output channel, where the quantizer of this name has that."""
+    if not isinstance(quantizer, str):
+        return {}
+    fields = {one.name for one in dataclasses.fields(QUANTIZERS[quantizer])}
+    return {"per_channel": True} if "per_channel" in fields else {}
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that are stated."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _check(
+    max_loss: float | None, evaluations: int | None, folder: str | os.PathLike | None
+) -> None:
+    """What would otherwise be noticed late."""
+    if max_loss is not None and not max_loss >= 0:
+        raise ValueError(f"max_loss={max_loss!r} has to be 0 or more percentage points.")
+    if evaluations is not None and not (isinstance(evaluations, int) and evaluations >= 1):
+        raise ValueError(f"evaluations={evaluations!r} must be a whole number, at least 1.")
+    if folder is not None and Path(folder).is_file():
+        raise ValueError(f"folder={str(folder)!r} is a file; name a folder.")

@@ -1,0 +1,357 @@
+import csv
+import itertools
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import releq_gym
+from releq_gym import mixed_precision
+from releq_gym.datasets import Split, Splits
+from releq_gym.evaluators.forward import SharedForward
+from releq_gym.evaluators.live import LiveEvaluator
+from releq_gym.layers import FULL_PRECISION
+from releq_gym.mixed_precision import unquantized_parameters
+from releq_gym.networks import network_layers
+from releq_gym.registry import UnknownNameError
+from releq_gym.result import read_result
+
+
+def labelled(module, shape, images=64, name="own", report=True):
+    """Random inputs that the full-precision module classifies without a mistake."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.rand((2 * images, *shape), generator=generator)
+    with torch.no_grad():
+        labels = module.eval()(inputs).argmax(1)
+    search, held = (Split(inputs[i::2], labels[i::2]) for i in range(2))
+    return Splits(name, None, search, (lambda: held) if report else None)
+
+
+def toy_net():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = nn.Sequential(
+            nn.Conv2d(1, 6, 3),
+            nn.ReLU(),
+            nn.Sequential(nn.Conv2d(6, 8, 3, stride=2), nn.ReLU(), nn.Flatten()),
+            nn.Linear(32, 5),
+        )
+        for parameter in module.parameters():
+            # Around 0 and large, so that the inputs decide the class.
+            parameter.data = torch.randn_like(parameter) if parameter.ndim > 1 else 0 * parameter
+        return module
+
+
+@pytest.fixture
+def toy():
+    module = toy_net()
+    return module, labelled(module, (1, 8, 8), images=200)
+
+
+OPTIONS = {
+    "max_loss": 8.0,
+    "bitwidths": (2, 3, 4, 8),
+    "evaluations": 20,
+    "progress": False,
+    "quantizer_kwargs": {},
+}
+
+
+def all_assignments(module, splits):
+    """Every assignment's loss and cost, by a fresh evaluator that remembers nothing."""
+    live = LiveEvaluator(
+        module, data=splits, quantizer="uniform", recipe="ptq", bitwidths=(2, 3, 4, 8), memo=False
+    )
+    return live, {
+        bitwidths: live.evaluate(bitwidths, 0).accuracy
+        for bitwidths in itertools.product(live.bitwidths, repeat=len(live.layers))
+    }
+
+
+def test_its_figures_are_those_of_a_fresh_evaluator_and_nothing_beats_its_pareto_set(toy):
+    module, splits = toy
+    result = releq_gym.search(module, splits, **OPTIONS)
+    live, accuracies = all_assignments(module, splits)
+    points = result.pareto
+    assert len(points) > 3
+    for point in points:
+        assert point.accuracy == accuracies[point.bitwidths]
+        lost = 100 * (live.full_precision_accuracy - point.accuracy)
+        assert point.loss_points == pytest.approx(lost)
+    for one, other in itertools.permutations(points, 2):
+        assert not (one.cost <= other.cost and one.loss_points <= other.loss_points)
+    assert result.record.evaluations == 20
+
+
+def test_a_full_budget_finds_the_optimum(toy):
+    module, splits = toy
+    result = releq_gym.search(module, splits, **{**OPTIONS, "evaluations": 64})
+    live, accuracies = all_assignments(module, splits)
+    floor = mixed_precision.QuantizeNetEnv(
+        evaluator=live, reward_kwargs={"max_loss_points": 8.0}
+    ).problem
+
+    def worth(item):
+        return floor.objective(item[0], item[1] - floor.caution(item[1]))
+
+    best = max(accuracies.items(), key=worth)
+    assert result.record.evaluations == 64
+    assert worth((result.chosen.bitwidths, result.chosen.accuracy)) == worth(best)
+    assert result.tolerable and "may be lost" in str(result)
+
+
+def test_the_same_seed_gives_the_same_result(toy):
+    module, splits = toy
+    first, second = (releq_gym.search(module, splits, memo=False, **OPTIONS) for _ in range(2))
+    assert (first.chosen, first.pareto) == (second.chosen, second.pareto)
+
+
+def test_an_interrupted_search_goes_on_without_measuring_anything_again(toy, tmp_path, monkeypatch):
+    module, splits = toy
+    options = {**OPTIONS, "memo": tmp_path / "memo.sqlite3"}
+    whole = releq_gym.search(module, splits, **OPTIONS)
+    measured, scores, limit = [], SharedForward.scores, 12
+
+    def counted(self, assignments, *arguments):
+        assignments = [tuple(one) for one in assignments]
+        searched = [one for one in assignments if FULL_PRECISION not in one]
+        if len(measured) + len(searched) > limit:
+            raise KeyboardInterrupt
+        measured.extend(searched)
+        return scores(self, assignments, *arguments)
+
+    monkeypatch.setattr(SharedForward, "scores", counted)
+    with pytest.raises(KeyboardInterrupt):
+        releq_gym.search(module, splits, **options)
+    before, limit = list(measured), 100
+    assert len(before) == len(set(before)) == 12
+    measured.clear()
+    resumed = releq_gym.search(module, splits, report=False, **options)
+    assert (resumed.chosen, resumed.pareto) == (whole.chosen, whole.pareto)
+    assert len(measured) == 8 and not set(measured) & set(before)
+
+
+def test_the_network_is_what_the_saved_file_holds(toy, tmp_path):
+    module, splits = toy
+    result = releq_gym.search(module, splits, folder=tmp_path / "new" / "folder", **OPTIONS)
+    folder = tmp_path / "new" / "folder"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "pareto.csv",
+        "pareto.png",
+        "quantized.safetensors",
+        "result.json",
+    ]
+    loaded = releq_gym.load_quantized(folder / "quantized.safetensors", module)
+    images = splits.search.images
+    assert torch.equal(loaded(images), result.network(images))
+    assert not result.network.training
+    for name, bitwidth in zip(result.layers, result.chosen.bitwidths, strict=True):
+        assert len(result.network.get_submodule(name).weight.unique()) < 2**bitwidth
+    right = (result.network(images).argmax(1) == splits.search.labels).float().mean()
+    assert float(right) == pytest.approx(result.chosen.accuracy)
+    rows = list(csv.DictReader((folder / "pareto.csv").read_text().splitlines()))
+    listed = [" ".join(map(str, point.bitwidths)) for point in result.pareto]
+    assert [row["bitwidths"] for row in rows] == listed
+    assert read_result(folder) == result.record
+    assert (folder / "pareto.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_report_split_is_opened_once_for_the_answer_or_not_at_all(toy):
+    module, splits = toy
+    opened = []
+    held = splits.read_report
+    watched = Splits("own", None, splits.search, lambda: opened.append(None) or held())
+    assert releq_gym.search(module, watched, report=False, **OPTIONS).record.report is None
+    assert not opened
+    report = releq_gym.search(module, watched, **OPTIONS).record.report
+    assert len(opened) == 1 and report.images == 200
+    without = Splits("own", None, splits.search)
+    assert releq_gym.search(module, without, **OPTIONS).record.report is None
+    with pytest.raises(ValueError, match="no report split; pass read_report="):
+        _ = without.report
+
+
+def test_a_loss_on_few_images_carries_its_margin(toy):
+    module, splits = toy
+    result = releq_gym.search(module, splits, **OPTIONS)
+    lost = result.chosen.loss_points / 100
+    # Full precision is always right here, so that the pairs are a plain share.
+    expected = 196 * (lost * (1 - lost) / 200) ** 0.5
+    assert result.record.margin_points == pytest.approx(expected, abs=1e-3)
+    assert f"± {expected:.2f} points" in str(result)
+
+
+def test_it_says_so_where_nothing_keeps_the_loss(toy):
+    module, splits = toy
+    options = {**OPTIONS, "max_loss": 0.0, "bitwidths": (1, 2)}
+    result = releq_gym.search(module, splits, **options)
+    assert not result.tolerable
+    assert "Nothing that was measured keeps the loss within that" in str(result)
+    assert result.chosen.loss_points == min(point.loss_points for point in result.pareto)
+
+
+def test_layers_can_be_fixed_and_costs_limited(toy):
+    module, splits = toy
+    result = releq_gym.search(
+        module, splits, fixed_bitwidths={"0": 8}, cost_budget={"cost": 0.45}, **OPTIONS
+    )
+    assert all(point.bitwidths[0] == 8 and point.cost <= 0.45 + 1e-9 for point in result.pareto)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"searcher": "inteer_program"}, "Did you mean 'integer_program'"),
+        ({"max_loss": -1.0}, "max_loss=-1.0 has to be 0 or more"),
+        ({"max_loss": float("nan")}, "max_loss=nan has to be 0 or more"),
+        ({"evaluations": 0}, "evaluations=0 must be a whole number"),
+        ({"evaluations": 2.5}, "evaluations=2.5 must be a whole number"),
+        ({"quantizer": "unifrom"}, "Did you mean 'uniform'"),
+        ({"fixed_bitwidths": {"9": 8}}, "Unknown layer in fixed_bitwidths '9'"),
+        ({"cost": "weighted_bitwith"}, "Did you mean 'weighted_bitwidth'"),
+    ],
+    ids=str,
+)
+def test_mistakes_are_a_sentence_before_anything_is_measured(toy, options, sentence, monkeypatch):
+    module, splits = toy
+    monkeypatch.setattr(LiveEvaluator, "_retrain", lambda *a: pytest.fail("was measured"))
+    with pytest.raises(ValueError) as caught:
+        releq_gym.search(module, splits, **{**OPTIONS, **options})
+    assert sentence in str(caught.value)
+
+
+def test_a_folder_that_is_a_file_is_refused(toy, tmp_path):
+    module, splits = toy
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is a file; name a folder"):
+        releq_gym.search(module, splits, folder=tmp_path / "file", **OPTIONS)
+
+
+def test_it_announces_time_and_what_is_not_quantized(capfd):
+    module = Attention()
+    releq_gym.search(module, labelled(module, (4, 8)), **{**OPTIONS, "progress": True})
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "not quantized: tokens.weight, attention.in_proj_weight" in captured.err
+    assert "16 assignments at " in captured.err  # all there are
+    assert captured.err.count("in_proj_weight") == 1
+
+
+class Attention(nn.Module):
+    """Holds weights that belong to no quantizable layer."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            self.tokens = nn.Embedding(4, 8)
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+            self.between = nn.Linear(8, 8)
+            self.head = nn.Linear(8, 3)
+
+    def forward(self, inputs):
+        hidden = inputs + self.tokens.weight
+        hidden = hidden + self.attention(hidden, hidden, hidden)[0]
+        return self.head(self.between(hidden).relu().mean(1))
+
+
+def test_unquantized_parameters_are_those_of_no_quantized_layer():
+    module = Attention()
+    layers = network_layers(module, (4, 8))
+    names = unquantized_parameters(module, layers)
+    assert {"tokens.weight", "attention.in_proj_weight"} <= set(names)
+    assert not {"head.weight", "between.weight", "head.bias"} & set(names)
+    assert unquantized_parameters(toy_net(), network_layers(toy_net(), (1, 8, 8))) == ()
+
+
+class Twice(nn.Module):
+    """Uses one layer twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.shared, self.last = nn.Linear(12, 16), nn.Linear(16, 16), nn.Linear(16, 4)
+
+    def forward(self, inputs):
+        hidden = self.first(inputs).relu()
+        return self.last(self.shared(self.shared(hidden).relu()).relu())
+
+
+def sequence_net():
+    return nn.Sequential(
+        nn.Conv1d(3, 8, 5, padding=2),
+        nn.ReLU(),
+        nn.Conv1d(8, 8, 5, padding=2, groups=8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool1d(4),
+        nn.Flatten(),
+        nn.Linear(32, 6),
+    )
+
+
+def resnet18():
+    torchvision = pytest.importorskip("torchvision")
+    return torchvision.models.resnet18(num_classes=10)
+
+
+def mobilenet_v3_small():
+    torchvision = pytest.importorskip("torchvision")
+    return torchvision.models.mobilenet_v3_small(num_classes=10)
+
+
+def vit_tiny():
+    timm = pytest.importorskip("timm")
+    return timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, num_classes=10)
+
+
+@pytest.mark.parametrize(
+    ("build", "shape", "layers"),
+    [
+        (sequence_net, (3, 40), 3),
+        (Twice, (12,), 3),
+        (resnet18, (3, 32, 32), 21),
+        (mobilenet_v3_small, (3, 32, 32), 54),
+        (vit_tiny, (3, 32, 32), 50),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_any_module_with_convolutions_or_linear_layers_is_searched(build, shape, layers):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = build()
+    splits = labelled(module, shape, images=16, report=False)
+    result = releq_gym.search(
+        module,
+        splits,
+        max_loss=20.0,
+        quantizer="wrpn",  # needs no fit, which takes seconds on millions of weights
+        bitwidths=(4, 8),
+        evaluations=6,
+        progress=False,
+        memo=False,
+    )
+    assert len(result.layers) == len(result.chosen.bitwidths) == layers
+    assert result.record.evaluations == 6
+    right = result.network(splits.search.images).argmax(1) == splits.search.labels
+    assert right.double().mean().item() == pytest.approx(result.chosen.accuracy)
+
+
+def test_groups_and_metric_reach_their_owners(toy):
+    """Runs once `groups` and `metric` exist; until then they are refused by name, not dropped."""
+    module, splits = toy
+    options = {**OPTIONS, "evaluations": 12}
+    try:
+        result = releq_gym.search(module, splits, groups=[["0", "2.0"]], **options)
+    except UnknownNameError as error:
+        assert "'groups'" in str(error)
+        pytest.skip("gym.make has no groups= yet")
+    assert all(point.bitwidths[0] == point.bitwidths[1] for point in result.pareto)
+
+
+def test_importing_the_name_loads_no_torch():
+    code = (
+        "import sys, releq_gym; assert 'search' in releq_gym.__all__; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
