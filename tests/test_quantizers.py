@@ -294,6 +294,14 @@ def test_uniform_error_is_least_and_falls_with_bits_whatever_the_tail(tail, shap
         fewer = more
 
 
+@pytest.mark.parametrize("bitwidth", [4, 8, 9])
+def test_uniform_error_is_least_far_from_zero(bitwidth):
+    # The error is a millionth of the squares whose difference it is.
+    weight = 3 + tailed("normal", 3, 4000).clamp(-3, 3) / 3
+    error = row_errors(weight, least_squares_step(weight, bitwidth), bitwidth)
+    assert (error <= 1.01 * least_errors(weight, bitwidth)).all()
+
+
 @pytest.mark.parametrize("quantizer", EVERY, ids=str)
 @pytest.mark.parametrize("axis", [0, 1])
 def test_states_of_several_bitwidths_are_those_of_each(quantizer, axis):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,8 +28,11 @@ LOOKUP_COST = 64
 BLOCK = 2**17
 """Numbers that are worked on at a time, so that they stay in the cache."""
 
-REFINEMENTS = 4
-"""So many alternations of codes and step follow the search; none raises the error."""
+FINALISTS = 3
+"""So many steps of the search are refined."""
+
+REFINEMENTS = 3
+"""So many alternations of codes and step do that; none raises the error."""
 
 
 @QUANTIZERS.register("uniform")
@@ -143,23 +146,23 @@ def least_squares_steps(rows: Tensor, bitwidth: int) -> list[Tensor]:
         count = min(max(2**14 // magnitudes.shape[1], 32), 8 * largest + 32)
         exponents = torch.linspace(0, 1, count, dtype=torch.float64)
         steps = mean / largest * (2 * widest / mean) ** exponents
-        best = _best(*_refit(magnitudes, sums, steps, largest))
-        around = torch.linspace(0.88, 1.12, largest + 8, dtype=torch.float64)
-        best = _best(*_refit(magnitudes, sums, best * around, largest))
+        best = _best(steps, _errors(magnitudes, sums, steps, largest))
+        steps = best * torch.linspace(0.88, 1.12, largest + 8, dtype=torch.float64)
+        best = _best(steps, _errors(magnitudes, sums, steps, largest), FINALISTS)
         steps = torch.cat([found[-1], best], 1)
         for _ in range(REFINEMENTS):
-            steps, error = _refit(exact, sums, steps, largest)
-        found.append(_best(steps, error))
+            steps, errors = _refit(exact, sums, steps, largest)
+        found.append(_best(steps, errors))
     return [step[:, 0].to(rows) for step in found]
 
 
-def _best(steps: Tensor, error: Tensor) -> Tensor:
-    """Of the steps of each row the one with the least error, ``[rows, 1]``."""
-    return steps.gather(1, error.argmin(1, keepdim=True))
+def _best(steps: Tensor, errors: Tensor, count: int = 1) -> Tensor:
+    """Of the steps of each row those with the least error, ``[rows, count]``."""
+    return steps.gather(1, errors.topk(count, 1, largest=False)[1])
 
 
-def _refit(magnitudes: Tensor, sums: Tensor, steps: Tensor, largest: int) -> tuple[Tensor, Tensor]:
-    """The best steps for the codes that ``steps`` give, and their error less ``sum w^2``.
+def _errors(magnitudes: Tensor, sums: Tensor, steps: Tensor, largest: int) -> Tensor:
+    """The squared error of each step, up to a constant for each row.
 
     Args:
         magnitudes: Of the weights, ascending, ``[rows, weights]``.
@@ -167,49 +170,66 @@ def _refit(magnitudes: Tensor, sums: Tensor, steps: Tensor, largest: int) -> tup
         steps: Candidates, float64 ``[rows, candidates]``.
         largest: The largest code.
     """
-    # A sum by codes is Q lookups in the running sums instead of a pass over the weights.
-    looking_up = magnitudes.shape[1] > LOOKUP_COST * largest
-    size = largest if looking_up else magnitudes.shape[1]
-    columns = min(max(BLOCK // size, 1), steps.shape[1])
-    rows = min(max(BLOCK // (size * columns), 1), len(steps))
-    space = magnitudes.new_empty(rows * columns * size)
-    products, energies = [], []
-    for of_rows in zip(magnitudes.split(rows), sums.split(rows), steps.split(rows), strict=True):
-        weights, running, candidates = of_rows
-        parts = [
-            _look_up(weights, running, block, largest)
-            if looking_up
-            else _pass_over(weights, block, largest, space)
-            for block in candidates.split(columns, 1)
-        ]
-        products.append(torch.cat([product for product, _ in parts], 1))
-        energies.append(torch.cat([energy for _, energy in parts], 1))
-    product, energy = torch.cat(products).double(), torch.cat(energies).double()
+    count = magnitudes.shape[1]
+    if _looks_up(count, largest):
+        product, energy = _sums(magnitudes, sums, steps, largest)
+        return steps * (steps * energy - 2 * product)
+    # What rounding leaves of each weight: large sums would hide it.
+    divisors = steps.to(magnitudes.dtype)
+    left = torch.empty_like(divisors)
+    space = divisors.new_empty(2, 0)
+    for rows, columns in _blocks(steps, count):
+        some = divisors[rows, columns, None]
+        size = some.numel() * count
+        if size > space.shape[1]:
+            space = divisors.new_empty(2, size)
+        units, codes = space[:, :size].view(2, *some.shape[:2], count)
+        torch.div(magnitudes[rows, None], some, out=units)
+        torch.round(units, out=codes).clamp_(max=largest)
+        torch.sum(units.sub_(codes).square_(), 2, out=left[rows, columns])
+    return steps.square() * left
+
+
+def _refit(magnitudes: Tensor, sums: Tensor, steps: Tensor, largest: int) -> tuple[Tensor, Tensor]:
+    """The best steps for the codes that ``steps`` give, and their errors as in `_errors`."""
+    product, energy = _sums(magnitudes, sums, steps, largest)
     # A row without any nonzero code (all zeros) keeps its step.
     fitted = torch.where(energy > 0, product / energy.clamp_min(1), steps)
     return fitted, -fitted * product
 
 
-def _look_up(
-    magnitudes: Tensor, sums: Tensor, steps: Tensor, largest: int
-) -> tuple[Tensor, Tensor]:
-    """Sums of codes times weights and of squared codes, from where the codes change."""
-    codes = torch.arange(1, largest + 1, dtype=torch.float64)
-    # Steps side by side, so that one lookup ends near the next.
-    thresholds = (steps[:, None] * (codes[:, None] - 0.5)).to(magnitudes.dtype)
-    below = torch.searchsorted(magnitudes, thresholds.flatten(1))
-    above = (sums[:, -1:] - sums.gather(1, below)).view(thresholds.shape)
-    count = (magnitudes.shape[1] - below).double().view(thresholds.shape)
-    return above.sum(1), (2 * codes - 1) @ count
-
-
-def _pass_over(
-    magnitudes: Tensor, steps: Tensor, largest: int, space: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The same sums from all weights; ``space`` is for the codes of all candidates."""
+def _sums(magnitudes: Tensor, sums: Tensor, steps: Tensor, largest: int) -> tuple[Tensor, Tensor]:
+    """Of codes times weights, and of squared codes, over each row, for each of its steps."""
+    product, energy = steps.new_empty(2, *steps.shape)
     count = magnitudes.shape[1]
-    codes = space[: steps.numel() * count].view(*steps.shape, count)
-    torch.div(magnitudes[:, None], steps.to(magnitudes.dtype)[:, :, None], out=codes)
-    codes.round_().clamp_(max=largest)
-    product = (magnitudes[:, None] @ codes.transpose(1, 2)).squeeze(1)
-    return product, codes.square_().sum(2)
+    if not _looks_up(count, largest):
+        for rows, columns in _blocks(steps, count):
+            codes = magnitudes[rows, None] / steps[rows, columns, None].to(magnitudes.dtype)
+            codes.round_().clamp_(max=largest)
+            product[rows, columns] = (codes * magnitudes[rows, None]).sum(2)
+            energy[rows, columns] = codes.square_().sum(2)
+        return product, energy
+    # Sums by codes, from the running sums at the weights where the codes change.
+    levels = torch.arange(1, largest + 1, dtype=torch.float64)
+    for rows, columns in _blocks(steps, largest):
+        # Steps side by side, so that one lookup ends near the next.
+        thresholds = steps[rows, None, columns] * (levels[:, None] - 0.5)
+        below = torch.searchsorted(magnitudes[rows], thresholds.flatten(1).to(magnitudes.dtype))
+        above = sums[rows, -1:] - sums[rows].gather(1, below)
+        product[rows, columns] = above.view(thresholds.shape).sum(1)
+        energy[rows, columns] = (2 * levels - 1) @ (count - below).double().view(thresholds.shape)
+    return product, energy
+
+
+def _looks_up(count: int, largest: int) -> bool:
+    """Whether as many lookups as there are codes are cheaper than a pass over the weights."""
+    return count > LOOKUP_COST * largest
+
+
+def _blocks(steps: Tensor, size: int) -> Iterator[tuple[slice, slice]]:
+    """Parts of ``steps`` whose work, ``size`` numbers for each step, stays in the cache."""
+    width = min(max(BLOCK // size, 1), steps.shape[1])
+    height = max(BLOCK // (size * width), 1)
+    for row in range(0, len(steps), height):
+        for column in range(0, steps.shape[1], width):
+            yield slice(row, row + height), slice(column, column + width)
