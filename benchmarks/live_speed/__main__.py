@@ -101,7 +101,10 @@ def _parts(data: str | None, images: int, weights: dict[str, str]) -> dict[str, 
         "exhaustive": Part(
             exhaustive.COLUMNS,
             ("net",),
-            {(exhaustive.NET,): lambda: [exhaustive.measure(data)]},
+            {
+                (net,): lambda net=net: [exhaustive.measure(net, data)]  # type: ignore[misc]
+                for net in exhaustive.NETS
+            },
         ),
         "episodes": Part(
             episodes.COLUMNS,

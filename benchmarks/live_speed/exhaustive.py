@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.live_speed.naive import Naive, first_images
-from releq_gym.datasets import load_splits
+from benchmarks.live_speed.naive import Naive
 from releq_gym.evaluators.forward import SharedForward
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.training.accuracy import batch_size, top1
 
-NET = "lenet"
+NETS = ("lenet",)
 
 SAMPLED = 32
 """Assignments that the loop is timed and compared on; the rest is extrapolated."""
@@ -30,16 +29,15 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def measure(data: str | None, images: int | None = None) -> dict[str, Any]:
+def measure(net: str, data: str | None) -> dict[str, Any]:
     """One row: the seconds of both, and where their predictions differ."""
     live = LiveEvaluator(
-        NET,
-        data=first_images(load_splits("mnist", data), images),
+        net,
+        data=data,
         quantizer="uniform",
         recipe="ptq",
         precision="float32",
         memo=False,
-        search_from_train=True,
     )
     every = list(itertools.product(live.bitwidths, repeat=len(live.layers)))
     started = time.perf_counter()
@@ -53,7 +51,7 @@ def measure(data: str | None, images: int | None = None) -> dict[str, Any]:
     running = sum(answer.running for answer in answers) / SAMPLED * len(every)
     different, no_tie = _compare(live, chosen, torch.stack([a.outputs for a in answers]))
     return {
-        "net": NET,
+        "net": net,
         "images": live.images,
         "assignments": len(every),
         "shared_s": shared,

@@ -21,7 +21,7 @@ Assignment = tuple[int, ...]
 Values = dict[str, Tensor]
 """What the segments to come need, by name."""
 
-MEMORY = 2**30
+MEMORY = 2 * 2**30
 """Bytes for activations and weights that are kept, safe on a machine with 8 GB."""
 
 
