@@ -1,6 +1,8 @@
 import re
 from pathlib import Path
 
+import torch
+
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
@@ -10,6 +12,20 @@ def test_the_ten_lines_run(capsys):
     exec(compile(example.replace("2_000", "128"), "README.md", "exec"), {})
     printed = capsys.readouterr().out
     assert "best seen: Answer(bitwidths=" in printed
+
+
+def test_your_own_network_in_15_lines_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    (example,) = [code for code in blocks if "releq_gym.search(" in code]
+    assert len([line for line in example.splitlines() if line]) <= 15
+    names = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        exec(compile(example, "README.md", "exec"), names)
+    assert names["result"].tolerable and names["result"].record.weighted_bitwidth < 8
+    assert "report split" in capsys.readouterr().out
+    assert (tmp_path / "quantized" / "quantized.safetensors").is_file()
 
 
 def test_every_command_it_names_exists():
