@@ -12,7 +12,7 @@ from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.networks import NETWORKS
 from releq_gym.quantized import save_weights
 from releq_gym.report import retrain_and_report
-from releq_gym.result import Result, write_result
+from releq_gym.result import Result, read_result, write_result
 
 TASK = "digits-digits-wrpn-short-w2to8"
 
@@ -142,6 +142,40 @@ def test_evaluate_takes_the_net_of_a_run_of_ones_own(capsys, tmp_path, own_net):
     assert "Nothing says which data own_net:build is for" in error
 
 
+SEARCH = ["search", "--net", "digits", "--max-loss", "1.5", "--evaluations", "12"]
+
+
+def test_search_finds_bitwidths_and_its_folder_can_be_evaluated(capsys, tmp_path):
+    folder = tmp_path / "found"
+    options = ["--bitwidths", "2", "4", "8", "--fix", "fc2=8", "--cost", "weighted_bitwidth"]
+    out = printed(capsys, *SEARCH, *options, "--per-layer", "--output", str(folder))
+    assert "uniform ptq" in out and "per_channel" not in out
+    assert f"written to {folder}" in out
+    result = read_result(folder)
+    assert result.bitwidths[-1] == 8 and result.evaluations == 12
+    assert result.command.startswith("releq search --net digits --max-loss 1.5")
+    assert "as reported" in printed(capsys, "evaluate", str(folder))
+
+
+def test_search_takes_a_net_and_seen_images_of_ones_own(capsys, tmp_path, monkeypatch, own_net):
+    monkeypatch.chdir(tmp_path)
+    command = ["search", "--net", own_net, "--data", "digits", "--evaluations", "3"]
+    assert "search_from_train=True" in printed(capsys, *command, code=2)
+    assert not (tmp_path / "runs").exists()
+    out = printed(capsys, *command, "--search-from-train", "--searcher", "uniform")
+    assert "search images from train" in out
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("search-own_net_build-")
+
+
+def test_an_interrupted_search_is_no_traceback(capsys, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LiveEvaluator, "_retrain", interrupt)
+    assert "the same command goes on from here" in printed(capsys, *SEARCH, code=130)
+
+
 def test_a_closed_pipe_is_no_traceback():
     process = subprocess.Popen(
         [sys.executable, "-m", "releq_gym.cli", "task", "show", TASK],
@@ -174,6 +208,13 @@ def test_a_closed_pipe_is_no_traceback():
             "DoReFa rescales",
         ),
         (["task", "build", "digits", "--bitwidths", "0", "9"], "9"),
+        (["search", "--net", "digitz"], "Did you mean 'digits'"),
+        (["search", "--net", "digits", "--searcher", "gredy"], "Did you mean 'greedy'"),
+        (["search", "--net", "digits", "--fix", "fc2"], "has to read LAYER=BITS"),
+        (["search", "--net", "digits", "--fix", "fc3=8"], "Did you mean 'fc2'"),
+        (["search", "--net", "digits", "--max-loss", "-1"], "has to be 0 or more"),
+        (["search", "--net", "digits", "--quantizer", "wrpn", "--per-channel"], "per_channel"),
+        (["search", "--net", "digits", "--weights", "no.safetensors"], "There is no file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -1,6 +1,8 @@
 import re
 from pathlib import Path
 
+import torch
+
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
@@ -12,18 +14,18 @@ def test_the_ten_lines_run(capsys):
     assert "best seen: Answer(bitwidths=" in printed
 
 
-def test_the_fifteen_lines_run(capsys, tmp_path, monkeypatch):
+def test_your_own_network_in_15_lines_runs(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RELEQ_GYM_CACHE", str(tmp_path / "cache"))
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
     (example,) = [code for code in blocks if "releq_gym.search(" in code]
+    assert len([line for line in example.splitlines() if line]) <= 15
     names = {}
-    exec(compile(example, "README.md", "exec"), names)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        exec(compile(example, "README.md", "exec"), names)
+    assert names["result"].tolerable and names["result"].record.weighted_bitwidth < 8
     assert "report split" in capsys.readouterr().out
-    assert (tmp_path / "runs" / "mine" / "quantized.safetensors").is_file()
-    assert names["result"].tolerable and names["result"].chosen.cost < 0.9
-    right = names["quantized"](names["test"][0]).argmax(1) == names["test"][1]
-    assert float(right.double().mean()) > 0.9
+    assert (tmp_path / "quantized" / "quantized.safetensors").is_file()
 
 
 def test_every_command_it_names_exists():

@@ -1,9 +1,13 @@
+import itertools
+
 import gymnasium as gym
 import numpy as np
 import pytest
 from toys import ToyEvaluator
 
 from releq_gym.searchers import SEARCHERS, Player, confirm
+from releq_gym.searchers.integer_program import cheapest
+from releq_gym.searchers.sensitivity import measure_sensitivity
 from releq_gym.tasks.score import make_scorer
 
 
@@ -21,7 +25,10 @@ def test_searchers_keep_to_the_budget_and_repeat_under_a_seed(name):
     assert first.ledger.best(first.problem) == second.ledger.best(second.problem)
 
 
-@pytest.mark.parametrize("name", ["random", "local_search"])
+EXHAUSTIVE = ["random", "local_search", "greedy", "integer_program"]
+
+
+@pytest.mark.parametrize("name", EXHAUSTIVE)
 def test_exhaustive_budgets_find_the_optimum(name):
     env = searched(
         name,
@@ -54,8 +61,9 @@ def test_uniform_search_asks_for_each_bitwidth_once():
     assert [bitwidths[0] for bitwidths in env.ledger.cells(env.problem)] == [8, 7, 6, 5, 4, 3, 2]
 
 
-def test_cost_budgets_hold_for_searchers():
-    env = searched("random", task="synthetic-6-0", cost_budget={"cost": 0.4}, evaluation_budget=50)
+@pytest.mark.parametrize("name", SEARCHERS.names())
+def test_cost_budgets_hold_for_searchers(name):
+    env = searched(name, task="synthetic-6-0", cost_budget={"cost": 0.4}, evaluation_budget=50)
     for bitwidths in env.ledger.cells(env.problem):
         assert env.problem.cost(bitwidths) <= 0.4 + 1e-9
 
@@ -100,3 +108,89 @@ def test_confirming_stops_at_the_budget():
     SEARCHERS["uniform"](env, np.random.default_rng(0))
     confirm(env)
     assert env.unwrapped.ledger.fresh == 4
+
+
+def test_player_predicts_costs_and_worths_as_the_ledger_ranks():
+    env = gym.make("releq/QuantizeNet-v0", evaluator=ToyEvaluator(), fixed_bitwidths={"first": 4})
+    player = Player(env)
+    problem, choice = player.problem, (2, 8)
+    assert player.complete(choice) == (4, 2, 8)
+    played = player.ask(choice)
+    accuracy = 0.9 - played.loss_points / 100
+    cautious = problem.objective((4, 2, 8), accuracy - problem.caution(accuracy))
+    worths = player.worths([choice, (8, 8)], np.array([played.loss_points, 0.0]))
+    assert worths == pytest.approx([cautious, problem.objective((4, 8, 8), 0.9)])
+    assert player.ask(choice) is played and env.unwrapped.ledger.fresh == 1
+
+
+def test_sensitivity_lowers_each_layer_alone():
+    env = gym.make("releq/QuantizeNet-v0", evaluator=ToyEvaluator(), noise="mean")
+    losses = measure_sensitivity(Player(env))
+    assert losses == pytest.approx(np.tile([10.0, 0.0, 0.0], (3, 1)))
+    assert env.unwrapped.ledger.distinct == 7
+    only = measure_sensitivity(Player(env), [2])
+    assert np.isnan(only[:, 1]).all() and only[:, 0] == pytest.approx(10.0)
+
+
+def test_sensitivity_leaves_out_what_the_budget_does_not_afford():
+    env = gym.make("releq/QuantizeNet-v0", evaluator=ToyEvaluator(), evaluation_budget=5)
+    losses = measure_sensitivity(Player(env))
+    assert np.isnan(losses).sum(axis=0).tolist() == [2, 0, 0]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_integer_program_is_exact(seed, capfd):
+    rng = np.random.default_rng(seed)
+    costs, losses, figure = rng.random((3, 4, 3))
+    rows = np.arange(4)
+    within = rng.integers(0, 3, 4)  # one choice at least
+    limit, figure_limit = losses[rows, within].sum() + 0.1, figure[rows, within].sum() + 0.1
+    feasible = [
+        digits
+        for digits in itertools.product(range(3), repeat=4)
+        if losses[rows, digits].sum() <= limit and figure[rows, digits].sum() <= figure_limit
+    ]
+    found = cheapest(costs, losses, limit, figure[None], [figure_limit])
+    best = min(feasible, key=lambda digits: costs[rows, digits].sum())
+    assert tuple(found) == best
+    assert cheapest(costs, losses, losses.min(axis=1).sum() / 2) is None
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("reward", ["ratio", "lagrangian", "releq", lambda t: -t.cost])
+def test_the_integer_program_takes_any_reward(reward):
+    env = searched("integer_program", task="synthetic-6-0", reward=reward, evaluation_budget=40)
+    other = searched("uniform", task="synthetic-6-0", reward=reward)
+    ours, uniform = (one.ledger.best(one.problem).objective for one in (env, other))
+    assert ours >= uniform
+
+
+def test_the_integer_program_respects_a_limit_on_another_figure():
+    layers = ToyEvaluator.layers
+
+    def cost(layers, bitwidths):
+        bits = np.asarray(bitwidths, dtype=float)
+        return {
+            "energy": np.outer([layer.macs for layer in layers], bits),
+            "bytes": np.outer([layer.weights for layer in layers], bits) / 8,
+        }
+
+    env = searched(
+        "integer_program",
+        evaluator=ToyEvaluator(),
+        cost=cost,
+        cost_budget={"bytes": sum(layer.weights for layer in layers) / 2},
+        reward_kwargs={"max_loss_points": 1.0},
+        evaluation_budget=20,
+    )
+    assert env.ledger.best(env.problem).bitwidths == (4, 4, 4)
+
+
+@pytest.mark.parametrize("name", ["greedy", "integer_program"])
+def test_informed_searchers_beat_local_search_with_few_evaluations(name):
+    regrets = {}
+    for searcher in (name, "local_search"):
+        run = searched(searcher, task="synthetic-20-1", evaluation_budget=120)
+        scorer = make_scorer(run.problem)
+        regrets[searcher] = scorer.regret(run.ledger.best(run.problem).bitwidths)
+    assert regrets[name] < 0.5 * regrets["local_search"]

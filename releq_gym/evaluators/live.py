@@ -41,7 +41,7 @@ from releq_gym.training.weights import find_weights, read_record
 REPORT_SEED = 1_000_000
 """Retraining for the report uses the seeds from here on, the search those from 0."""
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raised whenever a change of the code changes what is measured; old results are then ignored."""
 
 CALIBRATION_IMAGES = 512

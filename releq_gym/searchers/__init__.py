@@ -74,6 +74,20 @@ class Player:
         return tuple(options[-1] for options in self.choices)
 
     @property
+    def least_bits(self) -> Choice:
+        """Every step at its fewest bits."""
+        return tuple(options[0] for options in self.choices)
+
+    @property
+    def best(self) -> Played:
+        """What `ask` was told that has the best cautious objective, ties to the lower cost."""
+        asked = list(self.known.values())
+        choices = [one.choice for one in asked]
+        worths = self.worths(choices, np.array([one.loss_points for one in asked]))
+        costs = self.totals[np.arange(len(self.choices)), self.digits(choices), 0].sum(axis=1)
+        return asked[np.lexsort((costs, -worths))[0]]
+
+    @property
     def start(self) -> Choice:
         """The most bits, the same in every step, that the cost budget admits.
 

@@ -18,8 +18,8 @@ from releq_gym.searchers.sensitivity import measure_sensitivity
 FIRST_LIMITS = np.geomspace(1e-3, 1.0, 16)
 """Limits on the summed loss before anything is known, relative to all layers at the fewest bits."""
 
-LIMITS = np.array([0.6, 1.0, 1.6])
-"""Later ones, relative to the sum of the assignment that was asked last."""
+STRAY = 2.0
+"""Later ones stray by this factor from the sum of an assignment that was asked."""
 
 SMALLEST_LIMIT = 1e-3
 """Points."""
@@ -43,8 +43,9 @@ def integer_program(env: gym.Env, rng: np.random.Generator) -> None:
     the cheapest assignment is found exactly (`cheapest`). Of these, and of all that differ in one
     layer from the best one known or from the most promising of these, that is asked whose
     cautious objective has the greatest expected improvement; ties go to the greater expected
-    objective, then to the lower cost. Nothing is asked twice, but for some repeats of the start,
-    which tell how noisy they are.
+    objective, then to the lower cost. Where it does not improve on the best one known, the next
+    question stays within one layer of that, lest the model be trusted where it errs. Nothing is
+    asked twice, but for some repeats of the start, which tell how noisy they are.
 
     Args:
         env: Environment with ``evaluate="final"`` and an evaluation budget.
@@ -54,19 +55,21 @@ def integer_program(env: gym.Env, rng: np.random.Generator) -> None:
     model = _begin(player)
     if model is None:
         return
-    limits = FIRST_LIMITS * model.losses()[:, 0].sum()
+    limits = FIRST_LIMITS * _summed(player, model, player.least_bits)
+    improved = True
     while not player.done:
-        promising = _most_promising(player, model, _solutions(player, model, limits, rng))
+        leader = player.best
+        solutions = _solutions(player, model, limits, rng) if improved else []
+        promising = _most_promising(player, model, solutions)
         choice = promising or _unknown(player, rng)
         if choice is None:
             return
         played = player.ask(choice)
         if player.spent:
             return
-        (digits,) = player.digits([played.choice])
-        model.learn(digits, played.loss_points)
-        summed = model.losses()[np.arange(len(digits)), digits].sum()
-        limits = LIMITS * max(summed, SMALLEST_LIMIT)
+        model.learn(player.digits([played.choice])[0], played.loss_points)
+        limits = _next_limits(player, model, played.choice, rng)
+        improved = not improved or player.best is not leader  # one such question, then on
 
 
 def cheapest(
@@ -162,6 +165,23 @@ def _begin(player: Player) -> AdditiveLoss | None:
     return model
 
 
+def _next_limits(
+    player: Player, model: AdditiveLoss, last: Choice, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Near the best assignment known, near the last one, and anywhere, lest it be stuck there."""
+    near = [_summed(player, model, choice) for choice in (player.best.choice, last)]
+    strayed = np.maximum(near, SMALLEST_LIMIT) * STRAY ** rng.uniform(-1.0, 1.0, 2)
+    low, high = np.log(FIRST_LIMITS[[0, -1]])
+    anywhere = np.exp(rng.uniform(low, high)) * _summed(player, model, player.least_bits)
+    return np.append(strayed, anywhere)
+
+
+def _summed(player: Player, model: AdditiveLoss, choice: Choice) -> float:
+    """The sum of the expected losses of a choice, in points."""
+    (digits,) = player.digits([choice])
+    return float(model.losses()[np.arange(len(digits)), digits].sum())
+
+
 def _solutions(
     player: Player, model: AdditiveLoss, limits: NDArray[np.float64], rng: np.random.Generator
 ) -> list[Choice]:
@@ -192,9 +212,8 @@ def _cost_limits(player: Player) -> tuple[NDArray[np.float64], NDArray[np.float6
 
 def _most_promising(player: Player, model: AdditiveLoss, solutions: list[Choice]) -> Choice | None:
     """The unknown choice with the greatest expected improvement, among solutions and neighbours."""
-    asked = list(player.known.values())
-    worths = player.worths([one.choice for one in asked], np.array([p.loss_points for p in asked]))
-    best, leader = float(worths.max()), asked[int(worths.argmax())].choice
+    leader = player.best
+    (best,) = player.worths([leader.choice], np.array([leader.loss_points]))
 
     def rank(choices: set[Choice]) -> list[Choice]:
         unknown = sorted(one for one in choices if one not in player.known and player.admits(one))
@@ -209,7 +228,7 @@ def _most_promising(player: Player, model: AdditiveLoss, solutions: list[Choice]
         order = np.lexsort((costs, -expected.mean(axis=1), -gains))
         return [unknown[i] for i in order]
 
-    candidates = {*solutions, *neighbours(leader, player.choices)}
+    candidates = {*solutions, *neighbours(leader.choice, player.choices)}
     if ranked := rank(set(solutions)):
         candidates |= set(neighbours(ranked[0], player.choices))
     ranked = rank(candidates)
