@@ -538,3 +538,27 @@ def test_mistakes_about_metrics_are_sentences(regression, options, sentence):
     defaults = {"data": regression, "recipe": "ptq", "quantizer": "uniform", "memo": False}
     with pytest.raises(ValueError, match=sentence):
         LiveEvaluator(Regressor(), **{**defaults, **options})
+
+
+def test_retrainings_in_stacks_give_what_single_ones_give(monkeypatch):
+    options = {"recipe": QUICK, "repeats": 3, "memo": False}
+    single, stacked = (LiveEvaluator("digits", stack=stack, **options) for stack in (1, 4))
+    rows = np.array([[4, 4, 4, 4], [3, 8, 3, 8], [8, 8, 8, 8]])
+    expected = single.evaluate_many(rows, np.array([0, 1, -1]))
+    monkeypatch.setattr("releq_gym.evaluators.live.retrain", refuse)
+    with pytest.raises(AssertionError, match="should not have been called"):
+        stacked.evaluate_many(rows, np.array([0, 1, -1]))  # the fifth of them is alone
+    monkeypatch.undo()
+    found = stacked.evaluate_many(rows, np.array([0, 1, -1]))
+    # Rounding noise may flip a weight to the next level.
+    assert found.accuracy == pytest.approx(expected.accuracy, abs=0.01)
+    assert stacked.evaluate(rows[2], -1).accuracy == pytest.approx(found.accuracy[2], abs=0.01)
+
+
+def test_stacks_are_remembered_apart(tmp_path, monkeypatch):
+    options = {"recipe": QUICK, "repeats": 2, "memo": tmp_path / "memo.sqlite3"}
+    LiveEvaluator("digits", stack=2, **options).evaluate([4, 4, 4, 4], -1)
+    monkeypatch.setattr("releq_gym.evaluators.live.retrain_many", refuse)
+    LiveEvaluator("digits", stack=2, **options).evaluate([4, 4, 4, 4], -1)
+    with pytest.raises(AssertionError, match="should not have been called"):
+        LiveEvaluator("digits", stack=4, **options).evaluate([4, 4, 4, 4], -1)

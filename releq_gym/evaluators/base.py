@@ -80,15 +80,8 @@ def evaluate_many(
         repeats: One per assignment; all -1 for the mean.
     """
     own = getattr(evaluator, "evaluate_many", None)
-    return (
-        evaluate_singly(evaluator, bitwidths, repeats) if own is None else own(bitwidths, repeats)
-    )
-
-
-def evaluate_singly(
-    evaluator: Evaluator, bitwidths: NDArray[np.intp], repeats: NDArray[np.intp]
-) -> ManyEvaluations:
-    """Many answers, one after the other; as `evaluate_many`."""
+    if own is not None:
+        return own(bitwidths, repeats)
     answers = [
         evaluator.evaluate(tuple(row), repeat)
         for row, repeat in zip(bitwidths.tolist(), repeats.tolist(), strict=True)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from releq_gym.activations import ACTIVATION_BITWIDTHS, with_quantized_activations
 from releq_gym.datasets import DATASETS, Split, Splits, load_splits
 from releq_gym.datasets.normalise import Normalise
-from releq_gym.evaluators.base import Evaluation, ManyEvaluations, evaluate_singly
+from releq_gym.evaluators.base import Evaluation, ManyEvaluations, in_columns
 from releq_gym.evaluators.forward import MEMORY, SharedForward
 from releq_gym.evaluators.measurement import Measurement, check_assignment, pooled, seeds_of
 from releq_gym.evaluators.memo import Memo, describe_callable, hash_fields, open_memo
@@ -36,6 +36,7 @@ from releq_gym.training.accuracy import Score, sum_scores, top1
 from releq_gym.training.device import place, resolve_device, runs_bfloat16
 from releq_gym.training.loop import Loss
 from releq_gym.training.retrain import Retrained, retrain
+from releq_gym.training.stacked import can_stack, retrain_many
 from releq_gym.training.weights import find_weights, read_record
 
 REPORT_SEED = 1_000_000
@@ -55,6 +56,12 @@ SHORT_HASH = 8
 
 BFLOAT16_POINTS = 0.1
 """How far bfloat16 may move the accuracy of the full-precision network, in percentage points."""
+
+STACK = 16
+"""Retrainings of a small network that a GPU takes the steps of together."""
+
+STACKED_WEIGHTS = 2_000_000
+"""Weights that such a network has at most."""
 
 BLOCK_SECONDS = 20.0
 """How long many assignments are measured together before what was found is kept."""
@@ -97,6 +104,9 @@ class LiveEvaluator:
             the device computes in it and the accuracy of the full-precision network moves by at
             most 0.1 points. Retraining and the report split have precisions of their own: the
             recipe's, and float32.
+        stack: Retrainings whose steps are taken together; None means `STACK` for a small network on
+            a GPU, which one would leave idle, else 1. It changes results by rounding alone, but
+            rounding can grow: they are remembered apart.
         memory: Bytes of activations and weights that are kept to be reused.
         metric: Instead of top-1, what a batch is worth: takes outputs and targets, returns one
             score per input, of which the mean is the accuracy; 1 is perfect, 0 worthless.
@@ -145,6 +155,7 @@ class LiveEvaluator:
         activation_bitwidth: int = 32,
         repeats: int = 10,
         precision: str = "auto",
+        stack: int | None = None,
         memory: int = MEMORY,
         metric: Score | None = None,
         loss: Loss | None = None,
@@ -202,6 +213,7 @@ class LiveEvaluator:
             self._memo = None  # nothing would tell its results from those of another one
         self._forwards: dict[tuple[str, str], SharedForward] = {}
         self.precision = self._choose_precision(precision)
+        self.stack = self._choose_stack(stack)
         self.name = self._describe(recipe)
 
     def __deepcopy__(self, memo: dict) -> LiveEvaluator:
@@ -230,25 +242,26 @@ class LiveEvaluator:
                 that does not exist.
         """
         seeds = seeds_of(repeat, self.repeats)
-        return pooled([self.measure(bitwidths, seed) for seed in seeds])
+        if self.shares(self.recipe):
+            return pooled(self.measure_many([bitwidths]))
+        return pooled(self._measure_retrained([(bitwidths, seed) for seed in seeds]))
 
     def evaluate_many(
         self, bitwidths: NDArray[np.intp], repeats: NDArray[np.intp]
     ) -> ManyEvaluations:
-        """Many answers at once; without retraining they share the work of common prefixes.
+        """Many answers at once: they share common prefixes, or are retrained in stacks.
 
         Args:
             bitwidths: ``[assignments, layers]``.
             repeats: One per assignment; all -1 for the mean.
         """
-        if not self.shares(self.recipe):
-            return evaluate_singly(self, bitwidths, repeats)
-        measured = self.measure_many(bitwidths.tolist())
-        return ManyEvaluations(
-            accuracy=np.array([one.accuracy for one in measured]),
-            milliseconds=np.array([one.milliseconds for one in measured]),
-            diverged=np.array([one.diverged for one in measured], dtype=np.bool_),
-        )
+        rows = list(zip(bitwidths.tolist(), repeats.tolist(), strict=True))
+        if self.shares(self.recipe):
+            return in_columns([pooled([one]) for one in self.measure_many(bitwidths.tolist())])
+        jobs = [(row, seed) for row, repeat in rows for seed in seeds_of(repeat, self.repeats)]
+        measured = iter(self._measure_retrained(jobs))
+        counts = [len(seeds_of(repeat, self.repeats)) for _, repeat in rows]
+        return in_columns([pooled([next(measured) for _ in range(count)]) for count in counts])
 
     def measure(
         self,
@@ -271,13 +284,7 @@ class LiveEvaluator:
         chosen = self.recipe if recipe is None else self._resolve_recipe(recipe)
         if self.shares(chosen):
             return self.measure_many([bitwidths], split)[0]
-        assignment = check_assignment(bitwidths, self)
-        fields = self._fields(assignment, seed, split, chosen)
-        known = self._recall([fields])[0]
-        if known is None:
-            known = self._measure(lambda: self._retrain(assignment, seed, chosen), split)
-            self._keep([(fields, known)])
-        return known
+        return self._measure_retrained([(bitwidths, seed)], split, chosen)[0]
 
     def measure_many(
         self,
@@ -358,7 +365,7 @@ class LiveEvaluator:
         fields = self._seen(split) | {"precision": precision}
         known = self._recall([fields])[0]
         if known is None and precision == "float32":
-            known = self._measure(lambda: Retrained(self.module, False, 0.0), split)
+            known = self._test(Retrained(self.module, False, 0.0), split)
             self._keep([(fields, known)])
         elif known is None:
             started = time.perf_counter()
@@ -434,16 +441,64 @@ class LiveEvaluator:
             loss=self.loss,
         )
 
-    def _measure(self, retraining: Callable[[], Retrained], split: str) -> Measurement:
-        """Retrains, and counts what is right."""
+    def _measure_retrained(
+        self,
+        jobs: Sequence[tuple[Sequence[int], int]],
+        split: str = "search",
+        recipe: Recipe | None = None,
+    ) -> list[Measurement]:
+        """Measures pairs of an assignment and a seed, `stack` of those that are new at a time."""
+        chosen = self.recipe if recipe is None else recipe
+        checked = [(check_assignment(bitwidths, self), seed) for bitwidths, seed in jobs]
+        fields = [self._fields(assignment, seed, split, chosen) for assignment, seed in checked]
+        found = self._recall(fields)
+        missing = [job for job, known in enumerate(found) if known is None]
+        for start in range(0, len(missing), self.stack):
+            stacked = missing[start : start + self.stack]
+            retrained = self._retrain_stack([checked[job] for job in stacked], chosen)
+            for job, one in zip(stacked, retrained, strict=True):
+                found[job] = measured = self._test(one, split)
+                self._keep([(fields[job], measured)])
+        return [known for known in found if known is not None]
+
+    def _retrain_stack(
+        self, jobs: Sequence[tuple[list[int], int]], recipe: Recipe
+    ) -> list[Retrained]:
+        if len(jobs) == 1:
+            return [self._retrain(*jobs[0], recipe)]
+        images = self._train if _uses_images(recipe) else self._search
+        return retrain_many(
+            self._subject,
+            [layer.name for layer in self.layers],
+            [assignment for assignment, _ in jobs],
+            self.quantizer,
+            recipe,
+            images.images,
+            images.labels,
+            [seed for _, seed in jobs],
+            normalise=self.normalise,
+            teacher=self.module,
+            loss=self.loss,
+        )
+
+    def _choose_stack(self, stack: int | None) -> int:
+        if stack is None:
+            weights = sum(layer.weights for layer in self.layers)
+            small = self.device.type == "cuda" and weights <= STACKED_WEIGHTS
+            return STACK if small and can_stack(self.module) else 1
+        if stack < 1:
+            raise ValueError(f"stack={stack!r} has to be at least 1.")
+        return stack
+
+    def _test(self, retrained: Retrained, split: str) -> Measurement:
+        """Counts what is right."""
         held, started = self._held(split), time.perf_counter()
-        retrained = retraining()
         correct = 0.0
         if not retrained.diverged:
             module = bake(retrained.module)
             total = sum_scores(module, held.images, held.labels, self.normalise, self._score)
             correct = self._rounded(total)
-        milliseconds = 1e3 * (time.perf_counter() - started)
+        milliseconds = retrained.milliseconds + 1e3 * (time.perf_counter() - started)
         return Measurement(correct, len(held), milliseconds, retrained.diverged)
 
     def _fields(
@@ -464,6 +519,7 @@ class LiveEvaluator:
             "precision": self._precision_of(split, recipe),
             "activation_bitwidth": self.activation_bitwidth,
             "calibration": self._calibration_sha256,
+            "stack": self.stack if recipe.images else 1,
         }
 
     def search_fields(self) -> dict[str, Any]:

@@ -103,6 +103,15 @@ def retrain_many(
     ]
 
 
+def can_stack(module: nn.Module) -> bool:
+    """Whether nothing is known that keeps copies of a network from being trained together."""
+    try:
+        _check_parts(module)
+    except ValueError:
+        return False
+    return True
+
+
 class _Member(NamedTuple):
     """One layer of one member: its quantizer with state, and the weight underneath."""
 
