@@ -15,7 +15,6 @@ from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.layers import FULL_PRECISION
 from releq_gym.networks import network_layers
 from releq_gym.networks.profile import unquantized_parameters
-from releq_gym.registry import UnknownNameError
 from releq_gym.result import read_result
 
 
@@ -335,18 +334,6 @@ def test_any_module_with_convolutions_or_linear_layers_is_searched(build, shape,
     assert result.record.evaluations == 6
     right = result.network(splits.search.images).argmax(1) == splits.search.labels
     assert right.double().mean().item() == pytest.approx(result.chosen.accuracy)
-
-
-def test_groups_and_metric_reach_their_owners(toy):
-    """Runs once `groups` and `metric` exist; until then they are refused by name, not dropped."""
-    module, splits = toy
-    options = {**OPTIONS, "evaluations": 12}
-    try:
-        result = releq_gym.search(module, splits, groups=[["0", "2.0"]], **options)
-    except UnknownNameError as error:
-        assert "'groups'" in str(error)
-        pytest.skip("gym.make has no groups= yet")
-    assert all(point.bitwidths[0] == point.bitwidths[1] for point in result.pareto)
 
 
 def test_importing_the_name_loads_no_torch():

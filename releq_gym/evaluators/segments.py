@@ -6,9 +6,11 @@ import copy
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -21,6 +23,8 @@ TOLERANCE = 1e-3
 OUT_OF_PLACE = {operator.iadd: operator.add, operator.imul: operator.mul}
 
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+
+SUMS = {operator.add, torch.add}
 
 RELUS = {functional.relu, torch.relu}
 
@@ -179,7 +183,8 @@ def _cut(network: nn.Module, names: Sequence[str], images: Tensor) -> CutNetwork
     _refuse_direct_use(graph, layers)
     _make_functional(traced)
     folded = _fold_batch_norms(traced, layers)
-    _reuse_memory(traced, _pieces(graph, layers))
+    traced.recompile()
+    _reuse_memory(traced, _pieces(graph, layers), images)
     if images.device.type == "cpu" and torch.backends.mkldnn.is_available():
         for name in layers:
             linear = traced.get_submodule(name)
@@ -275,27 +280,48 @@ def _affine(conv: Conv, norm: _BatchNorm) -> Affine:
     return Affine(scale, bias)
 
 
-def _reuse_memory(traced: fx.GraphModule, pieces: list[list[fx.Node]]) -> None:
-    """Lets a ReLU overwrite the output of the layer before, where nothing else reads that."""
+def _reuse_memory(traced: fx.GraphModule, pieces: list[list[fx.Node]], images: Tensor) -> None:
+    """Lets a ReLU or a sum overwrite what comes in, where nothing else reads that."""
+    ShapeProp(traced).propagate(images)
     modules = dict(traced.named_modules())
     for piece in pieces:
+        together = set(piece)
         for node in piece:
             module = modules[str(node.target)] if node.op == "call_module" else None
-            if not (node.target in RELUS or isinstance(module, nn.ReLU)):
+            inputs = node.all_input_nodes
+            kept = [
+                one
+                for one in inputs
+                if one in together and len(one.users) == 1 and _is_fresh(one, modules)
+            ]
+            if not kept or any(_shape(one) != _shape(node) for one in inputs):
                 continue
-            before = node.all_input_nodes[0]
-            if before in piece and len(before.users) == 1 and _is_fresh(before, modules):
-                with traced.graph.inserting_before(node):
-                    overwriting = traced.graph.call_function(torch.relu_, (before,))
-                node.replace_all_uses_with(overwriting)
-                traced.graph.erase_node(node)
+            if node.target in RELUS or isinstance(module, nn.ReLU):
+                together.add(_overwrite(traced.graph, node, torch.relu_, (kept[0],)))
+            elif node.target in SUMS and len(inputs) == len(node.args) == 2 and not node.kwargs:
+                other = inputs[1] if kept[0] is inputs[0] else inputs[0]
+                together.add(_overwrite(traced.graph, node, operator.iadd, (kept[0], other)))
+
+
+def _shape(node: fx.Node) -> tuple[Any, ...]:
+    found = node.meta.get("tensor_meta")
+    return () if found is None else (found.shape, found.dtype)
+
+
+def _overwrite(graph: fx.Graph, node: fx.Node, target: Any, inputs: tuple[fx.Node, ...]) -> fx.Node:
+    with graph.inserting_before(node):
+        overwriting = graph.call_function(target, inputs)
+    overwriting.meta = node.meta
+    node.replace_all_uses_with(overwriting)
+    graph.erase_node(node)
+    return overwriting
 
 
 def _is_fresh(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     """Whether a value has memory of its own, which no view shares."""
     if node.op == "call_module":
         return isinstance(modules[str(node.target)], Conv | nn.Linear | _BatchNorm)
-    return node.op == "call_function" and node.target in (operator.add, torch.add)
+    return node.target in SUMS or node.target in (operator.iadd, torch.relu_)
 
 
 def _pieces(graph: fx.Graph, layers: Sequence[str]) -> list[list[fx.Node]]:
