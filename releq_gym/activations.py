@@ -15,6 +15,9 @@ from releq_gym.quantizers.uniform import least_squares_step
 
 ACTIVATION_BITWIDTHS = (8, FULL_PRECISION)
 
+BATCH = 64
+"""Inputs that go through at a time while steps are fitted."""
+
 SAMPLE = 2**16
 """Activations per layer that its step is fitted to."""
 
@@ -74,15 +77,18 @@ def with_quantized_activations(
     seen: dict[str, list[Tensor]] = {name: [] for name in layers}
 
     def keep(name: str) -> Any:
-        def hook(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-            flat = args[0].flatten()
+        def hook(layer: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+            flat = (args[0] if args else keywords["input"]).flatten()
             seen[name].append(flat[:: max(1, len(flat) // SAMPLE)].clone())
 
         return hook
 
-    hooks = [quantized.get_submodule(name).register_forward_pre_hook(keep(name)) for name in layers]
+    hooks = [
+        quantized.get_submodule(name).register_forward_pre_hook(keep(name), with_kwargs=True)
+        for name in layers
+    ]
     with torch.inference_mode():
-        for batch in images.split(64):
+        for batch in images.split(BATCH):
             quantized(batch)
     for hook in hooks:
         hook.remove()
@@ -110,9 +116,13 @@ def activation_bitwidth(module: nn.Module, layers: Sequence[str]) -> int:
 def attach(layer: nn.Module, quantizer: QuantizeActivation) -> None:
     """Lets a layer round what flows into it."""
     layer.input_quantizer = quantizer
-    layer.register_forward_pre_hook(_quantize_input)
+    layer.register_forward_pre_hook(_quantize_input, with_kwargs=True)
 
 
-def _quantize_input(layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _quantize_input(
+    layer: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     assert isinstance(layer.input_quantizer, QuantizeActivation)
-    return (layer.input_quantizer(args[0]), *args[1:])
+    if args:
+        return (layer.input_quantizer(args[0]), *args[1:]), keywords
+    return (), keywords | {"input": layer.input_quantizer(keywords["input"])}

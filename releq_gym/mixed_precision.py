@@ -35,9 +35,9 @@ from releq_gym.quantized import bake, load_quantized, save_quantized
 from releq_gym.quantizers import QUANTIZERS
 from releq_gym.quantizers.base import Quantizer
 from releq_gym.report import (
-    NORMAL_QUANTILE,
     QUANTIZED_FILE,
     Report,
+    margin_points,
     retrain_and_report,
     right_answers,
 )
@@ -430,8 +430,7 @@ def _margin(evaluator: LiveEvaluator, bitwidths: tuple[int, ...]) -> float | Non
         right_answers(module, split, evaluator.device, evaluator.normalise)
         for module in (evaluator.module, quantized)
     )
-    lost = 100.0 * (reference.double() - right.double())
-    return NORMAL_QUANTILE * float(lost.std(correction=0)) / math.sqrt(len(lost))
+    return margin_points(right, reference)
 
 
 def _per_channel(quantizer: str | Quantizer) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from releq_gym.networks import NetworkLike, Recipe, resolve_network
 from releq_gym.quantized import bake, load_quantized, save_quantized
 from releq_gym.result import RESULT_FILE, Measured, Report, Result, read_result, write_result
 from releq_gym.tasks.twin import live_twin
-from releq_gym.training.accuracy import batch_size
+from releq_gym.training.accuracy import each_score
 from releq_gym.training.device import place, resolve_device
 
 __all__ = [
@@ -212,14 +212,9 @@ def right_answers(
     module: nn.Module, split: Split, device: torch.device, normalise: Normalise
 ) -> Tensor:
     """Which images a network classifies correctly, bool ``[images]`` on the CPU."""
-    input_shape = split.images.shape[1:]
-    place(module, device, input_shape).eval()
-    with torch.inference_mode():
-        predicted = [
-            module(normalise(batch.to(device))).argmax(dim=1).cpu()
-            for batch in split.images.split(batch_size(input_shape, device))
-        ]
-    return torch.cat(predicted) == split.labels
+    place(module, device, split.images.shape[1:])
+    images, labels = split.images.to(device), split.labels.to(device)
+    return each_score(module, images, labels, normalise).cpu()
 
 
 def _describe(recipe: str | Recipe) -> str:
@@ -230,9 +225,19 @@ def _describe(recipe: str | Recipe) -> str:
 
 def _compare(bitwidths: tuple[int, ...] | None, right: Tensor, reference: Tensor) -> Measured:
     """Pairs the images: what both get right or wrong says nothing about the difference."""
+    lost = 100.0 * float((reference.double() - right.double()).mean())
+    return Measured(bitwidths, _mean(right), lost, margin_points(right, reference))
+
+
+def margin_points(right: Tensor, reference: Tensor) -> float:
+    """Half the 95 % interval of the points lost, paired image by image.
+
+    Args:
+        right: Which images are classified correctly, bool ``[images]``.
+        reference: Likewise, in full precision.
+    """
     lost = 100.0 * (reference.double() - right.double())
-    margin = NORMAL_QUANTILE * float(lost.std()) / math.sqrt(len(lost))
-    return Measured(bitwidths, _mean(right), float(lost.mean()), margin)
+    return NORMAL_QUANTILE * float(lost.std()) / math.sqrt(len(lost))
 
 
 def _mean(right: Tensor) -> float:

@@ -71,6 +71,21 @@ def test_only_the_inputs_of_the_named_layers_are_rounded():
     assert not torch.equal(quantized(images), module(images))
 
 
+def test_a_layer_that_is_called_by_keyword_is_rounded_too():
+    class ByKeyword(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = small_net()[0]
+
+        def forward(self, images):
+            return self.conv(input=images)
+
+    module, images = ByKeyword(), some_images()
+    quantized = with_quantized_activations(module, ["conv"], images)
+    assert torch.equal(quantized(images), module(quantized.conv.input_quantizer(images)))
+    assert not torch.equal(quantized(images), module(images))
+
+
 def test_a_file_keeps_the_rounding_of_activations(tmp_path):
     module, images = small_net(), some_images()
     activations = with_quantized_activations(module, LAYERS, images)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,13 +22,16 @@ from benchmarks.live_speed import (
 )
 from benchmarks.live_speed.analysis import markdown
 from benchmarks.rows import append_rows, read_rows
+from releq_gym.training.loop import PRECISIONS
 
 RESULTS = Path(__file__).parent / "results"
 
 IMAGES = 1_000
 """Search images of the comparisons whose straightforward loop takes long."""
 
-Rows = Callable[[], Iterable[Mapping[str, Any]]]
+Row = Mapping[str, Any]
+
+Rows = Callable[[], Iterable[Row]]
 
 
 class Part(NamedTuple):
@@ -97,73 +101,63 @@ def _key(row: Mapping[str, Any], part: Part) -> tuple[str, ...]:
 
 
 def _parts(data: str | None, images: int, weights: dict[str, str]) -> dict[str, Part]:
+    nets_and_recipes = [
+        (net, recipe)
+        for net in nets.PUBLISHED
+        for recipe in (("ptq", "short") if net in nets.SHORT else ("ptq",))
+    ]
     return {
         "exhaustive": Part(
             exhaustive.COLUMNS,
             ("net",),
-            {
-                (net,): lambda net=net: [exhaustive.measure(net, data)]  # type: ignore[misc]
-                for net in exhaustive.NETS
-            },
+            {(net,): partial(_one, exhaustive.measure, net, data) for net in exhaustive.NETS},
         ),
         "episodes": Part(
             episodes.COLUMNS,
             ("net", "precision"),
             {
-                (net, precision): lambda net=net, precision=precision: [  # type: ignore[misc]
-                    episodes.measure(net, precision, data, images)
-                ]
+                (net, precision): partial(_one, episodes.measure, net, precision, data, images)
                 for net in episodes.NETS
-                for precision in ("float32", "bfloat16")
+                for precision in PRECISIONS
             },
         ),
         "sample": Part(
             sample.COLUMNS,
             ("net",),
-            {
-                (net,): lambda net=net: sample.measure(net, data, images)  # type: ignore[misc]
-                for net in sample.NETS
-            },
+            {(net,): partial(sample.measure, net, data, images) for net in sample.NETS},
         ),
         "training_steps": Part(
             training_steps.StepCost._fields,
             ("net",),
-            {
-                (net,): lambda net=net: (  # type: ignore[misc]
-                    cost._asdict() for cost in training_steps.measure_steps(net)
-                )
-                for net in training_steps.NETS
-            },
+            {(net,): partial(_steps, net) for net in training_steps.NETS},
         ),
         "candidates": Part(
             candidates.COLUMNS,
             ("net",),
-            {
-                (net,): lambda net=net: [candidates.measure(net, data)]  # type: ignore[misc]
-                for net in candidates.EPOCHS
-            },
+            {(net,): partial(_one, candidates.measure, net, data) for net in candidates.EPOCHS},
         ),
         "searches": Part(
             searches.COLUMNS,
             ("net",),
+            {(net,): partial(_one, searches.measure, net, data) for net in searches.NETS},
+        ),
+        "nets": Part(
+            nets.COLUMNS,
+            ("net", "recipe"),
             {
-                (net,): lambda net=net: [searches.measure(net, data)]  # type: ignore[misc]
-                for net in searches.NETS
+                (net, recipe): partial(nets.measure, net, recipe, data, weights.get(net))
+                for net, recipe in nets_and_recipes
             },
         ),
-        "nets": Part(nets.COLUMNS, ("net", "recipe"), dict(_net_jobs(data, weights))),
     }
 
 
-def _net_jobs(data: str | None, weights: dict[str, str]) -> Iterator[tuple[tuple[str, ...], Rows]]:
-    for net in nets.PUBLISHED:
-        for recipe in ("ptq", "short") if net in nets.SHORT else ("ptq",):
-            yield (
-                (net, recipe),
-                lambda net=net, recipe=recipe: nets.measure(  # type: ignore[misc]
-                    net, recipe, data, weights.get(net)
-                ),
-            )
+def _one(measure: Callable[..., Row], *arguments: Any) -> list[Row]:
+    return [measure(*arguments)]
+
+
+def _steps(net: str) -> list[Row]:
+    return [cost._asdict() for cost in training_steps.measure_steps(net)]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import torch
 
 from benchmarks.live_speed.naive import Naive, first_images
 from releq_gym.datasets import load_splits
-from releq_gym.evaluators.live import PRECISIONS, LiveEvaluator
+from releq_gym.evaluators.live import LiveEvaluator
+from releq_gym.training.loop import PRECISIONS
 
 NETS = ("resnet20", "vgg11")
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.live_speed.naive import Naive, first_images
-from releq_gym.datasets import load_splits
+from releq_gym.datasets import Split, load_splits
 from releq_gym.evaluators.forward import SharedForward
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.training.accuracy import top1
@@ -90,9 +90,9 @@ def _by_tree(
     started = time.perf_counter()
     probe = live.normalise(search.images[:8])
     forward = SharedForward(live.module, names, live.quantizer, probe, score=top1, dtype=dtype)
-    for index in range(len(names)):
-        for bitwidth in live.bitwidths:
-            forward._weights.get(index, bitwidth)
+    one_image = Split(search.images[:1], search.labels[:1])
+    uniform = [(bitwidth,) * len(names) for bitwidth in live.bitwidths]
+    forward.scores(uniform, one_image, live.normalise)
     quantized = time.perf_counter()
     forward.scores(assignments, search, live.normalise)
     return time.perf_counter() - started, quantized - started

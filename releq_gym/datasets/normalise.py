@@ -36,3 +36,9 @@ class Normalise:
 
 PIXELS = Normalise()
 """Leaves pixels in [0, 1] as they are."""
+
+CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
+"""Of CIFAR-10's training images, per colour."""
+
+CIFAR10_STD = (0.2470, 0.2435, 0.2616)
+"""Likewise."""

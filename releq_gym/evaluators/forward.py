@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from releq_gym.datasets import Split
 from releq_gym.evaluators.segments import CutNetwork, OneDnnLinear, cut_network
-from releq_gym.layers import FULL_PRECISION
+from releq_gym.layers import BITWIDTHS, FULL_PRECISION
 from releq_gym.networks.profile import output_axis
 from releq_gym.quantizers.base import Quantizer
 from releq_gym.training.accuracy import Score, batch_size
@@ -207,7 +207,7 @@ class _Weights:
         self._packed = {
             index for index, users in enumerate(cut.users) if isinstance(users[0][0], OneDnnLinear)
         }
-        self._states: dict[tuple[int, int], dict[str, Tensor]] = {}
+        self._states: dict[int, dict[int, dict[str, Tensor]]] = {}
         self._memory, self.held = memory, 0
         self.largest = max(weight.numel() * dtype.itemsize for weight in self._originals)
         self._kept: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
@@ -250,13 +250,13 @@ class _Weights:
         weight, axis = self._originals[index], self._axes[index]
         quantized = weight
         if bitwidth != FULL_PRECISION:
-            key = index, bitwidth
-            if key not in self._states:
-                self._states[key] = self._quantizer.init(weight, bitwidth, axis)
-            quantized = self._quantizer.quantize(weight, self._states[key], bitwidth)
+            if index not in self._states:
+                # All bitwidths at once, which is hardly more work than the largest one.
+                self._states[index] = self._quantizer.init_each(weight, BITWIDTHS, axis)
+            quantized = self._quantizer.quantize(weight, self._states[index][bitwidth], bitwidth)
         if index in self._folded:
             shape = [-1 if dim == axis else 1 for dim in range(weight.ndim)]
-            quantized = quantized * self._folded[index].scale.view(shape)
+            quantized = quantized * self._folded[index].view(shape)
         # In the memory layout of the original, channels-last where that is.
         return torch.empty_like(weight, dtype=self._dtype).copy_(quantized)
 

@@ -34,7 +34,7 @@ from releq_gym.quantizers.uniform import Uniform
 from releq_gym.registry import UnknownNameError
 from releq_gym.training.accuracy import Score, sum_scores, top1
 from releq_gym.training.device import place, resolve_device, runs_bfloat16
-from releq_gym.training.loop import Loss
+from releq_gym.training.loop import PRECISIONS, Loss
 from releq_gym.training.retrain import Retrained, retrain
 from releq_gym.training.stacked import can_stack, retrain_many
 from releq_gym.training.weights import find_weights, read_record
@@ -70,10 +70,6 @@ MADE_AGAIN = ("_search", "_train", "_forwards")
 """Attributes of a `LiveEvaluator` that copies make again: images on its device, what is cached."""
 
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-"""What a network can be measured in, by name."""
-
-
 class LiveEvaluator:
     """Measures what a table has measured before: the `Evaluator` for any network and data.
 
@@ -97,7 +93,8 @@ class LiveEvaluator:
             ``{"reestimate_batch_norm": 1000}`` or ``{"regularizer": "sinreq"}``.
         bitwidths: What a layer may have; None means all that the quantizer defines, 2 to 8 for
             ``wrpn`` and ``dorefa``, 1 to 8 for ``uniform`` and ``lsq``.
-        activation_bitwidth: 32; activations are not quantized yet.
+        activation_bitwidth: 32, or 8: what flows into every quantized layer is rounded, see
+            `releq_gym.activations`.
         repeats: Independent retrainings per assignment; 1 where the recipe has no retraining.
         precision: What assignments that are not retrained are measured in on the search split,
             full precision included: ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where
@@ -135,6 +132,11 @@ class LiveEvaluator:
         module: The full-precision network; not to be changed.
         weights_sha256: Hash of its weights.
         activation_bitwidth: As given.
+        precision: What assignments that are not retrained are measured in on the search split.
+        stack: Retrainings whose steps are taken together.
+        metric: As given.
+        loss: As given.
+        memory: As given.
         search_from_train: Whether the network may have been trained on the search images.
 
     Raises:
@@ -242,9 +244,7 @@ class LiveEvaluator:
                 that does not exist.
         """
         seeds = seeds_of(repeat, self.repeats)
-        if self.shares(self.recipe):
-            return pooled(self.measure_many([bitwidths]))
-        return pooled(self._measure_retrained([(bitwidths, seed) for seed in seeds]))
+        return pooled(self._measure([(bitwidths, seed) for seed in seeds], "search", self.recipe))
 
     def evaluate_many(
         self, bitwidths: NDArray[np.intp], repeats: NDArray[np.intp]
@@ -255,13 +255,11 @@ class LiveEvaluator:
             bitwidths: ``[assignments, layers]``.
             repeats: One per assignment; all -1 for the mean.
         """
-        rows = list(zip(bitwidths.tolist(), repeats.tolist(), strict=True))
-        if self.shares(self.recipe):
-            return in_columns([pooled([one]) for one in self.measure_many(bitwidths.tolist())])
-        jobs = [(row, seed) for row, repeat in rows for seed in seeds_of(repeat, self.repeats)]
-        measured = iter(self._measure_retrained(jobs))
-        counts = [len(seeds_of(repeat, self.repeats)) for _, repeat in rows]
-        return in_columns([pooled([next(measured) for _ in range(count)]) for count in counts])
+        seeds = [seeds_of(repeat, self.repeats) for repeat in repeats.tolist()]
+        rows = zip(bitwidths.tolist(), seeds, strict=True)
+        jobs = [(row, seed) for row, own in rows for seed in own]
+        measured = iter(self._measure(jobs, "search", self.recipe))
+        return in_columns([pooled([next(measured) for _ in own]) for own in seeds])
 
     def measure(
         self,
@@ -282,9 +280,7 @@ class LiveEvaluator:
             ValueError: For bitwidths, a split or a recipe that cannot be used.
         """
         chosen = self.recipe if recipe is None else self._resolve_recipe(recipe)
-        if self.shares(chosen):
-            return self.measure_many([bitwidths], split)[0]
-        return self._measure_retrained([(bitwidths, seed)], split, chosen)[0]
+        return self._measure([(bitwidths, seed)], split, chosen)[0]
 
     def measure_many(
         self,
@@ -305,6 +301,7 @@ class LiveEvaluator:
             ValueError: For bitwidths or a split that cannot be used.
         """
         ptq = Recipe()
+        precision = self._precision_of(split, ptq)
         checked = [tuple(check_assignment(bitwidths, self)) for bitwidths in assignments]
         fields = {each: self._fields(each, 0, split, ptq) for each in checked}
         recalled = self._recall(list(fields.values()))
@@ -314,18 +311,12 @@ class LiveEvaluator:
         size = 1 if len(missing) == 1 else 2 * len(self.bitwidths)
         while missing:
             block, missing = missing[:size], missing[size:]
-            started = time.perf_counter()
-            totals = self._shared(split).scores(block, self._held(split), self.normalise)
-            seconds = time.perf_counter() - started
-            images, milliseconds = len(self._held(split)), 1e3 * seconds / len(block)
-            found = {
-                each: Measurement(self._rounded(totals[each]), images, milliseconds, False)
-                for each in block
-            }
+            found = self._run(block, split, precision)
             self._keep([(fields[each], one) for each, one in found.items()])
             known |= found
             advance(sum(each in found for each in checked))
-            size = max(size, min(4 * size, int(BLOCK_SECONDS / seconds * len(block))))
+            each_seconds = found[block[0]].milliseconds / 1e3
+            size = max(size, min(4 * size, int(BLOCK_SECONDS / each_seconds)))
         return [known[each] for each in checked]
 
     def measure_full_precision(self, split: str = "search") -> Measurement:
@@ -361,18 +352,15 @@ class LiveEvaluator:
         return retrained.module
 
     def _measure_full_precision(self, split: str, precision: str) -> Measurement:
-        full = (FULL_PRECISION,) * len(self.layers)
         fields = self._seen(split) | {"precision": precision}
         known = self._recall([fields])[0]
-        if known is None and precision == "float32":
-            known = self._test(Retrained(self.module, False, 0.0), split)
-            self._keep([(fields, known)])
-        elif known is None:
-            started = time.perf_counter()
-            forward = self._forward(split, precision)
-            total = forward.scores([full], self._held(split), self.normalise)[full]
-            milliseconds = 1e3 * (time.perf_counter() - started)
-            known = Measurement(self._rounded(total), len(self._held(split)), milliseconds, False)
+        if known is None:
+            full = (FULL_PRECISION,) * len(self.layers)
+            known = (
+                self._test(Retrained(self.module, False, 0.0), split)
+                if precision == "float32"
+                else self._run([full], split, precision)[full]
+            )
             self._keep([(fields, known)])
         return known
 
@@ -392,16 +380,24 @@ class LiveEvaluator:
     def _precision_of(self, split: str, recipe: Recipe) -> str:
         return self.precision if split == "search" and self.shares(recipe) else "float32"
 
-    def _shared(self, split: str) -> SharedForward:
-        """What measures without retraining."""
-        return self._forward(split, self._precision_of(split, Recipe()))
+    def _run(
+        self, assignments: Sequence[tuple[int, ...]], split: str, precision: str
+    ) -> dict[tuple[int, ...], Measurement]:
+        """Measures assignments without retraining, in one go."""
+        held, started = self._held(split), time.perf_counter()
+        totals = self._forward(split, precision).scores(assignments, held, self.normalise)
+        milliseconds = 1e3 * (time.perf_counter() - started) / len(assignments)
+        return {
+            each: Measurement(self._rounded(total), len(held), milliseconds, False)
+            for each, total in totals.items()
+        }
 
     def _forward(self, split: str, precision: str) -> SharedForward:
         key = split, precision
         if key not in self._forwards:
             self._forwards[key] = SharedForward(
                 self._subject,
-                [layer.name for layer in self.layers],
+                self._names,
                 self.quantizer,
                 self.normalise(self._search.images[:PROBE_IMAGES]),
                 score=self._score,
@@ -418,6 +414,10 @@ class LiveEvaluator:
         return self._forwards[key]
 
     @property
+    def _names(self) -> list[str]:
+        return [layer.name for layer in self.layers]
+
+    @property
     def _score(self) -> Score:
         return top1 if self.metric is None else self.metric
 
@@ -426,36 +426,44 @@ class LiveEvaluator:
         return round(total) if self.metric is None else total
 
     def _retrain(self, bitwidths: Sequence[int] | None, seed: int, recipe: Recipe) -> Retrained:
-        images = self._train if _uses_images(recipe) else self._search
         return retrain(
             self.module if bitwidths is None else self._subject,
-            [] if bitwidths is None else [layer.name for layer in self.layers],
+            [] if bitwidths is None else self._names,
             bitwidths or [],
-            self.quantizer,
-            recipe,
-            images.images,
-            images.labels,
-            seed,
-            normalise=self.normalise,
-            teacher=self.module,
-            loss=self.loss,
+            seed=seed,
+            **self._training(recipe),
         )
 
-    def _measure_retrained(
-        self,
-        jobs: Sequence[tuple[Sequence[int], int]],
-        split: str = "search",
-        recipe: Recipe | None = None,
+    def _training(self, recipe: Recipe) -> dict[str, Any]:
+        """The arguments that all retrainings by a recipe have in common."""
+        images = self._train if _uses_images(recipe) else self._search
+        return {
+            "quantizer": self.quantizer,
+            "recipe": recipe,
+            "images": images.images,
+            "labels": images.labels,
+            "normalise": self.normalise,
+            "teacher": self.module,
+            "loss": self.loss,
+        }
+
+    def _measure(
+        self, jobs: Sequence[tuple[Sequence[int], int]], split: str, recipe: Recipe
     ) -> list[Measurement]:
-        """Measures pairs of an assignment and a seed, `stack` of those that are new at a time."""
-        chosen = self.recipe if recipe is None else recipe
+        """Measures pairs of an assignment and a seed.
+
+        Without retraining they share their work; else `stack` of those that are new are retrained
+        at a time.
+        """
+        if self.shares(recipe):
+            return self.measure_many([bitwidths for bitwidths, _ in jobs], split)
         checked = [(check_assignment(bitwidths, self), seed) for bitwidths, seed in jobs]
-        fields = [self._fields(assignment, seed, split, chosen) for assignment, seed in checked]
+        fields = [self._fields(assignment, seed, split, recipe) for assignment, seed in checked]
         found = self._recall(fields)
         missing = [job for job, known in enumerate(found) if known is None]
         for start in range(0, len(missing), self.stack):
             stacked = missing[start : start + self.stack]
-            retrained = self._retrain_stack([checked[job] for job in stacked], chosen)
+            retrained = self._retrain_stack([checked[job] for job in stacked], recipe)
             for job, one in zip(stacked, retrained, strict=True):
                 found[job] = measured = self._test(one, split)
                 self._keep([(fields[job], measured)])
@@ -466,19 +474,12 @@ class LiveEvaluator:
     ) -> list[Retrained]:
         if len(jobs) == 1:
             return [self._retrain(*jobs[0], recipe)]
-        images = self._train if _uses_images(recipe) else self._search
         return retrain_many(
             self._subject,
-            [layer.name for layer in self.layers],
+            self._names,
             [assignment for assignment, _ in jobs],
-            self.quantizer,
-            recipe,
-            images.images,
-            images.labels,
-            [seed for _, seed in jobs],
-            normalise=self.normalise,
-            teacher=self.module,
-            loss=self.loss,
+            seeds=[seed for _, seed in jobs],
+            **self._training(recipe),
         )
 
     def _choose_stack(self, stack: int | None) -> int:
@@ -555,20 +556,21 @@ class LiveEvaluator:
         """What is quantized: the network, with quantized activations where they are asked for."""
         if self.activation_bitwidth == FULL_PRECISION:
             return self.module
-        return with_quantized_activations(
-            self.module, [layer.name for layer in self.layers], self._calibration_images()
-        )
+        return with_quantized_activations(self.module, self._names, self._calibration_images())
 
     def _calibration_images(self) -> Tensor:
         """The first inputs that the network may learn from, as it sees them."""
-        split = self.splits.train or self.splits.search
-        return self.normalise(split.images[:CALIBRATION_IMAGES].to(self.device))
+        return self.normalise(self._calibration.images[:CALIBRATION_IMAGES].to(self.device))
 
     @cached_property
     def _calibration_sha256(self) -> str | None:
         if self.activation_bitwidth == FULL_PRECISION:
             return None
-        return (self.splits.train or self.splits.search).sha256
+        return self._calibration.sha256
+
+    @property
+    def _calibration(self) -> Split:
+        return self.splits.train or self.splits.search
 
     @property
     def _classified(self) -> bool:
@@ -618,7 +620,8 @@ class LiveEvaluator:
             fields = ", ".join(f"{k}={v!r}" for k, v in sorted(self._recipe_kwargs.items()))
             described += f"({fields})"
         repeats = f" x{self.repeats}" if self.repeats > 1 else ""
-        repeats += "" if self.precision == "float32" else f" {self.precision}"
+        precision = self._precision_of("search", self.recipe)
+        repeats += "" if precision == "float32" else f" {precision}"
         repeats += "" if self.activation_bitwidth == FULL_PRECISION else " a8"
         seen = ", search images from train" if self.search_from_train else ""
         return (

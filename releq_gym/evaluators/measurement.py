@@ -33,7 +33,9 @@ class Measurement(NamedTuple):
 def pooled(measured: Sequence[Measurement]) -> Evaluation:
     """The answer that the retrainings of one assignment give together."""
     return Evaluation(
-        accuracy=sum(one.correct for one in measured) / sum(one.images for one in measured),
+        accuracy=max(
+            0.0, sum(one.correct for one in measured) / sum(one.images for one in measured)
+        ),
         milliseconds=sum(one.milliseconds for one in measured),
         diverged=any(one.diverged for one in measured),
     )

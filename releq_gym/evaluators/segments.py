@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from releq_gym.activations import QuantizeActivation
 from releq_gym.quantized import parameter_users
@@ -49,19 +50,6 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Affine:
-    """What follows a convolution's weight, and was folded into it.
-
-    Attributes:
-        scale: Factor of the weight, one per output channel.
-        bias: What to add, one per output channel.
-    """
-
-    scale: Tensor
-    bias: Tensor
-
-
-@dataclass(frozen=True)
 class CutNetwork:
     """A network in segments, in evaluation mode.
 
@@ -69,7 +57,8 @@ class CutNetwork:
         segments: First to last; the last one returns the outputs.
         users: Per quantized layer, the modules of the segments that hold its weight, and the name
             it has there: what is to be replaced.
-        folded: Batch norms that went into a layer, by the layer's index.
+        folded: By which factor per output channel a batch norm that went into a layer scales its
+            weight, by the layer's index.
         input: Name of the value that the first segment takes.
         ends_alone: Whether the last segment is a fully connected layer and nothing else.
         reason: Why it could not be cut, where it is one segment; else empty.
@@ -77,7 +66,7 @@ class CutNetwork:
 
     segments: tuple[Segment, ...]
     users: tuple[tuple[tuple[nn.Module, str], ...], ...]
-    folded: dict[int, Affine]
+    folded: dict[int, Tensor]
     input: str
     ends_alone: bool = False
     reason: str = ""
@@ -119,7 +108,7 @@ def run_segments(cut: CutNetwork, images: Tensor) -> Tensor:
 
 
 class OneDnnLinear(nn.Module):
-    """A fully connected layer by oneDNN: on some processors twice as fast as what PyTorch takes.
+    """A fully connected layer by oneDNN: on some processors faster than what PyTorch takes.
 
     Its weight is to be given as ``weight.to_mkldnn()``.
 
@@ -241,43 +230,28 @@ def _make_functional(traced: fx.GraphModule) -> None:
             raise ValueError("it assigns to a part of a value")
 
 
-def _fold_batch_norms(traced: fx.GraphModule, layers: Sequence[str]) -> dict[int, Affine]:
+def _fold_batch_norms(traced: fx.GraphModule, layers: Sequence[str]) -> dict[int, Tensor]:
     """Takes batch norms out that follow a quantized convolution and nothing else reads."""
     modules = dict(traced.named_modules())
     called = [node.target for node in traced.graph.nodes if node.op == "call_module"]
     folded = {}
     for node in list(traced.graph.nodes):
         norm = modules.get(node.target) if node.op == "call_module" else None
-        if not isinstance(norm, _BatchNorm) or norm.running_mean is None:
+        if not isinstance(norm, _BatchNorm) or norm.running_var is None:
             continue
         before = node.args[0] if node.args else None
         if not isinstance(before, fx.Node) or before.op != "call_module":
             continue
-        conv = modules[before.target]
-        once = called.count(before.target) == 1 and len(before.users) == 1
-        if not isinstance(conv, Conv) or not once:
+        conv, layer = modules[str(before.target)], str(before.target)
+        once = called.count(layer) == 1 and len(before.users) == 1
+        if not isinstance(conv, Conv) or not once or layer not in layers:
             continue
-        if before.target not in layers:
-            continue
-        folded[list(layers).index(str(before.target))] = _affine(conv, norm)
+        traced.set_submodule(layer, fuse_conv_bn_eval(conv, norm))
+        scale = torch.rsqrt(norm.running_var + norm.eps)
+        folded[list(layers).index(layer)] = scale if norm.weight is None else scale * norm.weight
         node.replace_all_uses_with(before)
         traced.graph.erase_node(node)
     return folded
-
-
-def _affine(conv: Conv, norm: _BatchNorm) -> Affine:
-    assert norm.running_mean is not None and norm.running_var is not None
-    with torch.no_grad():
-        scale = (norm.running_var + norm.eps).rsqrt()
-        if norm.weight is not None:
-            scale = scale * norm.weight
-        bias = -norm.running_mean if conv.bias is None else conv.bias - norm.running_mean
-        bias = bias * scale
-        if norm.bias is not None:
-            bias = bias + norm.bias
-        conv.weight = nn.Parameter(conv.weight * scale.view(-1, *[1] * (conv.weight.ndim - 1)))
-        conv.bias = nn.Parameter(bias)
-    return Affine(scale, bias)
 
 
 def _reuse_memory(traced: fx.GraphModule, pieces: list[list[fx.Node]], images: Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from releq_gym.datasets.normalise import CIFAR10_MEAN, CIFAR10_STD
 from releq_gym.networks.base import Recipe, register_network
 
 
@@ -38,8 +39,8 @@ class BasicBlock(nn.Module):
     input_shape=(3, 32, 32),
     classes=10,
     dataset="cifar10",
-    mean=(0.4914, 0.4822, 0.4465),
-    std=(0.2470, 0.2435, 0.2616),
+    mean=CIFAR10_MEAN,
+    std=CIFAR10_STD,
     recipes={
         "pretrain": Recipe(
             images=50 * 45_000,

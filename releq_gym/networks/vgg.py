@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from releq_gym.datasets.normalise import CIFAR10_MEAN, CIFAR10_STD
 from releq_gym.networks.base import Recipe, register_network
-
-CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
-CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 
 
 class VGG(nn.Module):

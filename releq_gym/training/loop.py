@@ -21,7 +21,8 @@ MOMENTUM = 0.9
 
 SCHEDULES = ("constant", "cosine")
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""What a network can compute in, by name."""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Takes the outputs and the targets of a batch, returns a scalar to be made small."""
