@@ -177,7 +177,7 @@ def test_a_loss_on_few_images_carries_its_margin(toy):
     result = releq_gym.search(module, splits, **OPTIONS)
     lost = result.chosen.loss_points / 100
     # Full precision is always right here, so that the pairs are a plain share.
-    expected = 196 * (lost * (1 - lost) / 200) ** 0.5
+    expected = 196 * (lost * (1 - lost) / 199) ** 0.5
     assert result.record.margin_points == pytest.approx(expected, abs=1e-3)
     assert f"± {expected:.2f} points" in str(result)
 
