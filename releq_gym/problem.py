@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from releq_gym.assignment_index import AssignmentIndex
 from releq_gym.choices import check_bitwidths, check_fixed, check_groups
 from releq_gym.costs import CostModel
 from releq_gym.costs.quantization_state import layer_importance
@@ -69,6 +70,7 @@ class Problem:
         at_start: The totals of the fixed layers.
         start: The assignment before any choice: fixed layers as fixed, others at the maximum.
         figures: Names of the physical figures, the headline first.
+        index: Of an assignment, or of many, among all that the evaluator has.
 
     Raises:
         ValueError: For bitwidths the evaluator lacks, unknown layers or figures, groups that are
@@ -150,16 +152,22 @@ class Problem:
             step: Decisions taken, or an array of them.
             decided: Totals of the decided layers, as `decide` returns them.
         """
-        least = decided + self._undecided_least[step]
-        spent = self._share_of_budget(least)
         # Plain floats are much faster than numpy's where there is one situation.
         single = decided.ndim == 1
         totals: Any = decided + self._undecided_start[step]
-        totals = totals.tolist() if single else totals.T
-        headline: Any = float(least[0]) if single else least[:, 0]
+        least: Any
+        if single:
+            totals = totals.tolist()
+            least = decided.item(0) + self._undecided_least.item(step, 0)
+        else:
+            totals = totals.T
+            least = decided[:, 0] + self._undecided_least[step, 0]
+        spent = 0.0
+        if self.has_budget:
+            spent = self._share_of_budget(decided + self._undecided_least[step])
         return Economics(
             cost=totals[0] / self._cost_at_8,
-            least_cost=headline / self._cost_at_8,
+            least_cost=least / self._cost_at_8,
             budget_left=1.0 - spent,
             state_of_quantization=totals[-3],
             average_bitwidth=totals[-2] / len(self.layers),
@@ -258,10 +266,6 @@ class Problem:
                 bitwidths[layer] = bitwidth
         return tuple(bitwidths)
 
-    def index(self, bitwidths: Sequence[int] | NDArray) -> Any:
-        """Mixed-radix number of an assignment, first layer most significant, modulo 2**64."""
-        return self._digit[bitwidths] @ self._radix
-
     def allowed(self, step: int | NDArray, decided: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which bitwidths the cost budget leaves for this step, ``[bitwidths]``."""
         if not self.has_budget:
@@ -315,14 +319,7 @@ class Problem:
         self._cost_at_8 = float(self.totals([8] * len(self.layers))[0])
         if not self._cost_at_8 > 0:
             raise ValueError("The cost model gives all layers at 8 bits no cost; it cannot rank.")
-        digits = np.zeros(len(BITWIDTHS) + 1, dtype=np.uint64)
-        digits[list(self.evaluator.bitwidths)] = np.arange(len(self.evaluator.bitwidths))
-        self._digit = digits
-        radix = [
-            pow(len(self.evaluator.bitwidths), power, 2**64)
-            for power in reversed(range(len(self.layers)))
-        ]
-        self._radix = np.array(radix, dtype=np.uint64)
+        self.index = AssignmentIndex(self.evaluator.bitwidths, len(self.layers))
 
     def _build_steps(self, fixed: list[int]) -> None:
         """What each step adds, and what later ones add at the start and at the least."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from releq_gym.assignment_index import AssignmentIndex
 from releq_gym.evaluators.base import Evaluation, ManyEvaluations
 from releq_gym.tasks.format import DIVERGED, Task
 
@@ -17,6 +18,9 @@ class TableEvaluator:
     Args:
         task: The task; the split's measurements are read at once.
         split: ``"search"``; only scorers and final reports ask for ``"report"``.
+
+    Attributes:
+        index: Row of an assignment in the task.
     """
 
     def __init__(self, task: Task, split: str = "search"):
@@ -38,22 +42,11 @@ class TableEvaluator:
         self._mean = self.mean_accuracies()
         self._milliseconds = measured.milliseconds
         self._diverged = measured.status == DIVERGED
-        self._digit = {bitwidth: digit for digit, bitwidth in enumerate(self.bitwidths)}
-        self._digits = np.zeros(self.bitwidths[-1] + 1, dtype=np.intp)
-        self._digits[list(self.bitwidths)] = np.arange(len(self.bitwidths))
-        self._radix = len(self.bitwidths) ** np.arange(len(self.layers))[::-1]
+        self.index = AssignmentIndex(self.bitwidths, len(self.layers))
 
     def __deepcopy__(self, memo: dict) -> TableEvaluator:
         """Shared between copies: nothing in it changes."""
         return self
-
-    def index(self, bitwidths: Sequence[int]) -> int:
-        """Row of an assignment: mixed radix, first layer most significant."""
-        digit, radix = self._digit, len(self.bitwidths)
-        index = 0
-        for bitwidth in bitwidths:
-            index = index * radix + digit[bitwidth]
-        return index
 
     def evaluate(self, bitwidths: Sequence[int], repeat: int) -> Evaluation:
         """One measured repeat, or with repeat -1 the mean over all of them."""
@@ -79,16 +72,22 @@ class TableEvaluator:
             bitwidths: ``[assignments, layers]``.
             repeats: One per assignment; -1 asks for the mean.
         """
-        rows = self._digits[bitwidths] @ self._radix
+        return self.evaluate_indices(self.index(bitwidths), repeats)
+
+    def evaluate_indices(
+        self, indices: NDArray[np.uint64], repeats: NDArray[np.intp]
+    ) -> ManyEvaluations:
+        """`evaluate_many` of assignments by ``self.index``."""
+        rows = indices.astype(np.intp)
         if repeats.size and repeats[0] < 0:
             return ManyEvaluations(
                 self._mean[rows],
                 self._milliseconds[rows].sum(axis=1),
                 self._diverged[rows].any(axis=1),
             )
-        cells = rows, repeats
+        cells = rows * self.repeats + repeats
         return ManyEvaluations(
-            self._accuracy[cells], self._milliseconds[cells], self._diverged[cells]
+            self._accuracy.take(cells), self._milliseconds.take(cells), self._diverged.take(cells)
         )
 
     def mean_accuracies(self) -> NDArray[np.float64]:
