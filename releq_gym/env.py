@@ -256,7 +256,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         self._move(self._prefixes.start())
         self._executed = 0
         self._over = self._evaluated = False
-        self._evaluation = Evaluation(self.problem.evaluator.full_precision_accuracy)
+        self._note(Evaluation(self.problem.evaluator.full_precision_accuracy))
         self._previous_reward = 0.0
         if self.ledger.log is not None:
             self._trace.begin(seed)
@@ -362,12 +362,17 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         repeat = 0
         if evaluator.repeats > 1:
             repeat = self._next_repeat() if self.noise == "sample" else -1
-        self._evaluation = evaluator.evaluate(bitwidths, repeat)
+        self._note(evaluator.evaluate(bitwidths, repeat))
         self._evaluated = True
         accuracy, milliseconds, _ = self._evaluation
         self.ledger.charge(self.problem, bitwidths, accuracy, milliseconds, repeat)
         if self.ledger.log is not None:
             self._trace.reveal(int(self._prefixes.step(self._at)), repeat, accuracy)
+
+    def _note(self, evaluation: Evaluation) -> None:
+        full, accuracy = self.problem.evaluator.full_precision_accuracy, evaluation.accuracy
+        self._evaluation = evaluation
+        self._relative_accuracy, self._loss_points = accuracy / full, 100.0 * (full - accuracy)
 
     def _next_repeat(self) -> int:
         """Another repeat at each visit, from a start that only seed and assignment determine."""
@@ -393,26 +398,24 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         return increment
 
     def _observation(self) -> Any:
-        full, accuracy = self.problem.evaluator.full_precision_accuracy, self._evaluation.accuracy
-        measured = Measured(accuracy / full, 100.0 * (full - accuracy), self._evaluated)
+        measured = Measured(self._relative_accuracy, self._loss_points, self._evaluated)
         return self._prefixes.observation(self._at, measured)
 
     def _info(self) -> dict[str, Any]:
-        problem, economics, evaluation = self.problem, self._economics, self._evaluation
-        full = problem.evaluator.full_precision_accuracy
+        economics, evaluation = self._economics, self._evaluation
         return {
             "bitwidths": self._bitwidths,
             "executed_bitwidth": self._executed,
             "evaluated": self._evaluated,
             "accuracy": evaluation.accuracy,
-            "relative_accuracy": evaluation.accuracy / full,
-            "loss_points": 100.0 * (full - evaluation.accuracy),
+            "relative_accuracy": self._relative_accuracy,
+            "loss_points": self._loss_points,
             "diverged": evaluation.diverged,
             "cost": economics.cost,
             "state_of_quantization": economics.state_of_quantization,
             "average_bitwidth": economics.average_bitwidth,
             "weighted_bitwidth": economics.weighted_bitwidth,
-            **dict(zip(problem.figures, economics.figures, strict=True)),
+            **economics.figures,
         }
 
     def _end_trace(self, *, cut: bool) -> None:

@@ -229,7 +229,7 @@ class TabledPrefixes(Prefixes):
         self._step, self._bitwidths, self._decided, self._last, self._decided_bits, _ = standing
         self._index = computed.index(standing)
         *shares, figures = standing.economics
-        self._economics = np.stack(np.broadcast_arrays(*shares, *figures), axis=1)
+        self._economics = np.stack(np.broadcast_arrays(*shares, *figures.values()), axis=1)
         self._shares = len(shares)
         self._met: dict[int, Economics] = {}
         self._complete = int(np.searchsorted(self._step, len(problem.steps)))
@@ -305,4 +305,5 @@ class TabledPrefixes(Prefixes):
         return position >= self._complete
 
     def _economics_of(self, columns: Any) -> Economics:
-        return Economics._make([*columns[: self._shares], tuple(columns[self._shares :])])
+        figures = dict(zip(self.problem.figures, columns[self._shares :], strict=True))
+        return Economics._make([*columns[: self._shares], figures])

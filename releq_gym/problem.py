@@ -35,7 +35,7 @@ class Economics(NamedTuple):
         state_of_quantization: The paper's.
         average_bitwidth: Bits per layer.
         weighted_bitwidth: Bits per weight.
-        figures: The cost model's physical figures, in the order of `Problem.figures`.
+        figures: The cost model's physical figures by name, in the order of `Problem.figures`.
     """
 
     cost: Any
@@ -44,7 +44,7 @@ class Economics(NamedTuple):
     state_of_quantization: Any
     average_bitwidth: Any
     weighted_bitwidth: Any
-    figures: tuple[Any, ...]
+    figures: dict[str, Any]
 
 
 class Problem:
@@ -172,7 +172,7 @@ class Problem:
             state_of_quantization=totals[-3],
             average_bitwidth=totals[-2] / len(self.layers),
             weighted_bitwidth=totals[-1] / self._weights,
-            figures=tuple(totals[: len(self.figures)]),
+            figures=dict(zip(self.figures, totals, strict=False)),
         )
 
     # What an assignment costs and is worth

@@ -323,8 +323,7 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
     def _outcome(self, rows: Rows) -> tuple[Any, dict[str, Any]]:
         """Observations and infos of all environments, the latter masked to those of ``rows``."""
-        problem, economics = self.problem, self._economics
-        full = problem.evaluator.full_precision_accuracy
+        economics, full = self._economics, self.problem.evaluator.full_precision_accuracy
         measured = Measured(
             self._accuracy / full, 100.0 * (full - self._accuracy), self._evaluated.copy()
         )
@@ -340,7 +339,7 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             "state_of_quantization": economics.state_of_quantization,
             "average_bitwidth": economics.average_bitwidth,
             "weighted_bitwidth": economics.weighted_bitwidth,
-            **dict(zip(problem.figures, economics.figures, strict=True)),
+            **economics.figures,
         }
         mask = np.zeros(self.num_envs, dtype=np.bool_)
         mask[rows] = True
