@@ -281,8 +281,11 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     def _next_repeats(self, rows: Rows, indices: NDArray[np.uint64]) -> NDArray[np.intp]:
         """Another repeat at each visit, as in `QuantizeNetEnv`."""
         repeats = self.problem.evaluator.repeats
-        visits = self._visits.add(self._everyone[rows], indices)
-        return (first_repeats(self._noise_keys[rows], indices, repeats) + visits) % repeats
+        chosen = first_repeats(self._noise_keys[rows], indices, repeats)
+        chosen += self._visits.add(self._everyone[rows], indices)
+        # The remainder of what is less than twice the divisor.
+        chosen -= repeats * (chosen >= repeats)
+        return chosen
 
     def _credit(self, rows: Rows, terminated: NDArray[np.bool_]) -> NDArray[np.float64]:
         if self.reward_timing == "final":
