@@ -80,7 +80,9 @@ def _parser() -> argparse.ArgumentParser:
 
     task = commands.add_parser("task", help="build, verify or show a task")
     actions = task.add_subparsers(required=True, metavar="ACTION")
-    build = actions.add_parser("build", help="measure every assignment of a network")
+    build = actions.add_parser(
+        "build", help="measure every assignment of a network, or fit a surrogate to a sample"
+    )
     build.add_argument("net")
     build.add_argument("--quantizer", default="wrpn")
     build.add_argument("--recipe", default="short")
@@ -90,6 +92,20 @@ def _parser() -> argparse.ArgumentParser:
         "--max-loss", type=float, help="tolerated loss in points (default: the net's)"
     )
     build.add_argument("--per-channel", action="store_true", help="a step per output channel")
+    build.add_argument(
+        "--batch-norm",
+        type=int,
+        default=0,
+        metavar="IMAGES",
+        help="measure batch norm anew on them",
+    )
+    build.add_argument("--activation-bitwidth", type=int, default=32, help="32 (default) or 8")
+    build.add_argument("--search-images", type=int, help="only the first of them (default: all)")
+    build.add_argument("--weights", help="full-precision checkpoint (safetensors)")
+    build.add_argument(
+        "--surrogate", action="store_true", help="measure a sample and fit a surrogate to it"
+    )
+    build.add_argument("--rows", type=int, help="size of that sample (default: 30 per layer)")
     build.add_argument("--version", default="1.0.0")
     build.add_argument("--data", help="folder that holds the data set")
     build.add_argument("--workers", type=int, help="processes (default: one per core)")
@@ -265,8 +281,12 @@ def _new_folder(net: str) -> Path:
 
 
 def _task_build(options: argparse.Namespace) -> None:
-    from releq_gym.tasks.build import Plan, build_task
+    from releq_gym.tasks.build import build_task
+    from releq_gym.tasks.plan import Plan
+    from releq_gym.tasks.sampled import build_sampled_task
 
+    if options.rows is not None and not options.surrogate:
+        raise ValueError("--rows is the size of the sample that --surrogate is fitted to.")
     plan = Plan(
         net=options.net,
         quantizer=options.quantizer,
@@ -276,25 +296,32 @@ def _task_build(options: argparse.Namespace) -> None:
         repeats=options.repeats,
         max_loss_points=options.max_loss,
         quantizer_kwargs={"per_channel": True} if options.per_channel else {},
+        recipe_kwargs={"reestimate_batch_norm": options.batch_norm} if options.batch_norm else {},
+        activation_bitwidth=options.activation_bitwidth,
+        search_images=options.search_images,
+        weights=options.weights,
     )
-    words = [
-        f"releq task build {plan.net} --quantizer {plan.quantizer} --recipe {plan.recipe}",
-        f"--repeats {plan.repeats} --version {plan.version}",
-    ]
-    if plan.max_loss_points is not None:
-        words.append(f"--max-loss {plan.max_loss_points}")
-    if plan.bitwidths:
-        words.append(f"--bitwidths {shlex.join(map(str, plan.bitwidths))}")
-    if options.per_channel:
-        words.append("--per-channel")
-    task = build_task(
-        plan,
-        options.output,
-        data=options.data,
-        workers=options.workers,
-        command=" ".join(words),
-    )
+    shared: dict[str, Any] = {
+        "data": options.data,
+        "workers": options.workers,
+        "command": _without_places(["releq", *options.typed]),
+    }
+    if options.surrogate:
+        task = build_sampled_task(plan, options.output, rows=options.rows, **shared)
+    else:
+        task = build_task(plan, options.output, **shared)
     print(f"{task.name}: {task.configurations:,} assignments in {task.folder}")
+
+
+def _without_places(words: Sequence[str]) -> str:
+    """A command without the options that say where things lie on one machine."""
+    places = ("--data", "--output", "--weights", "--workers")
+    kept = [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if before not in places and not word.startswith(places)
+    ]
+    return shlex.join(kept)
 
 
 def _task_verify(options: argparse.Namespace) -> int:

@@ -116,7 +116,9 @@ def test_wrong_cards_are_refused(tmp_path):
     with pytest.raises(TaskError, match="schema 'releq-task/1'"):
         load_task(tmp_path)
     card.write_text('{"schema": "releq-task/1"}')
-    with pytest.raises(TaskError, match="lacks bitwidths, card_sha256, completeness, full_precision"):
+    with pytest.raises(
+        TaskError, match="lacks bitwidths, card_sha256, completeness, full_precision"
+    ):
         load_task(tmp_path)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -105,6 +105,18 @@ class Splits:
                 f"The data set {self.name!r} has no report split; pass read_report= to Splits(...)."
             )
         return self.read_report()
+
+    def first(self, images: int) -> Splits:
+        """The same data with only the first images of the search split.
+
+        Args:
+            images: How many; all where the split has fewer.
+        """
+        search = self.search
+        if images >= len(search):
+            return self
+        index = search.index_sha256 and f"{search.index_sha256}[:{images}]"
+        return replace(self, search=Split(search.images[:images], search.labels[:images], index))
 
 
 Loader = Callable[[str | os.PathLike | None], Splits]

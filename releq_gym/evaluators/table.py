@@ -32,10 +32,7 @@ class TableEvaluator:
         self.images = task.images(split)
         self.full_precision_accuracy = task.full_precision_accuracy(split)
         self.max_loss_points = float(task.card.get("max_loss_points", 0.3))
-        self.provenance = {
-            "task": task.name,
-            **{key: task.card[key] for key in ("quantizer", "recipe", "activation_bitwidth")},
-        }
+        self.provenance = task.provenance
         measured = task.measurements(split)
         self.repeats = len(measured.seed)
         self._accuracy = measured.correct / self.images

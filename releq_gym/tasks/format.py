@@ -104,6 +104,12 @@ class Task:
         """Those that were measured: both, or an imported task's ``"search"`` alone."""
         return tuple(split for split in SPLITS if split in self.card["sha256"])
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What logs state of a task."""
+        stated = ("quantizer", "recipe", "activation_bitwidth")
+        return {"task": self.name, **{name: self.card[name] for name in stated}}
+
     def images(self, split: str) -> int:
         """Size of a split."""
         return self.card["splits"][split]["images"]
@@ -255,6 +261,12 @@ def card_sha256(card: Mapping[str, Any]) -> str:
     hashed = {name: value for name, value in card.items() if name != "card_sha256"}
     text = json.dumps(hashed, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def configurations(bitwidths: Sequence[int], layers: int) -> NDArray[np.uint8]:
+    """Every assignment in the order of the rows of an exhaustive task, [configurations, layers]."""
+    grid = np.indices((len(bitwidths),) * layers).reshape(layers, -1)
+    return np.array(bitwidths, dtype=np.uint8)[grid.T]
 
 
 def configuration(index: int, radix: int, layers: int) -> tuple[int, ...]:

@@ -20,6 +20,12 @@ SEARCHED = ("integer_program", "greedy", "local_search")
 TOLERATED_POINTS = (0.3, 1.0, 3.0)
 """Losses that they tolerate, each in turn, so that no single floor decides what is known."""
 
+MOST_TURNS = 5
+"""Seeds that a searcher gets at most: in small spaces it finds nothing new."""
+
+SOURCES = (*DRAWN, *SEARCHED, "optimised")
+"""Why an assignment is in a sample; ``optimised`` ones are what a surrogate took for the best."""
+
 
 class Sampled(NamedTuple):
     """One assignment of a sample, and why it is there."""
@@ -76,42 +82,40 @@ _DRAWS: dict[str, Callable[[np.random.Generator, int, np.ndarray], tuple[int, ..
 
 
 def ask_searchers(
-    evaluator: Evaluator, count: int, seed: int, advance: Callable[[], object] = lambda: None
+    evaluator: Evaluator,
+    count: int,
+    seed: int,
+    advance: Callable[[int], object] = lambda found: None,
 ) -> list[Sampled]:
-    """What `SEARCHED` reveal, about ``count`` assignments in all; the source is the searcher.
+    """What `SEARCHED` reveal, ``count`` assignments or a few more; the source is the searcher.
+
+    They take turns, each with every one of `TOLERATED_POINTS`, and again with other seeds until
+    there are enough different ones.
 
     Args:
         evaluator: Answers them.
-        count: How many; every searcher gets an equal share for each of `TOLERATED_POINTS`.
+        count: How many.
         seed: Of the searchers.
-        advance: Called after each answer.
+        advance: Told after each turn how many there are.
     """
     found: dict[tuple[int, ...], str] = {}
-    counted = _Counted(evaluator, advance)
-    share = max(count // (len(SEARCHED) * len(TOLERATED_POINTS)), 1)
-    for name in SEARCHED:
-        for points in TOLERATED_POINTS:
-            env = QuantizeNetEnv(
-                evaluator=counted,
-                reward_kwargs={"max_loss_points": points},
-                evaluation_budget=share,
-            )
-            SEARCHERS[name](env, np.random.default_rng(seed))
-            for bitwidths in env.ledger.cells(env.problem):
-                found.setdefault(bitwidths, name)
+    turns = [
+        (name, points, seed + again)
+        for again in range(MOST_TURNS)
+        for points in TOLERATED_POINTS
+        for name in SEARCHED
+    ]
+    share = 2 * count // (len(SEARCHED) * len(TOLERATED_POINTS)) + 1
+    for name, points, own_seed in turns:
+        if len(found) >= count:
+            break
+        env = QuantizeNetEnv(
+            evaluator=evaluator,
+            reward_kwargs={"max_loss_points": points},
+            evaluation_budget=share,
+        )
+        SEARCHERS[name](env, np.random.default_rng(own_seed))
+        for bitwidths in env.ledger.cells(env.problem):
+            found.setdefault(bitwidths, name)
+        advance(len(found))
     return [Sampled(bitwidths, source) for bitwidths, source in found.items()]
-
-
-class _Counted:
-    """An evaluator that tells how often it was asked."""
-
-    def __init__(self, evaluator: Evaluator, advance: Callable[[], object]):
-        self._evaluator, self._advance = evaluator, advance
-
-    def __getattr__(self, name: str):
-        return getattr(self._evaluator, name)
-
-    def evaluate(self, bitwidths: Sequence[int], repeat: int):
-        answer = self._evaluator.evaluate(bitwidths, repeat)
-        self._advance()
-        return answer
