@@ -116,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("task", help="a shipped task by name, or a folder")
     verify.add_argument("--cells", type=int, default=20, help="cells to measure again, 0 for none")
     verify.add_argument("--data", help="folder that holds the data set")
+    verify.add_argument("--weights", help="full-precision checkpoint (safetensors)")
     verify.set_defaults(run=_task_verify)
 
     show = actions.add_parser("show", help="print a task's card")
@@ -333,7 +334,7 @@ def _task_verify(options: argparse.Namespace) -> int:
     print(f"{task.name}: files are whole, hashes agree, no measurement is missing")
     if not options.cells:
         return 0
-    agreement = verify_cells(task, options.cells, data=options.data)
+    agreement = verify_cells(task, options.cells, data=options.data, weights=options.weights)
     print(agreement)
     return 0 if agreement.holds else 1
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from releq_gym.evaluators.base import Evaluator
 from releq_gym.evaluators.remembered import recall_or_build
+from releq_gym.evaluators.surrogate import SurrogateEvaluator
 from releq_gym.evaluators.synthetic import is_synthetic, make_synthetic
 from releq_gym.evaluators.table import TableEvaluator
 from releq_gym.registry import UnknownNameError
@@ -87,7 +88,8 @@ def _from_task(
         card: dict[str, Any] = {}
     else:
         loaded = find_task(task)
-        found, card = TableEvaluator(loaded), loaded.card
+        found = TableEvaluator(loaded) if loaded.exhaustive else SurrogateEvaluator(loaded)
+        card = loaded.card
     if net is not None and net != found.net:
         raise ValueError(f"The task {str(task)!r} is about the net {found.net!r}, not {net!r}.")
     wrong = {k: v for k, v in stated.items() if v is not None and v != card.get(k)}

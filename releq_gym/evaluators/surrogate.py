@@ -152,6 +152,11 @@ class SurrogateEvaluator:
         right = self.full_precision_accuracy * self._size - points * self._size / 100
         return self._table.cheapest(layer_costs, self._size - math.ceil(right - 1e-6))
 
+    @property
+    def harmful_increase_share(self) -> float:
+        """Of all ways to give one layer its next higher bitwidth, those that add noise."""
+        return float((np.diff(self._table.noise[:, self.bitwidths], axis=1) > 0).mean())
+
     def _read(self, arrays: Mapping[str, NDArray]) -> tuple[NoiseTable, float]:
         try:
             table = NoiseTable(arrays["noise"], arrays["limits"], self.bitwidths)

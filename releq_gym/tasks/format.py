@@ -118,6 +118,13 @@ class Task:
         """Of the unquantized network, in [0, 1]."""
         return self.card["full_precision"]["correct"][split] / self.images(split)
 
+    def assignment(self, measured: Measurements, row: int) -> tuple[int, ...]:
+        """The bitwidths of a row of measurements."""
+        if measured.bitwidths is not None:
+            return tuple(measured.bitwidths[row].tolist())
+        digits = configuration(row, len(self.bitwidths), len(self.layers))
+        return tuple(self.bitwidths[digit] for digit in digits)
+
     def measurements(self, split: str) -> Measurements:
         """Reads one split's file and checks it against the card.
 
@@ -243,9 +250,22 @@ def write_task(
     seeds = {split: values.seed.tolist() for split, values in measured.items()}
     derived = {"repeats": repeats, "rows": rows, "seeds": seeds, "sha256": hashes}
     complete = {"schema": SCHEMA, **card, **derived}
-    complete["card_sha256"] = card_sha256(complete)
+    return _write_card(folder, complete)
+
+
+def extend_card(task: Task, **entries: Any) -> Task:
+    """Adds entries to the card of a task, or replaces them, and reads it back.
+
+    Only what follows from its measurements: whatever can change a value needs a new version.
+    """
+    return _write_card(task.folder, task.card | entries)
+
+
+def _write_card(folder: Path, card: dict[str, Any]) -> Task:
+    card = {name: value for name, value in card.items() if name != "card_sha256"}
+    card["card_sha256"] = card_sha256(card)
     partial = folder / "card.partial.json"
-    partial.write_text(json.dumps(complete, indent=1) + "\n", encoding="utf-8")
+    partial.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     partial.rename(folder / "card.json")
     return load_task(folder)
 

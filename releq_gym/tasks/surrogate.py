@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -240,7 +240,7 @@ class Quality(NamedTuple):
         rmse_points: Root mean square error.
         near_rows: How many lose less than `NEAR_POINTS`.
         near_rmse_points: Over those.
-        kendall_tau: Rank correlation.
+        kendall_tau: Rank correlation; None where all predictions or measurements are equal.
         spearman_top: Another one, over the tenth with the highest measured accuracies.
         bias_points: Mean of predicted minus measured accuracy.
     """
@@ -250,8 +250,8 @@ class Quality(NamedTuple):
     rmse_points: float
     near_rows: int
     near_rmse_points: float
-    kendall_tau: float
-    spearman_top: float
+    kendall_tau: float | None
+    spearman_top: float | None
     bias_points: float
 
 
@@ -271,10 +271,18 @@ def compare(
         rmse_points=float(np.sqrt(np.mean(errors**2))),
         near_rows=int(near.sum()),
         near_rmse_points=float(np.sqrt(np.mean(errors[near] ** 2))) if near.any() else 0.0,
-        kendall_tau=float(kendalltau(predicted, measured).statistic),
-        spearman_top=float(spearmanr(predicted[top], measured[top]).statistic),
+        kendall_tau=_rank_correlation(kendalltau, predicted, measured),
+        spearman_top=_rank_correlation(spearmanr, predicted[top], measured[top]),
         bias_points=float(errors.mean()),
     )
+
+
+def _rank_correlation(
+    measure: Callable[..., Any], predicted: NDArray[np.float64], measured: NDArray[np.float64]
+) -> float | None:
+    if np.ptp(predicted) == 0 or np.ptp(measured) == 0:
+        return None
+    return float(measure(predicted, measured).statistic)
 
 
 def held_out(
