@@ -119,8 +119,14 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--weights", help="full-precision checkpoint (safetensors)")
     verify.set_defaults(run=_task_verify)
 
-    show = actions.add_parser("show", help="print a task's card")
+    describe = actions.add_parser("landscape", help="work out a task's landscape facts again")
+    describe.add_argument("task", help="a task folder; the facts go into its card")
+    describe.set_defaults(run=_task_landscape)
+
+    show = actions.add_parser("show", help="print what a task's card says")
     show.add_argument("task", help="a shipped task by name, or a folder")
+    show.add_argument("--json", action="store_true", help="the whole card as it stands")
+    show.add_argument("--picture", metavar="FILE.png", help="draw the task as well")
     show.set_defaults(run=_task_show)
     return parser
 
@@ -343,8 +349,22 @@ def _task_show(options: argparse.Namespace) -> None:
     import json
 
     from releq_gym.tasks import find_task
+    from releq_gym.tasks.show import describe
 
-    print(json.dumps(find_task(options.task).card, indent=1))
+    task = find_task(options.task)
+    print(json.dumps(task.card, indent=1) if options.json else describe(task))
+    if options.picture:
+        from releq_gym.tasks.pictures import draw_task
+
+        draw_task(task, options.picture)
+
+
+def _task_landscape(options: argparse.Namespace) -> None:
+    from releq_gym.tasks import find_task
+    from releq_gym.tasks.build import add_landscape
+    from releq_gym.tasks.show import describe
+
+    print(describe(add_landscape(find_task(Path(options.task)))))
 
 
 if __name__ == "__main__":

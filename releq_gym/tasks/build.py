@@ -5,7 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from releq_gym.tasks.format import SPLITS, Task, TaskError, configurations, write_task
+from rich.console import Console
+
+from releq_gym.tasks.format import (
+    SPLITS,
+    Task,
+    TaskError,
+    configurations,
+    extend_card,
+    write_task,
+)
+from releq_gym.tasks.landscape import landscape
 from releq_gym.tasks.measure import Measurer
 from releq_gym.tasks.plan import Plan, make_card, task_id
 
@@ -40,7 +50,7 @@ def build_task(
     measured = {split: measurer.measure(name, split, every) for split in SPLITS}
     task = write_task(target, make_card(plan, evaluator, measured, command), measured)
     clean_up(memo)
-    return task
+    return add_landscape(task)
 
 
 def prepare(
@@ -58,6 +68,15 @@ def prepare(
         raise TaskError(f"{target} holds a task already; a changed task needs a new version.")
     folder.mkdir(parents=True, exist_ok=True)
     return name, target, folder / f"{name}-{plan.version}.partial.sqlite"
+
+
+def add_landscape(task: Task) -> Task:
+    """Puts the facts of `releq_gym.tasks.landscape` into a task's card; shows who is at work."""
+    if task.configurations == 1:
+        return task
+    with Console().status("") as status:
+        facts = landscape(task, lambda name: status.update(f"{task.name}, landscape: {name}"))
+    return extend_card(task, landscape=facts)
 
 
 def clean_up(memo: Path) -> None:

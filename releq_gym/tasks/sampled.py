@@ -15,7 +15,7 @@ from releq_gym.costs import make_cost
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.evaluators.surrogate import NoiseTable
 from releq_gym.layers import BITWIDTHS
-from releq_gym.tasks.build import clean_up, prepare
+from releq_gym.tasks.build import add_landscape, clean_up, prepare
 from releq_gym.tasks.format import Measurements, Task, write_task
 from releq_gym.tasks.measure import Measurer
 from releq_gym.tasks.plan import Plan, make_card
@@ -141,7 +141,7 @@ def build_sampled_task(
     )
     task = write_task(target, card, measured, {**arrays, "milliseconds": milliseconds})
     clean_up(memo)
-    return task
+    return add_landscape(task)
 
 
 def optimised(evaluator: LiveEvaluator, table: NoiseTable, count: int) -> list[tuple[int, ...]]:
