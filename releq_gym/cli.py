@@ -112,6 +112,29 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--output", default="tasks", help="parent folder (default ./tasks)")
     build.set_defaults(run=_task_build)
 
+    add_import = actions.add_parser(
+        "import", help="make a task of accuracies that you have: a CSV of bitwidths and accuracy"
+    )
+    add_import.add_argument(
+        "file", help="with the columns bitwidths (such as 8 4 4 8) and accuracy"
+    )
+    add_import.add_argument("--net", required=True, help="a net's name, or package.module:factory")
+    add_import.add_argument(
+        "--full-precision", type=float, required=True, help="its accuracy, a fraction"
+    )
+    add_import.add_argument("--weights", help="checkpoint that was quantized (safetensors)")
+    add_import.add_argument("--images", type=int, help="that measured it (default: exact)")
+    add_import.add_argument("--bitwidths", type=int, nargs="+", help="default: those that occur")
+    add_import.add_argument("--max-loss", type=float, default=0.3, help="tolerated loss in points")
+    add_import.add_argument("--quantizer", default="uniform", help="whose (default uniform)")
+    add_import.add_argument("--recipe", default="unknown", help="how it was retrained, in a word")
+    add_import.add_argument(
+        "--unmeasured", default="mask", help="missing assignments: mask (default) or refuse"
+    )
+    add_import.add_argument("--version", default="1.0.0")
+    add_import.add_argument("--output", default="tasks", help="parent folder (default ./tasks)")
+    add_import.set_defaults(run=_task_import)
+
     verify = actions.add_parser("verify", help="check hashes, and measure some cells again")
     verify.add_argument("task", help="a shipped task by name, or a folder")
     verify.add_argument("--cells", type=int, default=20, help="cells to measure again, 0 for none")
@@ -357,6 +380,37 @@ def _task_show(options: argparse.Namespace) -> None:
         from releq_gym.tasks.pictures import draw_task
 
         draw_task(task, options.picture)
+
+
+def _task_import(options: argparse.Namespace) -> None:
+    from releq_gym.networks import NETWORKS, network_layers, resolve_network
+    from releq_gym.quantized import load_weights
+    from releq_gym.tasks.importer import import_task
+    from releq_gym.tasks.show import describe
+    from releq_gym.training.weights import find_weights
+
+    network = resolve_network(options.net)
+    module, file = network.build(), options.weights
+    if file is None and network.name in NETWORKS:
+        file = find_weights(network.name)
+    if file is not None:
+        load_weights(module, file)
+    layers = network_layers(module, network.input_shape, options.quantizer)
+    task = import_task(
+        options.file,
+        options.output,
+        net=network.name,
+        layers=layers,
+        full_precision_accuracy=options.full_precision,
+        images=options.images,
+        bitwidths=options.bitwidths,
+        max_loss_points=options.max_loss,
+        unmeasured=options.unmeasured,
+        version=options.version,
+        stated={"quantizer": options.quantizer, "recipe": options.recipe},
+        command=_without_places(["releq", *options.typed]),
+    )
+    print(f"{describe(task)}\n\nwritten to {task.folder}")
 
 
 def _task_landscape(options: argparse.Namespace) -> None:

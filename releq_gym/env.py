@@ -54,8 +54,8 @@ class QuantizeNetEnv(gym.Env[Any, int]):
     ## Action Space
 
     `Discrete(len(bitwidths))`: index 0 is the fewest bits. `action_masks()` (through wrappers
-    `env.get_wrapper_attr("action_masks")()`) says which of them the cost budget leaves for the
-    layer at hand. A masked action is executed as the nearest allowed lower bitwidth, else the
+    `env.get_wrapper_attr("action_masks")()`) says which of them the cost budget, and a task that
+    lacks assignments, leave for the layer at hand. A masked action is executed as the nearest allowed lower bitwidth, else the
     nearest allowed one, and `info["executed_bitwidth"]` says so; `on_masked="raise"` refuses it.
 
     ## Observation Space
@@ -210,6 +210,11 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             groups=groups,
             cost_budget=cost_budget,
         )
+        if self.problem.measured is not None and self.evaluate == "every_step":
+            raise ValueError(
+                f"{resolved.name} lacks assignments, among them such as an episode passes on its "
+                "way; use evaluate='final'."
+            )
         if not isinstance(ledger, Ledger | None):
             raise ValueError(f"ledger={ledger!r} is no releq_gym.Ledger.")
         if ledger is not None and (evaluation_budget is not None or log is not None):
@@ -342,7 +347,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             listed = ", ".join(f"{i}: {b} bits" for i, b in enumerate(problem.bitwidths))
             raise ValueError(f"Action {action!r} is not an index into the bitwidths ({listed}).")
         action = int(action)
-        if not problem.has_budget:
+        if not problem.has_masks:
             return action
         allowed = np.flatnonzero(self._prefixes.allowed(self._at)).tolist()
         if action not in allowed:
@@ -351,7 +356,8 @@ class QuantizeNetEnv(gym.Env[Any, int]):
                 choices = ", ".join(str(problem.bitwidths[i]) for i in allowed)
                 raise ValueError(
                     f"{problem.bitwidths[action]} bits in layer {name!r} would break the "
-                    f"cost budget; {choices} are left. action_masks() says so beforehand."
+                    f"cost budget, or were not measured; {choices} are left. action_masks() says "
+                    "so beforehand."
                 )
             action = max((i for i in allowed if i < action), default=allowed[0])
         return action

@@ -93,13 +93,18 @@ class Prefixes(ABC):
         return self.step(position) == len(self.problem.steps)
 
     def allowed(self, position: Any) -> NDArray[np.bool_]:
-        """What the cost budget leaves for the next decision, ``[..., bitwidths]``.
+        """What cost budget and measurements leave for the next decision, ``[..., bitwidths]``.
 
         Everything where none is left to take.
         """
-        last = len(self.problem.steps) - 1
+        problem, last = self.problem, len(self.problem.steps) - 1
         step = np.asarray(self.step(position))
-        allowed = self.problem.allowed(np.minimum(step, last), self.decided(position))
+        if problem.measured is None:
+            allowed = problem.allowed(np.minimum(step, last), self.decided(position))
+        else:
+            # What was measured beyond the budget has been left out.
+            chosen = self.bitwidths(position)[..., problem.steps]
+            allowed = problem.measured.after(step, chosen)
         return allowed | (step > last)[..., None]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from releq_gym.assignment_index import AssignmentIndex
-from releq_gym.choices import check_bitwidths, check_fixed, check_groups
+from releq_gym.choices import MeasuredChoices, check_bitwidths, check_fixed, check_groups
 from releq_gym.costs import CostModel
 from releq_gym.costs.quantization_state import layer_importance
 from releq_gym.evaluators.base import Evaluator
@@ -70,6 +70,10 @@ class Problem:
         at_start: The totals of the fixed layers.
         start: The assignment before any choice: fixed layers as fixed, others at the maximum.
         figures: Names of the physical figures, the headline first.
+        measured: What may be chosen where only some assignments were measured, see
+            `MeasuredChoices`; else None.
+        has_budget: Whether there is a cost budget.
+        has_masks: Whether some choices may be masked.
         index: Of an assignment, or of many, among all that the evaluator has.
 
     Raises:
@@ -119,6 +123,8 @@ class Problem:
             raise ValueError(f"cost_budget={cost_budget!r} must be a dict of {{figure: limit}}.")
         self._limits = self._check_budget(dict(cost_budget or {}))
         self.has_budget = self._limits.size > 0
+        self.measured = self._measured_choices()
+        self.has_masks = self.has_budget or self.measured is not None
 
     def __deepcopy__(self, memo: dict) -> Problem:
         """Shared between copies: nothing in it changes."""
@@ -240,6 +246,8 @@ class Problem:
         chosen = [bitwidths[layer] for layer in self.steps]
         if tuple(bitwidths) != self.assignment(chosen) or not set(chosen) <= set(self.bitwidths):
             return False
+        if self.measured is not None and tuple(chosen) not in self.measured:
+            return False
         return not self.has_budget or self._share_of_budget(self.totals(bitwidths)) <= 1.0
 
     def caution(self, accuracy: float) -> float:
@@ -354,6 +362,20 @@ class Problem:
         if len(limits) > 1:
             self._check_common_least()
         return np.array(list(limits.values()))
+
+    def _measured_choices(self) -> MeasuredChoices | None:
+        """Of what was measured, that which may be the answer."""
+        measured = getattr(self.evaluator, "measured", None)
+        if measured is None:
+            return None
+        self.measured = None  # what `admits` looks at
+        choices = [[one[layer] for layer in self.steps] for one in measured if self.admits(one)]
+        if not choices:
+            raise ValueError(
+                f"{self.evaluator.name} has measured nothing that bitwidths, fixed_bitwidths, "
+                "groups and cost_budget leave."
+            )
+        return MeasuredChoices(choices, self.bitwidths)
 
     def _check_common_least(self) -> None:
         """Several limits hold together only if one choice per step is least in all of them."""

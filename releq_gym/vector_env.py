@@ -220,7 +220,7 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
     def _decide(self, rows: Rows, actions: NDArray[np.intp]) -> None:
         positions = self._positions(rows)
-        if self.problem.has_budget:
+        if self.problem.has_masks:
             actions = self._allowed_actions(self._prefixes.allowed(positions), actions)
         after = self._prefixes.after(positions, actions)
         if not isinstance(rows, slice):
@@ -244,8 +244,8 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         fine = allowed[np.arange(len(actions)), actions]
         if self.on_masked == "raise" and not fine.all():
             raise ValueError(
-                f"{int((~fine).sum())} actions would break the cost budget; action_masks() says "
-                "which are allowed."
+                f"{int((~fine).sum())} actions would break the cost budget, or were not measured; "
+                "action_masks() says which are allowed."
             )
         lower = np.where(allowed & (number <= actions[:, None]), number, -1).max(axis=1)
         return np.where(lower >= 0, lower, allowed.argmax(axis=1))

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 
 from releq_gym.layers import BITWIDTHS, Layer
+from releq_gym.registry import UnknownNameError
 from releq_gym.tasks.format import OK, Measurements, Task, TaskError, configurations, write_task
 
 COLUMNS = ("bitwidths", "accuracy")
+
+UNMEASURED = ("mask", "refuse")
 
 EXACT_IMAGES = 1_000_000
 """In how many accuracies are counted where nobody says how many images measured them."""
@@ -29,6 +32,7 @@ def import_task(
     images: int | None = None,
     bitwidths: Sequence[int] | None = None,
     max_loss_points: float = 0.3,
+    unmeasured: str = "mask",
     version: str = "1.0.0",
     stated: Mapping[str, Any] | None = None,
     command: str = "",
@@ -37,8 +41,8 @@ def import_task(
 
     The file has the columns ``bitwidths`` (one per layer, first to last, separated by spaces,
     commas or dashes) and ``accuracy`` (a fraction); others are ignored. An assignment that stands
-    there several times has as many repeats. Where assignments are missing the task is partial: an
-    environment masks what leads to none that was measured. Nothing is made up.
+    there several times has as many repeats. Where assignments are missing the task is partial;
+    nothing is made up.
 
     Args:
         file: The CSV file.
@@ -50,6 +54,8 @@ def import_task(
             millionths.
         bitwidths: The choice per layer; None means those that occur.
         max_loss_points: The loss that the task tolerates.
+        unmeasured: What an environment does about missing assignments: ``"mask"`` the choices that
+            lead to none that was measured, or ``"refuse"`` to answer.
         version: Semantic version of the task.
         stated: Entries of the card that the file does not tell, such as ``quantizer``, ``recipe``,
             ``data``, ``activation_bitwidth``, ``licence``.
@@ -64,6 +70,8 @@ def import_task(
             f"full_precision_accuracy={full_precision_accuracy} has to be a fraction above 0 and "
             "at most 1; 92 % is 0.92."
         )
+    if unmeasured not in UNMEASURED:
+        raise UnknownNameError("unmeasured", unmeasured, UNMEASURED)
     counted = EXACT_IMAGES if images is None else images
     if counted < 1:
         raise ValueError(f"images={images} has to be at least 1.")
@@ -106,6 +114,7 @@ def import_task(
         "max_loss_points": max_loss_points,
         "completeness": "exhaustive" if complete else "partial",
         "sources": ["imported"],
+        "unmeasured": unmeasured,
         "layers": [layer.to_dict() for layer in layers],
         "full_precision": {"correct": {"search": round(full_precision_accuracy * counted)}},
         "splits": {"search": {"images": counted}},
