@@ -102,7 +102,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
 
     | name | default | meaning |
     |---|---|---|
-    | `net` | `None` | a network by name, `"package.module:factory"`, or a module; None is the task's, else `"digits"` |
+    | `net` | `None` | a network by name, `"package.module:factory"`, or a module; None is the task's, else `"digits"`; in `gym.make` also a list, one of which is drawn for each episode (`releq_gym.several_nets`) |
     | `task` | `None` | a shipped task by name (`NAME` or `NAME/VERSION`), or a task folder; None is the net's default |
     | `evaluator` | `"auto"` | `"auto"` takes the task; `"live"` quantizes and measures; or an evaluator object |
     | `quantizer` | `None` | a quantizer by name; None is the task's, live `"wrpn"` |

@@ -65,6 +65,11 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
                 "evaluator='live' measures one assignment at a time; use "
                 "gym.make_vec(..., vectorization_mode='sync')."
             )
+        if isinstance(options.get("net"), list | tuple):
+            raise ValueError(
+                "The vector environment walks over one net; for several use "
+                "gym.make_vec(..., vectorization_mode='sync')."
+            )
         if isinstance(autoreset_mode, str) and autoreset_mode not in AUTORESET:
             raise UnknownNameError("autoreset_mode", autoreset_mode, AUTORESET)
         if num_envs < 1:
