@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     nets.set_defaults(run=_nets)
 
     tasks = commands.add_parser("tasks", help="list the shipped tasks and the frozen ids")
+    tasks.add_argument("--table", action="store_true", help="their landscapes, as Markdown")
     tasks.set_defaults(run=_tasks)
 
     pretrain = commands.add_parser("pretrain", help="train a network in full precision")
@@ -215,8 +216,12 @@ def _nets(options: argparse.Namespace) -> None:
 
 
 def _tasks(options: argparse.Namespace) -> None:
-    from releq_gym.tasks import DEFAULT_TASKS, FROZEN, shipped_tasks
+    from releq_gym.tasks import DEFAULT_TASKS, FROZEN, find_task, shipped_tasks
+    from releq_gym.tasks.show import table
 
+    if options.table:
+        print(table([find_task(name) for name in shipped_tasks()]))
+        return
     for name, versions in shipped_tasks().items():
         nets = [net for net, task in DEFAULT_TASKS.items() if task == name]
         default = f" (default of net {nets[0]!r})" if nets else ""

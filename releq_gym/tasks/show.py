@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from releq_gym.tasks.format import Task
@@ -11,6 +11,60 @@ from releq_gym.tasks.format import Task
 def describe(task: Task) -> str:
     """What is measured, how good the surrogate is, and what the landscape is like."""
     return "\n".join(_lines(task))
+
+
+COLUMNS = (
+    "task",
+    "assignments",
+    "full precision",
+    "optimum",
+    "best uniform",
+    "as good as any",
+    "harmful",
+    "asked",
+    "random",
+    "greedy",
+    "local search",
+    "integer program",
+    "ranks searchers",
+)
+
+
+def table(tasks: Sequence[Task]) -> str:
+    """What the landscapes of several tasks are like, as a Markdown table.
+
+    Optimum and best uniform assignment are bits per weight. Searchers stand with their regret on
+    search data and, behind it, on report data.
+    """
+    rows = [COLUMNS, ("---",) * len(COLUMNS), *map(_row, tasks)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _row(task: Task) -> tuple[str, ...]:
+    facts = task.card.get("landscape")
+    size = (
+        f"{task.configurations:,}"
+        if task.exhaustive
+        else f"{len(task.bitwidths)}^{len(task.layers)}, surrogate"
+    )
+    start = (f"`{task.card['id']}`", size, f"{100 * task.full_precision_accuracy('search'):.2f} %")
+    if facts is None:
+        return (*start, *["-"] * (len(COLUMNS) - len(start)))
+    regrets = [
+        f"{facts['search_regret'][name]:.3f} / {facts['regret'][name]:.3f}"
+        for name in facts["regret"]
+    ]
+    plateau = facts.get("plateau_share")
+    return (
+        *start,
+        f"{facts['optimum']['weighted_bitwidth']:.2f}",
+        f"{facts['best_uniform']['weighted_bitwidth']:.2f}",
+        "-" if plateau is None else f"{100 * plateau:.1f} %",
+        f"{100 * facts['harmful_increase_share']:.1f} %",
+        f"{facts['evaluations']:,}",
+        *regrets,
+        "yes" if facts["ranks_searchers"] else "no",
+    )
 
 
 def _lines(task: Task) -> Iterator[str]:
