@@ -28,11 +28,17 @@ def main() -> int:
 
 
 def _parts() -> dict[str, Part]:
-    tables = {(task,): partial(recipe.measure, task) for task in recipe.tables()}
-    surrogates = {(task,): partial(cards.read, task) for task in cards.sampled()}
     return {
-        "recipe": Part(recipe.COLUMNS, ("task",), tables),
-        "cards": Part(cards.COLUMNS, ("task",), surrogates),
+        "recipe": Part(
+            recipe.COLUMNS,
+            ("task",),
+            {(task,): partial(recipe.measure, task) for task in recipe.tables()},
+        ),
+        "cards": Part(
+            cards.COLUMNS,
+            ("task",),
+            {(task,): partial(cards.read, task) for task in cards.sampled()},
+        ),
     }
 
 

@@ -32,7 +32,7 @@ class Split:
         labels: int64 ``[n]``, classes from 0; or, for a metric of one's own, any target per image,
             ``[n, ...]``.
         index_sha256: Hash of the positions these images have in the official split; see
-            `hash_index`.
+            `hash_index`. Empty for all of it.
     """
 
     images: Tensor
