@@ -137,3 +137,17 @@ def test_a_task_about_other_weights_is_refused():
     task.card["full_precision"]["weights_sha256"] = "0"
     with pytest.raises(TaskError, match="the weights of digits are others"):
         verify_cells(task, 2)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    "task",
+    [
+        "lenet-mnist-uniform-ptq-w1to8",
+        "simplenet-cifar10-uniform-ptq-w1to8",
+        "svhn10-mnistm-uniformpc-ptq-w1to8",
+    ],
+)
+def test_shipped_tasks_on_real_images_agree_with_measurements_made_now(task, data_root):
+    agreement = verify_cells(find_task(task), 6, data=data_root)
+    assert agreement.holds, str(agreement)

@@ -58,10 +58,11 @@ class VGG(nn.Module):
     std=CIFAR10_STD,
     recipes={
         "pretrain": Recipe(
-            images=16 * 45_000,
+            images=20 * 45_000,
             batch_size=128,
             learning_rate=0.1,
             weight_decay=5e-4,
+            label_smoothing=0.1,
             schedule="cosine",
             warmup=0.1,
             augment="flip_shift",
@@ -114,10 +115,11 @@ class VGG11(VGG):
     std=CIFAR10_STD,
     recipes={
         "pretrain": Recipe(
-            images=20 * 45_000,
+            images=16 * 45_000,
             batch_size=128,
             learning_rate=0.1,
             weight_decay=5e-4,
+            label_smoothing=0.1,
             schedule="cosine",
             warmup=0.1,
             augment="flip_shift",

@@ -57,7 +57,7 @@ def build_sampled_task(
 
     A third of the sample is what searchers ask for, see `releq_gym.tasks.sample`. Then the
     surrogate is optimised and what it takes for the best is measured, until it is no longer
-    flattered. On report images only these and the uniform assignments are measured. What was
+    flattered. On report images only the last of these and the uniform assignments are measured. What was
     measured is kept in a file beside the task until the task is written.
 
     Args:
@@ -110,8 +110,7 @@ def build_sampled_task(
     table = NoiseTable(**arrays, bitwidths=bitwidths)
 
     uniform = [(bitwidth,) * layers for bitwidth in bitwidths]
-    optimised_ones = [each for each, source in sampled.items() if source == "optimised"]
-    reported = list(dict.fromkeys([*uniform, *best, *optimised_ones]))
+    reported = list(dict.fromkeys([*uniform, *best]))
     on_report = measurer.measure(name, "report", reported)
     measured = {
         "search": _with_rows(found, sampled.items()),
