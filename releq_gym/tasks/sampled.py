@@ -57,8 +57,8 @@ def build_sampled_task(
 
     A third of the sample is what searchers ask for, see `releq_gym.tasks.sample`. Then the
     surrogate is optimised and what it takes for the best is measured, until it is no longer
-    flattered. On report images only the last of these and the uniform assignments are measured. What was
-    measured is kept in a file beside the task until the task is written.
+    flattered. On report images only the last of these and the uniform assignments are measured.
+    What was measured is kept in a file beside the task until the task is written.
 
     Args:
         plan: How to measure.
