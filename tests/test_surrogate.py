@@ -200,6 +200,21 @@ def test_an_altered_surrogate_is_refused(built, tmp_path):
         check_files(load_task(folder))
 
 
+def test_a_shipped_surrogate_gives_the_same_answers_on_every_machine():
+    evaluator = gym.make("releq/QuantizeNet-v0", net="svhn10").unwrapped.problem.evaluator
+    golden = {
+        (8,) * 10: 1_976,
+        (4,) * 10: 1_970,
+        (6, 5, 5, 4, 4, 4, 4, 3, 1, 3): 1_971,
+        (8, 7, 6, 5, 4, 3, 2, 1, 2, 3): 1_740,
+        (1,) * 10: 134,
+    }
+    right = {each: round(2000 * evaluator.evaluate(each, 0).accuracy) for each in golden}
+    assert right == golden
+    many = evaluator.evaluate_many(np.array(list(golden)), np.zeros(5, dtype=np.intp))
+    assert np.rint(2000 * many.accuracy).tolist() == list(golden.values())
+
+
 def test_a_table_has_no_surrogate(built):
     env = gym.make("releq/QuantizeNet-v0", net="digits")
     with pytest.raises(TaskError, match="has no surrogate"):

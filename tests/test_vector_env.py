@@ -9,6 +9,7 @@ from toys import ToyEvaluator, toy_task
 
 from releq_gym import Ledger, UnknownNameError
 from releq_gym.noise import first_repeat, first_repeats
+from releq_gym.rewards import REWARDS
 from releq_gym.vector_env import QuantizeNetVectorEnv
 
 ID = "releq/QuantizeNet-v0"
@@ -100,6 +101,15 @@ OPTIONS = [
 @pytest.mark.parametrize("options", OPTIONS, ids=json.dumps)
 def test_equal_to_single_environments_step_by_step(options, mode):
     walk_beside(options, mode, steps=60)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("reward", REWARDS.names())
+@pytest.mark.parametrize("net", ["lenet", "svhn10"])
+def test_equal_on_a_table_and_a_surrogate_under_every_reward(net, reward, mode):
+    """36 times 2,800 steps, a hundred thousand in all."""
+    options = {"net": net, "reward": reward, "evaluate": "every_step"}
+    walk_beside(options, mode, steps=70, num_envs=40)
 
 
 def test_equal_over_many_noisy_visits(tmp_path):
