@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,51 +74,24 @@ def build_sampled_task(
     name, target, memo = prepare(plan, folder, data)
     measurer = Measurer(plan, data, memo, workers or os.cpu_count() or 1)
     evaluator = measurer.evaluator
-    layers, bitwidths = len(evaluator.layers), evaluator.bitwidths
-    wanted = ROWS_PER_LAYER * layers if rows is None else rows
-    sampled = {each.bitwidths: each.source for each in draw(layers, bitwidths, wanted, SEED)}
-    measurer.measure(name, "search", list(sampled))
-    missing = wanted - len(sampled)
-    with Console().status("") as status:
-        searched = ask_searchers(
-            evaluator,
-            missing,
-            SEED,
-            lambda found: status.update(f"{name}, searchers have asked for {found} of {missing}"),
-        )
-    sampled |= {each.bitwidths: each.source for each in searched if each.bitwidths not in sampled}
-
-    gaps: list[float] = []
-    best: list[tuple[int, ...]] = []
-    while True:
-        found = measurer.measure(name, "search", list(sampled))
-        sample = _sample(evaluator, list(sampled), found)
-        model = fit_noise(sample)
-        table = NoiseTable(**export(model, sample.images), bitwidths=bitwidths)
-        best = optimised(evaluator, table, OPTIMISED)
-        chosen = measurer.measure(f"{name}, best by surrogate", "search", best)
-        predicted = 1 - table.wrong(np.array(best)) / sample.images
-        gaps.append(100 * float((predicted - _accuracy(chosen, sample.images)).mean()))
-        new = [each for each in best if each not in sampled]
-        sampled |= dict.fromkeys(new, "optimised")
-        if not new or abs(gaps[-1]) < GAP_POINTS or len(gaps) == ROUNDS:
-            break
-    # Whatever was measured last is fitted to as well.
-    found = measurer.measure(name, "search", list(sampled))
-    sample = _sample(evaluator, list(sampled), found)
+    wanted = ROWS_PER_LAYER * len(evaluator.layers) if rows is None else rows
+    sources = _first_sample(measurer, name, wanted)
+    best, gaps = _refine(measurer, name, sources)
+    searched = measurer.measure(name, "search", list(sources))
+    sample = _sample(evaluator, list(sources), searched)
     arrays = export(fit_noise(sample), sample.images)
-    table = NoiseTable(**arrays, bitwidths=bitwidths)
 
-    uniform = [(bitwidth,) * layers for bitwidth in bitwidths]
+    uniform = [(bitwidth,) * len(evaluator.layers) for bitwidth in evaluator.bitwidths]
     reported = list(dict.fromkeys([*uniform, *best]))
     on_report = measurer.measure(name, "report", reported)
     measured = {
-        "search": _with_rows(found, sampled.items()),
-        "report": _with_rows(on_report, [(each, sampled[each]) for each in reported]),
+        "search": _with_rows(searched, sources, list(sources)),
+        "report": _with_rows(on_report, sources, reported),
     }
+    table = NoiseTable(**arrays, bitwidths=evaluator.bitwidths)
     quality = {
         "model": "noise",
-        "rows": len(sampled),
+        "rows": len(sources),
         "held_out": _held_out(sample, measured["search"]),
         "fitted": compare(
             1 - table.wrong(sample.bitwidths) / sample.images,
@@ -128,7 +101,6 @@ def build_sampled_task(
         "report": _report_quality(evaluator, table, reported, on_report)._asdict(),
         "gap_points": gaps,
     }
-    milliseconds = np.array(round(float(found.milliseconds.mean())), dtype=np.int64)
     card = make_card(
         plan,
         evaluator,
@@ -138,9 +110,54 @@ def build_sampled_task(
         sources=list(SOURCES),
         surrogate=quality,
     )
+    milliseconds = np.array(round(float(searched.milliseconds.mean())), dtype=np.int64)
     task = write_task(target, card, measured, {**arrays, "milliseconds": milliseconds})
     clean_up(memo)
     return add_landscape(task)
+
+
+def _first_sample(measurer: Measurer, name: str, wanted: int) -> dict[tuple[int, ...], str]:
+    """The sources of about so many measured assignments, the searchers' behind those drawn."""
+    evaluator = measurer.evaluator
+    drawn = draw(len(evaluator.layers), evaluator.bitwidths, wanted, SEED)
+    sources = {each.bitwidths: each.source for each in drawn}
+    measurer.measure(name, "search", list(sources))
+    missing = wanted - len(sources)
+    with Console().status("") as status:
+        asked = ask_searchers(
+            evaluator,
+            missing,
+            SEED,
+            lambda found: status.update(f"{name}, searchers have asked for {found} of {missing}"),
+        )
+    for each in asked:
+        sources.setdefault(each.bitwidths, each.source)
+    return sources
+
+
+def _refine(
+    measurer: Measurer, name: str, sources: dict[tuple[int, ...], str]
+) -> tuple[list[tuple[int, ...]], list[float]]:
+    """Adds what the surrogate takes for the best, until it is no longer flattered.
+
+    Returns:
+        The last of these, and by how many points they were flattered, round by round.
+    """
+    evaluator, gaps = measurer.evaluator, []
+    while True:
+        searched = measurer.measure(name, "search", list(sources))
+        sample = _sample(evaluator, list(sources), searched)
+        arrays = export(fit_noise(sample), sample.images)
+        table = NoiseTable(**arrays, bitwidths=evaluator.bitwidths)
+        best = optimised(evaluator, table, OPTIMISED)
+        found = measurer.measure(f"{name}, best by surrogate", "search", best)
+        predicted = 1 - table.wrong(np.array(best)) / sample.images
+        gaps.append(100 * float((predicted - _accuracy(found, sample.images)).mean()))
+        known = len(sources)
+        for each in best:
+            sources.setdefault(each, "optimised")
+        if len(sources) == known or abs(gaps[-1]) < GAP_POINTS or len(gaps) == ROUNDS:
+            return best, gaps
 
 
 def optimised(evaluator: LiveEvaluator, table: NoiseTable, count: int) -> list[tuple[int, ...]]:
@@ -194,15 +211,18 @@ def _sample(
     )
 
 
-def _with_rows(measured: Measurements, rows: Iterable[tuple[tuple[int, ...], str]]) -> Measurements:
-    assignments, sources = zip(*rows, strict=True)
+def _with_rows(
+    measured: Measurements,
+    sources: Mapping[tuple[int, ...], str],
+    assignments: Sequence[tuple[int, ...]],
+) -> Measurements:
     return Measurements(
         measured.correct,
         measured.milliseconds,
         measured.status,
         measured.seed,
         bitwidths=np.array(assignments, dtype=np.uint8),
-        source=np.array([SOURCES.index(source) for source in sources], dtype=np.uint8),
+        source=np.array([SOURCES.index(sources[each]) for each in assignments], dtype=np.uint8),
     )
 
 
