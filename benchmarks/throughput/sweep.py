@@ -24,7 +24,7 @@ COPIES = (64, 1024)
 
 AGENTS = ("PPO", "RecurrentPPO")
 
-NET = "digits"
+NET = "lenet"
 """Whose default task agents are trained on."""
 
 
