@@ -147,6 +147,15 @@ def _parser() -> argparse.ArgumentParser:
     describe.add_argument("task", help="a task folder; the facts go into its card")
     describe.set_defaults(run=_task_landscape)
 
+    proxy = actions.add_parser(
+        "proxy", help="retrain some assignments by the long recipe: does the task rank them alike?"
+    )
+    proxy.add_argument("task", help="a task folder; the answer goes into its card")
+    proxy.add_argument("--assignments", type=int, default=30, help="how many (default 30)")
+    proxy.add_argument("--data", help="folder that holds the data set")
+    proxy.add_argument("--weights", help="full-precision checkpoint (safetensors)")
+    proxy.set_defaults(run=_task_proxy)
+
     show = actions.add_parser("show", help="print what a task's card says")
     show.add_argument("task", help="a shipped task by name, or a folder")
     show.add_argument("--json", action="store_true", help="the whole card as it stands")
@@ -416,6 +425,27 @@ def _task_import(options: argparse.Namespace) -> None:
         command=_without_places(["releq", *options.typed]),
     )
     print(f"{describe(task)}\n\nwritten to {task.folder}")
+
+
+def _task_proxy(options: argparse.Namespace) -> None:
+    from rich.progress import Progress
+
+    from releq_gym.tasks import find_task
+    from releq_gym.tasks.format import extend_card
+    from releq_gym.tasks.proxy import proxy_quality
+    from releq_gym.tasks.show import describe
+
+    task = find_task(Path(options.task))
+    with Progress() as progress:
+        bar = progress.add_task(f"{task.name}, long retraining", total=options.assignments)
+        found = proxy_quality(
+            task,
+            options.data,
+            count=options.assignments,
+            weights=options.weights,
+            advance=lambda done: progress.update(bar, completed=done),
+        )
+    print(describe(extend_card(task, proxy=found)))
 
 
 def _task_landscape(options: argparse.Namespace) -> None:

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from releq_gym.cli import main
 from releq_gym.tasks import Task, TaskError, find_task, load_task
 from releq_gym.tasks.build import build_task
+from releq_gym.tasks.format import configuration_index
 from releq_gym.tasks.plan import Plan
 from releq_gym.tasks.verify import Agreement, cell_sd_points, check_files, verify_cells
 
@@ -151,3 +153,20 @@ def test_a_task_about_other_weights_is_refused():
 def test_shipped_tasks_on_real_images_agree_with_measurements_made_now(task, data_root):
     agreement = verify_cells(find_task(task), 6, data=data_root)
     assert agreement.holds, str(agreement)
+
+
+def test_the_proxy_is_compared_with_long_retraining(tmp_path, capsys):
+    shutil.copytree(find_task(TASK).folder, tmp_path / "task")
+    assert main(["task", "proxy", str(tmp_path / "task"), "--assignments", "5"]) == 0
+    found = load_task(tmp_path / "task").card["proxy"]
+    assert found["assignments"] == 5 and found["near_assignments"] >= 3
+    assert f"Spearman with accuracy after long retraining {found['spearman']:.2f}" in (
+        capsys.readouterr().out
+    )
+    table = find_task(TASK).measurements("search").correct.mean(axis=1) / 450
+    for bitwidths, before, after in found["pairs"]:
+        index = configuration_index([bitwidth - 2 for bitwidth in bitwidths], 7)
+        assert before == pytest.approx(table[index])
+        assert 0 < after <= 1
+    order = np.argsort([pair[1] for pair in found["pairs"]])
+    assert found["pairs"][order[-1]][2] > found["pairs"][order[0]][2] - 0.05

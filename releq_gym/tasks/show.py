@@ -84,6 +84,13 @@ def _lines(task: Task) -> Iterator[str]:
         yield from _split_lines(task, split)
     if "surrogate" in card:
         yield from _surrogate_lines(card["surrogate"])
+    if "proxy" in card:
+        found = card["proxy"]
+        yield (
+            f"  proxy       Spearman with accuracy after long retraining {found['spearman']:.2f} "
+            f"over {found['assignments']} assignments, {found['near_spearman']:.2f} over the "
+            f"{found['near_assignments']} that lose little"
+        )
     if "landscape" in card:
         yield from _landscape_lines(card["landscape"])
     for issue in card.get("known_issues", ()):

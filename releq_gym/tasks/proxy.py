@@ -1,0 +1,85 @@
+"""Whether a task's accuracy says what a network is worth after the long retraining."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from releq_gym.tasks.format import Task
+from releq_gym.tasks.surrogate import NEAR_POINTS
+from releq_gym.tasks.twin import live_twin
+
+ASSIGNMENTS = 30
+
+NEAR_SHARE = 2 / 3
+"""Of them that lose less than `NEAR_POINTS` in the task: those that a search chooses from."""
+
+SEED = 3_000_000
+"""Of the long retrainings; used by no task."""
+
+
+def proxy_quality(
+    task: Task,
+    data: str | os.PathLike | None = None,
+    *,
+    count: int = ASSIGNMENTS,
+    weights: str | os.PathLike | None = None,
+    advance: Callable[[int], object] = lambda done: None,
+) -> dict[str, Any]:
+    """Rank correlation between what a task has measured and what the ``long`` recipe gives.
+
+    Both on search images. Retrainings are kept in the user's cache, so that a call that was
+    stopped goes on where it was.
+
+    Args:
+        task: Whose network has a ``long`` recipe.
+        data: Where its images lie.
+        count: How many assignments are retrained.
+        weights: Checkpoint of a network whose weights are not shipped.
+        advance: Told how many have been.
+
+    Returns:
+        ``assignments``, ``spearman`` over all of them, ``near_assignments`` and ``near_spearman``
+        over those that lose less than `NEAR_POINTS` in the task, and the pairs of accuracies as
+        ``pairs``, ``[[bitwidths, task, long], ...]``.
+
+    Raises:
+        TaskError: Where the task was measured with something else than is at hand.
+        ValueError: Where there is no ``long`` recipe, or fewer than 3 assignments are asked for.
+    """
+    from scipy.stats import spearmanr
+
+    if count < 3:
+        raise ValueError(f"count={count}; at least 3 assignments have to be retrained.")
+    evaluator = live_twin(task, data, weights=weights)
+    measured = task.measurements("search")
+    accuracies = measured.correct.mean(axis=1) / task.images("search")
+    rows = _chosen(accuracies, task.full_precision_accuracy("search"), count)
+    pairs = []
+    for done, row in enumerate(rows.tolist(), start=1):
+        assignment = task.assignment(measured, row)
+        after = evaluator.measure(assignment, SEED, "search", "long").accuracy
+        pairs.append([list(assignment), float(accuracies[row]), after])
+        advance(done)
+    before, after = np.array([pair[1:] for pair in pairs]).T
+    near = before > task.full_precision_accuracy("search") - NEAR_POINTS / 100
+    return {
+        "assignments": len(pairs),
+        "spearman": float(spearmanr(before, after).statistic),
+        "near_assignments": int(near.sum()),
+        "near_spearman": float(spearmanr(before[near], after[near]).statistic),
+        "pairs": pairs,
+    }
+
+
+def _chosen(accuracies: NDArray[np.float64], full: float, count: int) -> NDArray[np.intp]:
+    """Rows, most of them of little loss."""
+    rng = np.random.default_rng(0)
+    near = np.flatnonzero(accuracies > full - NEAR_POINTS / 100)
+    first = rng.permutation(near)[: round(NEAR_SHARE * count)]
+    others = rng.permutation(np.setdiff1d(np.arange(len(accuracies)), first))
+    return np.concatenate([first, others[: count - len(first)]])
