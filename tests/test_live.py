@@ -525,6 +525,42 @@ def test_metrics_are_remembered_by_what_they_do(regression, tmp_path):
     assert one.evaluate((2, 2), 0).accuracy > two.evaluate((2, 2), 0).accuracy
 
 
+EXPONENT = 1
+
+
+def by_exponent(outputs, targets):
+    return closeness(outputs, targets) ** EXPONENT
+
+
+def test_a_metric_is_measured_again_after_a_global_of_it_has_changed(
+    regression, tmp_path, monkeypatch
+):
+    options = {"data": regression, "quantizer": "uniform", "memo": tmp_path / "memo.sqlite3"}
+    options |= {"metric": by_exponent, "recipe": "ptq"}
+    before, again = (LiveEvaluator(Regressor(), **options).evaluate((2, 2), 0) for _ in range(2))
+    assert again == before  # the time that it took included
+    monkeypatch.setitem(globals(), "EXPONENT", 9)
+    after = LiveEvaluator(Regressor(), **options)
+    assert after.evaluate((2, 2), 0).accuracy < before.accuracy
+    assert not after.forgets
+
+
+def test_nothing_is_kept_of_a_metric_that_cannot_be_described(regression, tmp_path):
+    stream = iter(())
+
+    def opaque(outputs, targets):
+        return closeness(outputs, targets) + (stream is None)
+
+    options = {"data": regression, "quantizer": "uniform", "recipe": "ptq"}
+    live = LiveEvaluator(Regressor(), metric=opaque, memo=tmp_path / "memo.sqlite3", **options)
+    live.evaluate((2, 2), 0)
+    assert live.forgets.startswith("metric= uses an object of the type tuple_iterator")
+    assert (
+        Memo(tmp_path / "memo.sqlite3").get(live.search_fields() | {"bitwidths": [2, 2], "seed": 0})
+        is None
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

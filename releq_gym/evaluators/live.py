@@ -22,9 +22,10 @@ from releq_gym.activations import ACTIVATION_BITWIDTHS, with_quantized_activatio
 from releq_gym.datasets import DATASETS, Split, Splits, load_splits
 from releq_gym.datasets.normalise import Normalise
 from releq_gym.evaluators.base import Evaluation, ManyEvaluations, in_columns
+from releq_gym.evaluators.described import describe_callable, why_indescribable
 from releq_gym.evaluators.forward import MEMORY, SharedForward
 from releq_gym.evaluators.measurement import Measurement, check_assignment, pooled, seeds_of
-from releq_gym.evaluators.memo import Memo, describe_callable, hash_fields, open_memo
+from releq_gym.evaluators.memo import Memo, hash_fields, open_memo
 from releq_gym.layers import BITWIDTHS, FULL_PRECISION
 from releq_gym.networks import NetworkLike, Recipe, network_layers, resolve_network
 from releq_gym.networks.base import NETWORKS, Network
@@ -111,7 +112,9 @@ class LiveEvaluator:
             a scalar.
         memo: Whether to keep results in the user's cache; a path or `Memo` keeps them there. An
             environment that is made again starts from them, without this class and torch, until it
-            asks for something else; see `releq_gym.evaluators.remembered`.
+            asks for something else; see `releq_gym.evaluators.remembered`. A ``metric`` or ``loss``
+            is told from others by all that it reads, see `describe_callable`; of one that cannot be
+            told, nothing is kept.
         search_from_train: Accept search images that a network trained elsewhere has seen.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
 
@@ -136,6 +139,7 @@ class LiveEvaluator:
         stack: Retrainings whose steps are taken together.
         metric: As given.
         loss: As given.
+        forgets: Why nothing that is measured is kept; empty where it is.
         memory: As given.
         search_from_train: Whether the network may have been trained on the search images.
 
@@ -210,9 +214,11 @@ class LiveEvaluator:
         self._check_fit(network)
         self.layers = network_layers(self.module, input_shape, self.quantizer)
         self._memo = open_memo(memo)
-        own = [one for one in (metric, loss) if one is not None]
-        if any(describe_callable(one) is None for one in own):
-            self._memo = None  # nothing would tell its results from those of another one
+        self.forgets = "" if self._memo is not None else "memo=False"
+        for name, function in (("metric", metric), ("loss", loss)):
+            if function is not None and (why := why_indescribable(function)):
+                # Nothing would tell its results from those of another one.
+                self._memo, self.forgets = None, f"{name}= uses {why}"
         self._forwards: dict[tuple[str, str], SharedForward] = {}
         self.precision = self._choose_precision(precision)
         self.stack = self._choose_stack(stack)
