@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import tempfile
 import time
@@ -16,7 +15,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from torch import nn
 
 import releq_gym
@@ -27,7 +33,7 @@ from releq_gym.env import QuantizeNetEnv
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.evaluators.memo import Memo
 from releq_gym.layers import Layer
-from releq_gym.ledger import Ledger
+from releq_gym.ledger import Answer, Ledger
 from releq_gym.networks import NetworkLike, Recipe
 from releq_gym.networks.profile import unquantized_parameters
 from releq_gym.pareto import ParetoPoint, draw_pareto, measured_point, pareto_set, write_pareto
@@ -36,6 +42,7 @@ from releq_gym.quantizers import QUANTIZERS
 from releq_gym.quantizers.base import Quantizer
 from releq_gym.report import (
     QUANTIZED_FILE,
+    REPORT_STEPS,
     Report,
     margin_points,
     retrain_and_report,
@@ -166,7 +173,8 @@ def search(
     env.reset(seed=seed)
     console = Console(stderr=True, quiet=not progress, highlight=False)
     unquantized = unquantized_parameters(evaluator.module, evaluator.layers)
-    _announce(console, evaluator, env, unquantized, kept=memo is not False)
+    last_recipe, retrainings = _last_retraining(evaluator, report)
+    _announce(console, evaluator, env, unquantized, retrainings)
     with _progress(console) as bar:
         watched = _Watched(env, bar)
         play(watched, np.random.default_rng(seed))
@@ -174,7 +182,7 @@ def search(
     answer = ledger.best(problem)
     assert answer is not None  # the budget affords at least one
     chosen = measured_point(problem, answer.bitwidths, answer.accuracy)
-    tested, content = _finish(evaluator, chosen.bitwidths, report and metric is None)
+    tested, content = _finish(console, evaluator, chosen.bitwidths, last_recipe, report)
     limit = problem.max_loss_points if max_loss is None else max_loss
     record = Result(
         finished=True,
@@ -198,7 +206,8 @@ def search(
         version=releq_gym.__version__,
         command=command,
         report=tested,
-        margin_points=None if metric is not None else _margin(evaluator, chosen.bitwidths),
+        margin_points=_margin(evaluator, chosen.bitwidths),
+        metric=None if metric is None else _name(metric),
     )
     result = SearchResult(
         record=record,
@@ -207,6 +216,9 @@ def search(
         full_precision_accuracy=evaluator.full_precision_accuracy,
         quantized_layers=evaluator.layers,
         unquantized=unquantized,
+        standard_error_points=100.0 * problem.caution(chosen.accuracy),
+        retrained=evaluator.recipe.images > 0,
+        untested=_untested(evaluator, report),
         _content=content,
         _module=evaluator.module,
     )
@@ -226,6 +238,10 @@ class SearchResult:
         full_precision_accuracy: On the search split, in [0, 1].
         quantized_layers: The layers, in the order of all bitwidths.
         unquantized: Parameters of two or more axes that stay in full precision.
+        standard_error_points: Of the loss on the search split, in percentage points: how far from
+            the limit an assignment has to stay to be preferred, see `Ledger.best`.
+        retrained: Whether a retraining is behind every accuracy.
+        untested: Why the answer was not tested on a report split; empty where it was.
     """
 
     record: Result
@@ -234,6 +250,9 @@ class SearchResult:
     full_precision_accuracy: float
     quantized_layers: tuple[Layer, ...]
     unquantized: tuple[str, ...]
+    standard_error_points: float
+    retrained: bool
+    untested: str
     _content: bytes = field(repr=False)
     _module: nn.Module = field(repr=False)
 
@@ -305,28 +324,42 @@ class SearchResult:
     def _figures(self) -> str:
         record, chosen = self.record, self.chosen
         margin = "" if record.margin_points is None else f" ± {record.margin_points:.2f}"
+        mean = "" if record.metric is None else "mean score "
+        against = " against the checkpoint" if self.retrained else ""
         lines = [
             f"{record.task}: best of {record.evaluations} assignments, {record.seconds:.0f} s",
             f"cost {chosen.cost:.3f} (all layers at 8 bits = 1), bits per weight "
             f"{chosen.weighted_bitwidth:.2f}, plain average {chosen.average_bitwidth:.2f}",
-            f"search split: {100 * chosen.accuracy:.2f} %, full precision "
+            f"search split: {mean}{100 * chosen.accuracy:.2f} %, full precision "
             f"{100 * self.full_precision_accuracy:.2f} %: loses {chosen.loss_points:.2f}{margin} "
-            f"points, {record.max_loss_points:.2f} may be lost",
+            f"points{against}",
+            self._limit(),
         ]
-        if not self.tolerable:
-            lines.append(
-                "Nothing that was measured keeps the loss within that; this is the best there is. "
-                "Allow a higher loss, offer more bits, or retrain (recipe)."
-            )
-        if (report := record.report) is not None:
+        if (report := record.report) is None:
+            lines.append(f"report split: {self.untested}")
+        else:
             held, full = report.chosen, report.full_precision
             margin = "" if held.margin_points is None else f" ± {held.margin_points:.2f}"
+            likewise = " retrained likewise" if self.retrained else ""
             lines.append(
-                f"report split: {100 * held.accuracy:.2f} % of {report.images:,} images, full "
-                f"precision {100 * full.accuracy:.2f} %: loses {held.loss_points:.2f}{margin} "
-                f"points ({report.source})"
+                f"report split: {mean}{100 * held.accuracy:.2f} % of {report.images:,} images, "
+                f"full precision{likewise} {100 * full.accuracy:.2f} %: loses "
+                f"{held.loss_points:.2f}{margin} points ({report.source})"
             )
         return "\n".join(lines)
+
+    def _limit(self) -> str:
+        """What may be lost, and how far the answer stays away from it."""
+        limit, error = self.record.max_loss_points, self.standard_error_points
+        allowed = f"{limit:.2f} points may be lost"
+        if not self.tolerable:
+            return (
+                f"{allowed}. Nothing that was measured keeps the loss within that; this is the "
+                "best there is. Allow a higher loss, offer more bits, or retrain (recipe)."
+            )
+        if self.chosen.loss_points + error <= limit + 1e-9:
+            return f"{allowed}; the answer keeps one standard error ({error:.2f}) away"
+        return f"{allowed}; nothing that was measured keeps one standard error ({error:.2f}) away"
 
     def _pareto_table(self) -> str:
         lines = ["    cost    loss  bits per weight  bitwidths"]
@@ -340,7 +373,7 @@ class SearchResult:
 
 
 class _Watched(gym.Wrapper):
-    """Shows how far a search is.
+    """Shows how far a search is, and the best so far as `Ledger.best` ranks.
 
     Args:
         env: What is searched.
@@ -350,7 +383,8 @@ class _Watched(gym.Wrapper):
     def __init__(self, env: QuantizeNetEnv, bar: Progress):
         super().__init__(env)
         budget = (env.ledger.evaluation_budget or {}).get("distinct")
-        self._ledger, self._best = env.ledger, -math.inf
+        self._ledger, self._problem = env.ledger, env.problem
+        self._best: Answer | None = None
         self._bar, self._task = bar, bar.add_task("searching", total=budget)
 
     def step(self, action: Any) -> Any:
@@ -358,11 +392,26 @@ class _Watched(gym.Wrapper):
         observation, reward, terminated, truncated, info = self.env.step(action)
         if info["evaluated"]:
             self._bar.update(self._task, completed=self._ledger.distinct)
-            if float(reward) > self._best:
-                self._best = float(reward)
-                found = f"cost {info['cost']:.3f} loses {info['loss_points']:.2f}"
-                self._bar.update(self._task, description=found)
+            # All are ranked anew only where the first place may have changed.
+            if self._best is None or self._may_lead(info["bitwidths"]):
+                self._best = best = self._ledger.best(self._problem)
+                if best is not None:
+                    found = f"cost {best.cost:.3f} loses {best.loss_points:.2f}"
+                    self._bar.update(self._task, description=found)
         return observation, reward, terminated, truncated, info
+
+    def _may_lead(self, bitwidths: tuple[int, ...]) -> bool:
+        assert self._best is not None
+        if bitwidths == self._best.bitwidths:
+            return True
+        accuracy = self._ledger.cells(self._problem)[bitwidths].accuracy
+        return self._rank(bitwidths, accuracy) > self._rank(
+            self._best.bitwidths, self._best.accuracy
+        )
+
+    def _rank(self, bitwidths: tuple[int, ...], accuracy: float) -> tuple[float, float]:
+        cautious = accuracy - self._problem.caution(accuracy)
+        return self._problem.objective(bitwidths, cautious), -self._problem.cost(bitwidths)
 
 
 def _progress(console: Console) -> Progress:
@@ -381,9 +430,17 @@ def _announce(
     evaluator: LiveEvaluator,
     env: QuantizeNetEnv,
     unquantized: Sequence[str],
-    kept: bool,
+    retrainings: float,
 ) -> None:
-    """Says what is searched and how long it takes, from one measurement."""
+    """Says what is searched and how long it takes, from one measurement.
+
+    Args:
+        console: Where.
+        evaluator: Of the network.
+        env: What is searched.
+        unquantized: Names of parameters that are not.
+        retrainings: How many of the search's measurements the last retraining is worth.
+    """
     if console.quiet:
         return
     weights = sum(layer.weights for layer in evaluator.layers)
@@ -392,10 +449,18 @@ def _announce(
         lines.append(f"not quantized: {', '.join(unquantized)}")
     seconds = evaluator.evaluate(env.problem.start, 0).milliseconds / 1e3
     budget = (env.ledger.evaluation_budget or {})["distinct"]
-    lines.append(f"{budget} assignments at {seconds:.2g} s: about {_duration(budget * seconds)}")
-    if kept:
-        lines.append("what is measured is kept: the same search takes it up again after Ctrl-C")
-    console.print("\n".join(lines), soft_wrap=True)
+    lasts = f"{budget} assignments at {seconds:.2g} s: about {_duration(budget * seconds)}"
+    if not evaluator.forgets:
+        lasts += ", less where they have been measured before"
+    if retrainings:
+        lasts += f"; retraining the answer: about {_duration(retrainings * seconds)} more"
+    lines.append(lasts)
+    lines.append(
+        f"nothing is kept: {evaluator.forgets}"
+        if evaluator.forgets
+        else "what is measured is kept: the same search takes it up again after Ctrl-C"
+    )
+    console.print("\n".join(lines), soft_wrap=True, markup=False)
 
 
 def _duration(seconds: float) -> str:
@@ -404,20 +469,53 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
+def _last_retraining(evaluator: LiveEvaluator, report: bool) -> tuple[str | Recipe, float]:
+    """How the answer is retrained, and how many of the search's measurements that is worth."""
+    known = evaluator.recipes.get("long")
+    if not evaluator.recipe.images:
+        return evaluator.recipe, 0.0
+    networks = REPORT_STEPS if report and evaluator.splits.read_report is not None else 1
+    share = (known or evaluator.recipe).images / evaluator.recipe.images
+    return "long" if known else evaluator.recipe, networks * share
+
+
 def _finish(
-    evaluator: LiveEvaluator, bitwidths: tuple[int, ...], report: bool
+    console: Console,
+    evaluator: LiveEvaluator,
+    bitwidths: tuple[int, ...],
+    recipe: str | Recipe,
+    report: bool,
 ) -> tuple[Report | None, bytes]:
     """The report, if there is one, and the content of the file of integer weights."""
-    trains = evaluator.recipe.images and "long" in evaluator.recipes
-    recipe = "long" if trains else evaluator.recipe
-    with tempfile.TemporaryDirectory() as folder:
+    report = report and evaluator.splits.read_report is not None
+    verb = "retraining" if evaluator.recipe.images else "testing"
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} networks"),
+        TimeElapsedColumn(),
+    )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Progress(*columns, console=console, disable=console.quiet) as bar,
+    ):
         path = Path(folder) / QUANTIZED_FILE
-        if report and evaluator.splits.read_report is not None:
-            tested = retrain_and_report(evaluator, bitwidths, folder, recipe)
-            return tested, path.read_bytes()
-        meta = {"net": evaluator.net, "data": evaluator.splits.name}
-        save_quantized(path, evaluator.train(bitwidths, REPORT_SEED, recipe), meta)
-        return None, path.read_bytes()
+        task = bar.add_task(f"{verb} the answer", total=REPORT_STEPS if report else 1)
+        if report:
+            begun: list[str] = []
+
+            def say(what: str) -> None:
+                bar.update(task, description=f"{verb} {what}", completed=len(begun))
+                begun.append(what)
+
+            tested = retrain_and_report(evaluator, bitwidths, folder, recipe, say)
+        else:
+            tested = None
+            meta = {"net": evaluator.net, "data": evaluator.splits.name}
+            save_quantized(path, evaluator.train(bitwidths, REPORT_SEED, recipe), meta)
+        bar.update(task, description=f"{verb} is done", completed=REPORT_STEPS if report else 1)
+        return tested, path.read_bytes()
 
 
 def _margin(evaluator: LiveEvaluator, bitwidths: tuple[int, ...]) -> float | None:
@@ -427,10 +525,24 @@ def _margin(evaluator: LiveEvaluator, bitwidths: tuple[int, ...]) -> float | Non
         return None
     quantized = bake(evaluator.train(bitwidths, 0, evaluator.recipe))
     reference, right = (
-        right_answers(module, split, evaluator.device, evaluator.normalise)
+        right_answers(module, split, evaluator.device, evaluator.normalise, evaluator.score)
         for module in (evaluator.module, quantized)
     )
     return margin_points(right, reference)
+
+
+def _untested(evaluator: LiveEvaluator, report: bool) -> str:
+    if evaluator.splits.read_report is None:
+        return (
+            "there is none, so that nothing here is of images that the search has not seen; pass "
+            "read_report= to Splits(...)"
+        )
+    return "" if report else "not opened (report=False)"
+
+
+def _name(metric: Callable[..., Any]) -> str:
+    """What a metric is called."""
+    return str(getattr(getattr(metric, "func", metric), "__name__", type(metric).__name__))
 
 
 def _per_channel(quantizer: str | Quantizer) -> dict[str, Any]:

@@ -561,6 +561,53 @@ def test_nothing_is_kept_of_a_metric_that_cannot_be_described(regression, tmp_pa
     )
 
 
+def percentage(outputs, targets):
+    return 100 * closeness(outputs, targets)
+
+
+def negative_error(outputs, targets):
+    return -(outputs - targets).square().squeeze(1) - 1e-3
+
+
+def one_is_too_large(outputs, targets):
+    """In range for the first input, which is looked at before anything is measured."""
+    return torch.where(torch.arange(len(outputs)) == 7, 1.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "scores"),
+    [
+        (percentage, "100 to 100"),
+        (negative_error, "-0.001 to -0.001"),
+        (one_is_too_large, "0 to 1.5"),
+    ],
+)
+def test_a_metric_outside_0_to_1_is_refused(regression, metric, scores):
+    options = {"data": regression, "recipe": "ptq", "quantizer": "uniform", "memo": False}
+    with pytest.raises(ValueError, match=rf"scores from {scores} .*has to lie in 0 to 1"):
+        _ = LiveEvaluator(Regressor(), metric=metric, **options).full_precision_accuracy
+
+
+@pytest.mark.parametrize("part", ["train", "search"])
+def test_labels_below_0_are_a_sentence(part):
+    digits = load_splits("digits")
+    parts = {"train": digits.train, "search": digits.search}
+    labels = parts[part].labels - 1
+    parts[part] = Split(parts[part].images, labels)
+    with pytest.raises(ValueError, match=r"a label of -1; classes are counted from 0"):
+        LiveEvaluator("digits", data=Splits("mine", **parts), memo=False)
+
+
+class Tuple(Linear):
+    def forward(self, images):
+        return super().forward(images), images
+
+
+def test_a_net_that_returns_no_tensor_is_a_sentence():
+    with pytest.raises(ValueError, match="Tuple answers with a tuple; one tensor is needed"):
+        LiveEvaluator(Tuple(), data=load_splits("digits"), memo=False)
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

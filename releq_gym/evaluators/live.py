@@ -33,7 +33,7 @@ from releq_gym.quantized import bake, load_weights
 from releq_gym.quantizers.base import Quantizer, make_quantizer
 from releq_gym.quantizers.uniform import Uniform
 from releq_gym.registry import UnknownNameError
-from releq_gym.training.accuracy import Score, sum_scores, top1
+from releq_gym.training.accuracy import Score, each_score, sum_scores, top1
 from releq_gym.training.device import place, resolve_device, runs_bfloat16
 from releq_gym.training.loop import PRECISIONS, Loss
 from releq_gym.training.retrain import Retrained, retrain
@@ -54,6 +54,9 @@ PROBE_IMAGES = 32
 
 SHORT_HASH = 8
 """Digits of a hash that a name shows."""
+
+SCORE_TOLERANCE = 1e-5
+"""How far rounding may take a score out of 0 to 1."""
 
 BFLOAT16_POINTS = 0.1
 """How far bfloat16 may move the accuracy of the full-precision network, in percentage points."""
@@ -107,7 +110,8 @@ class LiveEvaluator:
             rounding can grow: they are remembered apart.
         memory: Bytes of activations and weights that are kept to be reused.
         metric: Instead of top-1, what a batch is worth: takes outputs and targets, returns one
-            score per input, of which the mean is the accuracy; 1 is perfect, 0 worthless.
+            score per input in 0 to 1, of which the mean is the accuracy; 1 is perfect, 0 worthless.
+            Of a quantized network a mean below 0 counts as 0.
         loss: Instead of cross-entropy, what a retraining lowers: takes outputs and targets, returns
             a scalar.
         memo: Whether to keep results in the user's cache; a path or `Memo` keeps them there. An
@@ -361,6 +365,7 @@ class LiveEvaluator:
         fields = self._seen(split) | {"precision": precision}
         known = self._recall([fields])[0]
         if known is None:
+            self._check_range(split)
             full = (FULL_PRECISION,) * len(self.layers)
             known = (
                 self._test(Retrained(self.module, False, 0.0), split)
@@ -406,7 +411,7 @@ class LiveEvaluator:
                 self._names,
                 self.quantizer,
                 self.normalise(self._search.images[:PROBE_IMAGES]),
-                score=self._score,
+                score=self.score,
                 dtype=PRECISIONS[precision],
                 memory=self.memory,
             )
@@ -424,7 +429,8 @@ class LiveEvaluator:
         return [layer.name for layer in self.layers]
 
     @property
-    def _score(self) -> Score:
+    def score(self) -> Score:
+        """What one output is worth: the metric, or whether it is classified correctly."""
         return top1 if self.metric is None else self.metric
 
     def _rounded(self, total: float) -> float:
@@ -503,7 +509,7 @@ class LiveEvaluator:
         correct = 0.0
         if not retrained.diverged:
             module = bake(retrained.module)
-            total = sum_scores(module, held.images, held.labels, self.normalise, self._score)
+            total = sum_scores(module, held.images, held.labels, self.normalise, self.score)
             correct = self._rounded(total)
         milliseconds = retrained.milliseconds + 1e3 * (time.perf_counter() - started)
         return Measurement(correct, len(held), milliseconds, retrained.diverged)
@@ -678,6 +684,11 @@ class LiveEvaluator:
                 f"{self.net} cannot take an image of shape {shape} from {self.splits.name!r}: "
                 f"{error}"
             ) from error
+        if not isinstance(outputs, Tensor):
+            raise ValueError(
+                f"{self.net} answers with a {type(outputs).__name__}; one tensor is needed, with "
+                "one row per input. Wrap the network in a module whose forward returns that alone."
+            )
         if self.metric is not None:
             self._check_metric(outputs)
             return
@@ -688,6 +699,12 @@ class LiveEvaluator:
                 "For anything else pass metric=."
             )
         classes = int(search.labels.max()) + 1
+        least = min(int(one.labels.min()) for one in (search, self.splits.train) if one is not None)
+        if least < 0:
+            raise ValueError(
+                f"{self.splits.name!r} has a label of {least}; classes are counted from 0. Leave "
+                "images without a class out."
+            )
         if outputs.ndim != 2 or outputs.shape[1] < classes:
             raise ValueError(
                 f"{self.net} answers one image with a tensor of shape {tuple(outputs.shape)}, but "
@@ -703,6 +720,25 @@ class LiveEvaluator:
                 f"metric= returned {scores!r} for one input; it has to return a tensor of one "
                 "finite score per input, of which 1 is perfect and 0 worthless."
             )
+        _check_scores(scores)
+
+    def _check_range(self, split: str) -> None:
+        """Refuses a metric that gives full precision a score outside 0 to 1."""
+        if self.metric is not None:
+            held = self._held(split)
+            _check_scores(
+                each_score(self.module, held.images, held.labels, self.normalise, self.metric)
+            )
+
+
+def _check_scores(scores: Tensor) -> None:
+    least, most = (float(one) for one in scores.aminmax())
+    if not -SCORE_TOLERANCE <= least <= most <= 1 + SCORE_TOLERANCE:
+        raise ValueError(
+            f"metric= returned scores from {least:.4g} to {most:.4g} in full precision; every "
+            "score has to lie in 0 to 1, of which 1 is perfect and 0 worthless. An error e can be "
+            "scored as 1 / (1 + e), a score of 0 to 100 divided by 100."
+        )
 
 
 def hash_weights(module: nn.Module) -> str:
