@@ -132,13 +132,15 @@ def retrain_and_report(
         bitwidths: One per layer.
         folder: Gets `QUANTIZED_FILE`.
         recipe: None means ``"long"``, where network and data have that, else the evaluator's own.
+            The generic one serves only after a search that retrained.
         say: Told what comes next, before each of `REPORT_STEPS`.
 
     Raises:
         ValueError: If a retraining diverges.
     """
     if recipe is None:
-        trains = "long" in evaluator.recipes and evaluator.splits.train is not None
+        asked = evaluator.states_recipes or evaluator.recipe.images
+        trains = "long" in evaluator.recipes and evaluator.splits.train is not None and asked
         recipe = "long" if trains else evaluator.recipe
     chosen, uniform = tuple(bitwidths), (max(evaluator.bitwidths),) * len(evaluator.layers)
     path = Path(folder) / QUANTIZED_FILE

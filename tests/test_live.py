@@ -14,7 +14,10 @@ from releq_gym.evaluators.base import Evaluator
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator, hash_weights
 from releq_gym.evaluators.memo import Memo
 from releq_gym.networks import Recipe, resolve_network
+from releq_gym.quantized import load_weights
 from releq_gym.registry import UnknownNameError
+from releq_gym.report import retrain_and_report
+from releq_gym.training.weights import find_weights
 
 QUICK = Recipe(images=192, learning_rate=1e-2)
 
@@ -383,6 +386,28 @@ def test_a_net_without_recipes_is_not_retrained_by_default():
     evaluator = LiveEvaluator(Linear(), data="digits", search_from_train=True, memo=False)
     assert evaluator.recipe.images == 0 and "ptq" in evaluator.name
     assert LiveEvaluator("digits", memo=False).recipe.images > 0
+
+
+def test_a_net_without_recipes_has_generic_ones_that_are_asked_for_by_name():
+    data = load_splits("digits")
+    options = {"data": data, "memo": False, "quantizer": "uniform", "repeats": 1}
+    ours = nn.Sequential(resolve_network("digits").build())
+    load_weights(ours[0], find_weights("digits"))
+    short = LiveEvaluator(ours, recipe="short", **options)
+    assert not short.states_recipes and set(short.recipes) == {"ptq", "short", "long"}
+    assert 0 < short.recipe.images < short.recipes["long"].images
+    untrained = LiveEvaluator(ours, **options)
+    assert untrained.recipe.images == 0
+    retrained, plain = (one.evaluate([3, 3, 3, 3], 0).accuracy for one in (short, untrained))
+    assert retrained > plain
+
+
+def test_the_report_of_a_net_without_recipes_retrains_only_after_a_search_that_did(tmp_path):
+    options = {"data": load_splits("digits"), "memo": False, "quantizer": "uniform"}
+    plain = LiveEvaluator(Linear(), recipe="ptq", **options)
+    assert retrain_and_report(plain, (8,), tmp_path).source == "quantized without retraining"
+    quick = LiveEvaluator(Linear(), recipe="short", **options)
+    assert retrain_and_report(quick, (8,), tmp_path).source == "retrained by the long recipe"
 
 
 def test_a_module_of_ones_own_runs_live():

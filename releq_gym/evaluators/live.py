@@ -28,7 +28,7 @@ from releq_gym.evaluators.measurement import Measurement, check_assignment, pool
 from releq_gym.evaluators.memo import Memo, hash_fields, open_memo
 from releq_gym.layers import BITWIDTHS, FULL_PRECISION
 from releq_gym.networks import NetworkLike, Recipe, network_layers, resolve_network
-from releq_gym.networks.base import NETWORKS, Network
+from releq_gym.networks.base import GENERIC_RECIPES, NETWORKS, Network
 from releq_gym.quantized import bake, load_weights
 from releq_gym.quantizers.base import Quantizer, make_quantizer
 from releq_gym.quantizers.uniform import Uniform
@@ -92,7 +92,7 @@ class LiveEvaluator:
         quantizer_kwargs: Arguments that go with the name.
         recipe: ``"ptq"`` (no retraining), ``"short"``, ``"long"`` or a `Recipe`; None means
             ``"short"`` where the network states that and there are training images, else
-            ``"ptq"``.
+            ``"ptq"``. A network that states none has the generic ones, asked for by name.
         recipe_kwargs: Fields of `Recipe` that are set in every recipe, for instance
             ``{"reestimate_batch_norm": 1000}`` or ``{"regularizer": "sinreq"}``.
         bitwidths: What a layer may have; None means all that the quantizer defines, 2 to 8 for
@@ -133,6 +133,7 @@ class LiveEvaluator:
         images: Size of the search split.
         recipe: The one of `evaluate`.
         recipes: Those it knows by name.
+        states_recipes: Whether the network states them, or they are the generic ones.
         quantizer: What quantizes the weights.
         splits: The data.
         normalise: From images to what the network sees.
@@ -187,11 +188,11 @@ class LiveEvaluator:
         self.metric, self.loss, self.memory = metric, loss, memory
         self.quantizer = make_quantizer(quantizer, **(quantizer_kwargs or {}))
         self._recipe_kwargs = dict(recipe_kwargs or {})
-        known = {"ptq": Recipe()} | dict(network.recipes)
+        stated = {name: one for name, one in network.recipes.items() if name != "pretrain"}
+        self.states_recipes = bool(stated)
         self.recipes = {
             name: _with_fields(one, self._recipe_kwargs)
-            for name, one in known.items()
-            if name != "pretrain"
+            for name, one in ({"ptq": Recipe()} | (stated or GENERIC_RECIPES)).items()
         }
         self.bitwidths = _resolve_bitwidths(bitwidths, self.quantizer)
         self.device = resolve_device(device)
@@ -208,7 +209,7 @@ class LiveEvaluator:
         )
         self.images = len(self.splits.search)
         if recipe is None:
-            trains = "short" in self.recipes and self.splits.train is not None
+            trains = "short" in stated and self.splits.train is not None
             recipe = "short" if trains else "ptq"
         self.recipe = self._resolve_recipe(recipe)
         self.repeats = repeats if self.recipe.images else 1
@@ -798,7 +799,9 @@ def _resolve_bitwidths(bitwidths: Sequence[int] | None, quantizer: Quantizer) ->
 def _resolve_weights(network: Network, weights: str | os.PathLike | None) -> Path | None:
     if weights is not None:
         return Path(weights).expanduser()
-    return find_weights(network.name) if network.name in NETWORKS else None
+    # A net of one's own may have the name of a registered one, and brings its weights.
+    registered = network.name in NETWORKS and NETWORKS[network.name].build is network.build
+    return find_weights(network.name) if registered else None
 
 
 def _resolve_splits(
