@@ -6,6 +6,7 @@ import dataclasses
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +15,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -32,7 +34,7 @@ from releq_gym.datasets.base import SEARCH_IMAGES
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.evaluators.memo import Memo
-from releq_gym.layers import Layer
+from releq_gym.layers import BITWIDTHS, Layer
 from releq_gym.ledger import Answer, Ledger
 from releq_gym.networks import NetworkLike, Recipe
 from releq_gym.networks.profile import unquantized_parameters
@@ -52,6 +54,9 @@ from releq_gym.result import Result, write_result
 from releq_gym.searchers import SEARCHERS, assignments, confirm
 
 PARETO_FILE, PICTURE_FILE = "pareto.csv", "pareto.png"
+
+LEAST_LEARNT = 0.1
+"""Of the images beyond the most frequent class, the share that a trained network gets right."""
 
 REPEATS = 3
 """Retrainings behind the answer, where the recipe has any."""
@@ -135,7 +140,9 @@ def search(
     """
     started = time.perf_counter()
     play = SEARCHERS[searcher]
-    _check(max_loss, evaluations, folder)
+    _check(model, max_loss, evaluations, folder)
+    fixed = fixed_bitwidths.values() if isinstance(fixed_bitwidths, Mapping) else ()
+    offered = None if bitwidths is None else [*bitwidths, *(b for b in fixed if b in BITWIDTHS)]
     evaluator = LiveEvaluator(
         model,
         data=data,
@@ -143,7 +150,7 @@ def search(
         quantizer=quantizer,
         quantizer_kwargs=_per_channel(quantizer) if quantizer_kwargs is None else quantizer_kwargs,
         recipe=recipe,
-        bitwidths=bitwidths,
+        bitwidths=offered,  # what a fixed layer has, no other one need be offered
         repeats=REPEATS,
         memo=memo,
         search_from_train=search_from_train,
@@ -156,6 +163,7 @@ def search(
     def make_env(ledger: Ledger | None) -> QuantizeNetEnv:
         return QuantizeNetEnv(
             evaluator=evaluator,
+            bitwidths=bitwidths,
             fixed_bitwidths=fixed_bitwidths,
             reward_kwargs=_given(max_loss_points=max_loss),
             cost=cost,
@@ -171,6 +179,9 @@ def search(
     ledger = Ledger(min(wanted, assignments(choices)))
     env = make_env(ledger)
     env.reset(seed=seed)
+    if assignments(choices) == 1:
+        play = SEARCHERS["uniform"]  # nothing is to be chosen
+    _warn_near_chance(evaluator)
     console = Console(stderr=True, quiet=not progress, highlight=False)
     unquantized = unquantized_parameters(evaluator.module, evaluator.layers)
     last_recipe, retrainings = _last_retraining(evaluator, report)
@@ -276,7 +287,9 @@ class SearchResult:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / QUANTIZED_FILE
             path.write_bytes(self._content)
-            return load_quantized(path, self._module).cpu()
+            network = load_quantized(path, self._module).cpu()
+        # As one builds it; the search may have had it in the layout that is faster.
+        return network.to(memory_format=torch.contiguous_format)
 
     def save(self, folder: str | os.PathLike) -> None:
         """Writes ``pareto.csv``, ``pareto.png``, ``result.json`` and ``quantized.safetensors``.
@@ -445,6 +458,7 @@ def _announce(
         return
     weights = sum(layer.weights for layer in evaluator.layers)
     lines = [f"{evaluator.name}: {len(evaluator.layers)} layers, {weights:,} weights"]
+    lines.append(str(evaluator.splits))
     if unquantized:
         lines.append(f"not quantized: {', '.join(unquantized)}")
     seconds = evaluator.evaluate(env.problem.start, 0).milliseconds / 1e3
@@ -558,10 +572,31 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+def _warn_near_chance(evaluator: LiveEvaluator) -> None:
+    """A network without its weights, or that is shown other numbers than in training, guesses."""
+    if evaluator.metric is not None:
+        return
+    counts = evaluator.splits.search.labels.bincount()
+    chance = float(counts.max()) / evaluator.images
+    accuracy = evaluator.full_precision_accuracy
+    if chance < 1 and accuracy <= chance + LEAST_LEARNT * (1 - chance):
+        warnings.warn(
+            f"In full precision {evaluator.net} gets {100 * accuracy:.1f} % of the search images "
+            f"right, hardly more than always naming one class would ({100 * chance:.1f} %). Are "
+            "its weights loaded, and does it need mean and std (Network(mean=, std=))?",
+            stacklevel=3,
+        )
+
+
 def _check(
-    max_loss: float | None, evaluations: int | None, folder: str | os.PathLike | None
+    model: object,
+    max_loss: float | None,
+    evaluations: int | None,
+    folder: str | os.PathLike | None,
 ) -> None:
     """What would otherwise be noticed late."""
+    if isinstance(model, Splits):
+        raise ValueError("search(model, data): the network comes first, then the data.")
     if max_loss is not None and not max_loss >= 0:
         raise ValueError(f"max_loss={max_loss!r} has to be 0 or more percentage points.")
     if evaluations is not None and not (isinstance(evaluations, int) and evaluations >= 1):

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -204,6 +205,67 @@ def test_layers_can_be_fixed_and_costs_limited(toy):
     assert all(point.bitwidths[0] == 8 and point.cost <= 0.45 + 1e-9 for point in result.pareto)
 
 
+def test_a_fixed_layer_may_have_bits_that_no_other_one_is_offered(toy):
+    module, splits = toy
+    options = {**OPTIONS, "bitwidths": (3, 4), "fixed_bitwidths": {"0": 8}}
+    result = releq_gym.search(module, splits, **options)
+    assert {point.bitwidths[0] for point in result.pareto} == {8}
+    assert {bits for point in result.pareto for bits in point.bitwidths[1:]} <= {3, 4}
+    assert result.record.evaluations == 4
+
+
+def test_one_bitwidth_alone_is_measured_without_a_warning(toy):
+    module, splits = toy
+    result = releq_gym.search(module, splits, **{**OPTIONS, "bitwidths": [3]})
+    assert result.chosen.bitwidths == (3, 3, 3) and result.record.evaluations == 1
+
+
+def test_full_precision_near_chance_is_warned_of(toy):
+    module, splits = toy
+    shuffled = Split(splits.search.images, splits.search.labels[torch.randperm(200)])
+    with pytest.warns(UserWarning, match=r"hardly more than always naming one.* does it need mean"):
+        releq_gym.search(module, Splits("own", None, shuffled), **OPTIONS)
+
+
+def test_the_network_equals_the_loaded_one_to_the_bit_where_channels_last_is_faster(tmp_path):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = nn.Sequential(
+            *(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU()),
+            *(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(64, 4)),
+        )
+    splits = labelled(module, (3, 20, 20), images=40)
+    result = releq_gym.search(module, splits, folder=tmp_path, **OPTIONS)
+    loaded = releq_gym.load_quantized(tmp_path / "quantized.safetensors", module)
+    images = splits.search.images
+    assert torch.equal(loaded(images), result.network(images))
+    assert result.network[2].weight.is_contiguous()
+
+
+def test_it_says_which_images_are_which(toy, tmp_path, capfd):
+    module, splits = toy
+    options = {**OPTIONS, "progress": True}
+    releq_gym.search(module, splits, **options)
+    assert "own: search is 200 images, report is opened in the end" in capfd.readouterr().err
+    arrays = {}
+    for part, count in (("val", 150), ("test", 50)):
+        arrays[f"{part}_images"] = splits.search.images[:count].numpy()
+        arrays[f"{part}_labels"] = splits.search.labels[:count].numpy()
+    numpy.savez(tmp_path / "mine.npz", **arrays)
+    releq_gym.search(module, tmp_path / "mine.npz", **options)
+    said = capfd.readouterr().err
+    assert "mine: search is val (150 images), report is test (50)" in said
+
+
+def test_swapped_arguments_and_other_data_are_a_sentence(toy):
+    module, splits = toy
+    with pytest.raises(ValueError, match="the network comes first, then the data"):
+        releq_gym.search(splits, module)
+    pairs = torch.utils.data.TensorDataset(splits.search.images, splits.search.labels)
+    with pytest.raises(ValueError, match=r"data= is a TensorDataset; .*Splits\(name, train"):
+        releq_gym.search(module, pairs)
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -214,6 +276,8 @@ def test_layers_can_be_fixed_and_costs_limited(toy):
         ({"evaluations": 2.5}, "evaluations=2.5 must be a whole number"),
         ({"quantizer": "unifrom"}, "Did you mean 'uniform'"),
         ({"fixed_bitwidths": {"9": 8}}, "Unknown layer in fixed_bitwidths '9'"),
+        ({"fixed_bitwidths": {"9": 8}}, "Known: 0, 2.0, 3."),
+        ({"fixed_bitwidths": {"0": 9}}, "fixed_bitwidths['0'] = 9 is not among"),
         ({"cost": "weighted_bitwith"}, "Did you mean 'weighted_bitwidth'"),
     ],
     ids=str,

@@ -681,9 +681,11 @@ class LiveEvaluator:
             with torch.inference_mode():
                 outputs = self.module(self.normalise(self._search.images[:1]))
         except RuntimeError as error:
+            last = len(shape) == 3 and shape[2] in (1, 3) and shape[0] == shape[1]
+            hint = " Its images are [n, channels, height, width]: permute these." if last else ""
             raise ValueError(
                 f"{self.net} cannot take an image of shape {shape} from {self.splits.name!r}: "
-                f"{error}"
+                f"{error}{hint}"
             ) from error
         if not isinstance(outputs, Tensor):
             raise ValueError(
@@ -813,6 +815,12 @@ def _resolve_splits(
     """The splits, and whether the network may have been trained on the search images."""
     if isinstance(data, Splits):
         return data, False
+    if not isinstance(data, str | os.PathLike | None):
+        raise ValueError(
+            f"data= is a {type(data).__name__}; it has to be the name or path of a data set, or "
+            "releq_gym.datasets.Splits(name, train, search, read_report), where train and search "
+            "are Split(images, labels) and read_report is a function that returns one."
+        )
     if not network.dataset and data is None:
         raise ValueError(
             f"{network.name} is no registered net, so nothing says which data it is for: pass "
