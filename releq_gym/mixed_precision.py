@@ -8,24 +8,11 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
-import torch
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from torch import nn
 
 import releq_gym
 from releq_gym.costs import CostModel
@@ -34,12 +21,12 @@ from releq_gym.datasets.base import SEARCH_IMAGES
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.evaluators.memo import Memo
-from releq_gym.layers import BITWIDTHS, Layer
-from releq_gym.ledger import Answer, Ledger
+from releq_gym.layers import BITWIDTHS
+from releq_gym.ledger import Ledger
 from releq_gym.networks import NetworkLike, Recipe
 from releq_gym.networks.profile import unquantized_parameters
-from releq_gym.pareto import ParetoPoint, draw_pareto, measured_point, pareto_set, write_pareto
-from releq_gym.quantized import bake, load_quantized, save_quantized
+from releq_gym.pareto import measured_point, pareto_set
+from releq_gym.quantized import bake, save_quantized
 from releq_gym.quantizers import QUANTIZERS
 from releq_gym.quantizers.base import Quantizer
 from releq_gym.report import (
@@ -50,10 +37,10 @@ from releq_gym.report import (
     retrain_and_report,
     right_answers,
 )
-from releq_gym.result import Result, write_result
+from releq_gym.result import Result
+from releq_gym.search_display import Retrainings, Watched, announce, progress_of_search
+from releq_gym.search_result import SearchResult
 from releq_gym.searchers import SEARCHERS, assignments, confirm
-
-PARETO_FILE, PICTURE_FILE = "pareto.csv", "pareto.png"
 
 LEAST_LEARNT = 0.1
 """Of the images beyond the most frequent class, the share that a trained network gets right."""
@@ -185,9 +172,9 @@ def search(
     console = Console(stderr=True, quiet=not progress, highlight=False)
     unquantized = unquantized_parameters(evaluator.module, evaluator.layers)
     last_recipe, retrainings = _last_retraining(evaluator, report)
-    _announce(console, evaluator, env, unquantized, retrainings)
-    with _progress(console) as bar:
-        watched = _Watched(env, bar)
+    announce(console, evaluator, env, unquantized, retrainings)
+    with progress_of_search(console) as bar:
+        watched = Watched(env, bar)
         play(watched, np.random.default_rng(seed))
         confirm(watched)
     answer = ledger.best(problem)
@@ -238,251 +225,6 @@ def search(
     return result
 
 
-@dataclass(frozen=True, eq=False)
-class SearchResult:
-    """What `search` found; ``print`` shows it as tables.
-
-    Attributes:
-        record: Everything about the chosen assignment as plain data, what ``result.json`` holds.
-        chosen: The best assignment measured.
-        pareto: The measured assignments that no other one beats in loss and cost, cheapest first.
-        full_precision_accuracy: On the search split, in [0, 1].
-        quantized_layers: The layers, in the order of all bitwidths.
-        unquantized: Parameters of two or more axes that stay in full precision.
-        standard_error_points: Of the loss on the search split, in percentage points: how far from
-            the limit an assignment has to stay to be preferred, see `Ledger.best`.
-        retrained: Whether a retraining is behind every accuracy.
-        untested: Why the answer was not tested on a report split; empty where it was.
-    """
-
-    record: Result
-    chosen: ParetoPoint
-    pareto: tuple[ParetoPoint, ...]
-    full_precision_accuracy: float
-    quantized_layers: tuple[Layer, ...]
-    unquantized: tuple[str, ...]
-    standard_error_points: float
-    retrained: bool
-    untested: str
-    _content: bytes = field(repr=False)
-    _module: nn.Module = field(repr=False)
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Names of the quantized layers, in the order of all bitwidths."""
-        return self.record.layers
-
-    @property
-    def tolerable(self) -> bool:
-        """Whether the chosen assignment loses no more than may be lost."""
-        return self.chosen.loss_points <= self.record.max_loss_points + 1e-9
-
-    @cached_property
-    def network(self) -> nn.Module:
-        """The quantized network of the chosen assignment.
-
-        In evaluation mode, on the CPU, its weights plain float32 tensors that hold the quantized
-        values; to the bit what `load_quantized` reads from the saved file.
-        """
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / QUANTIZED_FILE
-            path.write_bytes(self._content)
-            network = load_quantized(path, self._module).cpu()
-        # As one builds it; the search may have had it in the layout that is faster.
-        return network.to(memory_format=torch.contiguous_format)
-
-    def save(self, folder: str | os.PathLike) -> None:
-        """Writes ``pareto.csv``, ``pareto.png``, ``result.json`` and ``quantized.safetensors``.
-
-        ``releq evaluate FOLDER`` reproduces the report from them, `load_quantized` reads the
-        network. Each file appears whole or not at all, and replaces one of its name.
-
-        Args:
-            folder: Is made where it is missing.
-
-        Raises:
-            ValueError: Where it cannot be written.
-        """
-        folder = Path(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            partial = folder / f"{QUANTIZED_FILE}.partial"
-            partial.write_bytes(self._content)
-            partial.replace(folder / QUANTIZED_FILE)
-            write_pareto(folder / PARETO_FILE, self.pareto)
-            draw_pareto(
-                folder / PICTURE_FILE,
-                self.pareto,
-                self.chosen,
-                self.record.max_loss_points,
-                self.record.task,
-            )
-            write_result(folder, self.record)
-        except OSError as error:
-            raise ValueError(f"The folder {folder} cannot be written: {error}.") from None
-
-    def __str__(self) -> str:
-        """Layers, figures and Pareto set, as plain text."""
-        return "\n\n".join([self._layer_table(), self._figures(), self._pareto_table()])
-
-    def _layer_table(self) -> str:
-        width = max(5, *(len(layer.name) for layer in self.quantized_layers))
-        lines = [f"{'layer':<{width}}  {'kind':<10}  {'weights':>12}  bits"]
-        for layer, bitwidth in zip(self.quantized_layers, self.chosen.bitwidths, strict=True):
-            lines.append(
-                f"{layer.name:<{width}}  {layer.kind:<10}  {layer.weights:>12,}  {bitwidth:>4}"
-            )
-        return "\n".join(lines)
-
-    def _figures(self) -> str:
-        record, chosen = self.record, self.chosen
-        margin = "" if record.margin_points is None else f" ± {record.margin_points:.2f}"
-        mean = "" if record.metric is None else "mean score "
-        against = " against the checkpoint" if self.retrained else ""
-        lines = [
-            f"{record.task}: best of {record.evaluations} assignments, {record.seconds:.0f} s",
-            f"cost {chosen.cost:.3f} (all layers at 8 bits = 1), bits per weight "
-            f"{chosen.weighted_bitwidth:.2f}, plain average {chosen.average_bitwidth:.2f}",
-            f"search split: {mean}{100 * chosen.accuracy:.2f} %, full precision "
-            f"{100 * self.full_precision_accuracy:.2f} %: loses {chosen.loss_points:.2f}{margin} "
-            f"points{against}",
-            self._limit(),
-        ]
-        if (report := record.report) is None:
-            lines.append(f"report split: {self.untested}")
-        else:
-            held, full = report.chosen, report.full_precision
-            margin = "" if held.margin_points is None else f" ± {held.margin_points:.2f}"
-            likewise = " retrained likewise" if self.retrained else ""
-            lines.append(
-                f"report split: {mean}{100 * held.accuracy:.2f} % of {report.images:,} images, "
-                f"full precision{likewise} {100 * full.accuracy:.2f} %: loses "
-                f"{held.loss_points:.2f}{margin} points ({report.source})"
-            )
-        return "\n".join(lines)
-
-    def _limit(self) -> str:
-        """What may be lost, and how far the answer stays away from it."""
-        limit, error = self.record.max_loss_points, self.standard_error_points
-        allowed = f"{limit:.2f} points may be lost"
-        if not self.tolerable:
-            return (
-                f"{allowed}. Nothing that was measured keeps the loss within that; this is the "
-                "best there is. Allow a higher loss, offer more bits, or retrain (recipe)."
-            )
-        if self.chosen.loss_points + error <= limit + 1e-9:
-            return f"{allowed}; the answer keeps one standard error ({error:.2f}) away"
-        return f"{allowed}; nothing that was measured keeps one standard error ({error:.2f}) away"
-
-    def _pareto_table(self) -> str:
-        lines = ["    cost    loss  bits per weight  bitwidths"]
-        for point in self.pareto:
-            mark = "*" if point.bitwidths == self.chosen.bitwidths else " "
-            lines.append(
-                f"{mark} {point.cost:>6.3f}  {point.loss_points:>6.2f}  "
-                f"{point.weighted_bitwidth:>15.2f}  {' '.join(map(str, point.bitwidths))}"
-            )
-        return "\n".join(lines)
-
-
-class _Watched(gym.Wrapper):
-    """Shows how far a search is, and the best so far as `Ledger.best` ranks.
-
-    Args:
-        env: What is searched.
-        bar: Where.
-    """
-
-    def __init__(self, env: QuantizeNetEnv, bar: Progress):
-        super().__init__(env)
-        budget = (env.ledger.evaluation_budget or {}).get("distinct")
-        self._ledger, self._problem = env.ledger, env.problem
-        self._best: Answer | None = None
-        self._bar, self._task = bar, bar.add_task("searching", total=budget)
-
-    def step(self, action: Any) -> Any:
-        """As the environment's."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        if info["evaluated"]:
-            self._bar.update(self._task, completed=self._ledger.distinct)
-            # All are ranked anew only where the first place may have changed.
-            if self._best is None or self._may_lead(info["bitwidths"]):
-                self._best = best = self._ledger.best(self._problem)
-                if best is not None:
-                    found = f"cost {best.cost:.3f} loses {best.loss_points:.2f}"
-                    self._bar.update(self._task, description=found)
-        return observation, reward, terminated, truncated, info
-
-    def _may_lead(self, bitwidths: tuple[int, ...]) -> bool:
-        assert self._best is not None
-        if bitwidths == self._best.bitwidths:
-            return True
-        accuracy = self._ledger.cells(self._problem)[bitwidths].accuracy
-        return self._rank(bitwidths, accuracy) > self._rank(
-            self._best.bitwidths, self._best.accuracy
-        )
-
-    def _rank(self, bitwidths: tuple[int, ...], accuracy: float) -> tuple[float, float]:
-        cautious = accuracy - self._problem.caution(accuracy)
-        return self._problem.objective(bitwidths, cautious), -self._problem.cost(bitwidths)
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} assignments"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=console.quiet,
-    )
-
-
-def _announce(
-    console: Console,
-    evaluator: LiveEvaluator,
-    env: QuantizeNetEnv,
-    unquantized: Sequence[str],
-    retrainings: float,
-) -> None:
-    """Says what is searched and how long it takes, from one measurement.
-
-    Args:
-        console: Where.
-        evaluator: Of the network.
-        env: What is searched.
-        unquantized: Names of parameters that are not.
-        retrainings: How many of the search's measurements the last retraining is worth.
-    """
-    if console.quiet:
-        return
-    weights = sum(layer.weights for layer in evaluator.layers)
-    lines = [f"{evaluator.name}: {len(evaluator.layers)} layers, {weights:,} weights"]
-    lines.append(str(evaluator.splits))
-    if unquantized:
-        lines.append(f"not quantized: {', '.join(unquantized)}")
-    seconds = evaluator.evaluate(env.problem.start, 0).milliseconds / 1e3
-    budget = (env.ledger.evaluation_budget or {})["distinct"]
-    lasts = f"{budget} assignments at {seconds:.2g} s: about {_duration(budget * seconds)}"
-    if not evaluator.forgets:
-        lasts += ", less where they have been measured before"
-    if retrainings:
-        lasts += f"; retraining the answer: about {_duration(retrainings * seconds)} more"
-    lines.append(lasts)
-    lines.append(
-        f"nothing is kept: {evaluator.forgets}"
-        if evaluator.forgets
-        else "what is measured is kept: the same search takes it up again after Ctrl-C"
-    )
-    console.print("\n".join(lines), soft_wrap=True, markup=False)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
 def _last_retraining(evaluator: LiveEvaluator, report: bool) -> tuple[str | Recipe, float]:
     """How the answer is retrained, and how many of the search's measurements that is worth."""
     known = evaluator.recipes.get("long")
@@ -503,33 +245,18 @@ def _finish(
     """The report, if there is one, and the content of the file of integer weights."""
     report = report and evaluator.splits.read_report is not None
     verb = "retraining" if evaluator.recipe.images else "testing"
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} networks"),
-        TimeElapsedColumn(),
-    )
     with (
         tempfile.TemporaryDirectory() as folder,
-        Progress(*columns, console=console, disable=console.quiet) as bar,
+        Retrainings(console, verb, REPORT_STEPS if report else 1) as say,
     ):
         path = Path(folder) / QUANTIZED_FILE
-        task = bar.add_task(f"{verb} the answer", total=REPORT_STEPS if report else 1)
         if report:
-            begun: list[str] = []
-
-            def say(what: str) -> None:
-                bar.update(task, description=f"{verb} {what}", completed=len(begun))
-                begun.append(what)
-
             tested = retrain_and_report(evaluator, bitwidths, folder, recipe, say)
-        else:
-            tested = None
-            meta = {"net": evaluator.net, "data": evaluator.splits.name}
-            save_quantized(path, evaluator.train(bitwidths, REPORT_SEED, recipe), meta)
-        bar.update(task, description=f"{verb} is done", completed=REPORT_STEPS if report else 1)
-        return tested, path.read_bytes()
+            return tested, path.read_bytes()
+        say("the answer")
+        meta = {"net": evaluator.net, "data": evaluator.splits.name}
+        save_quantized(path, evaluator.train(bitwidths, REPORT_SEED, recipe), meta)
+        return None, path.read_bytes()
 
 
 def _margin(evaluator: LiveEvaluator, bitwidths: tuple[int, ...]) -> float | None:

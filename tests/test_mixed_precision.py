@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import releq_gym
-from releq_gym import mixed_precision
+from releq_gym import mixed_precision, search_display
 from releq_gym.datasets import Split, Splits, load_splits
 from releq_gym.evaluators.forward import SharedForward
 from releq_gym.evaluators.live import LiveEvaluator
@@ -511,13 +511,13 @@ def test_the_answer_is_said_to_keep_a_standard_error_away_only_where_it_does(toy
 def test_the_progress_bar_ranks_as_the_answer_is_chosen(toy, monkeypatch):
     module, splits = toy
     shown = []
-    update = mixed_precision.Progress.update
+    update = search_display.Progress.update
 
     def watched(self, task, **fields):
         shown.append(fields.get("description", ""))
         update(self, task, **fields)
 
-    monkeypatch.setattr(mixed_precision.Progress, "update", watched)
+    monkeypatch.setattr(search_display.Progress, "update", watched)
     result = releq_gym.search(module, splits, **{**OPTIONS, "max_loss": 7.0, "evaluations": 64})
     within = [point for point in result.pareto if point.loss_points <= 7.0]
     assert within[0].cost < result.chosen.cost  # cheaper, but too close to the limit
