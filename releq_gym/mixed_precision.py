@@ -84,7 +84,9 @@ def search(
     The network is quantized and tested for real, assignment after assignment; the answer is the
     best one *measured* (`Ledger.best`), never a prediction. It can be stopped at any time: what
     was measured stays in the memo on disk, and the same call goes on from there, replaying the
-    rest in seconds. With ``memo=False`` nothing is kept.
+    rest in seconds; only the retraining of the answer, if any, is done anew. With ``memo=False``
+    nothing is kept, nor of a ``metric`` or ``loss`` that cannot be told from another one; it is
+    said beforehand.
 
     Args:
         model: A module with its weights, a registered name, ``"package.module:factory"``, or
@@ -96,9 +98,11 @@ def search(
         weights: Of ``model``, a safetensors file.
         quantizer: By name, or an object.
         quantizer_kwargs: Its parameters; None means a step per output channel, where it has that.
-        recipe: ``"ptq"``, or the retraining behind every accuracy, ``"short"`` or a `Recipe`.
+        recipe: ``"ptq"``, or the retraining behind every accuracy, ``"short"`` or a `Recipe`; the
+            answer is then retrained by ``"long"`` in the end, where that is known.
         bitwidths: Choice per layer; None means all that the quantizer has.
-        fixed_bitwidths: ``{layer name: bitwidth}`` of layers that are not chosen.
+        fixed_bitwidths: ``{layer name: bitwidth}`` of layers that are not chosen; the bitwidth may
+            be one that ``bitwidths`` does not offer.
         groups: Lists of names of layers that share one bitwidth.
         activation_bitwidth: 32 or 8; None means 32.
         metric: What to measure instead of top-1 accuracy, see `LiveEvaluator`.
