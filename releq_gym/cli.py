@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+EXTRAS = {
+    "agents": ("pandas", "sb3_contrib", "stable_baselines3", "tyro"),
+    "live": ("PIL", "rich", "safetensors", "scipy", "sklearn", "timm", "torch", "torchvision"),
+}
+"""Modules that come with an extra of this package."""
+
+FLAGS = {
+    "activation_bitwidth=": "--activation-bitwidth",
+    "bitwidths=": "--bitwidths",
+    "data=": "--data",
+    "device=": "--device",
+    "evaluations=": "--evaluations",
+    "fixed_bitwidths": "--fix",
+    "folder=": "--output",
+    "groups": "--group",
+    "max_loss=": "--max-loss",
+    "net=": "--net",
+    "per_channel=": "--per-channel",
+    "recipe=": "--recipe",
+    "search_from_train=": "--search-from-train",
+    "weights=": "--weights",
+}
+"""What an error calls an argument, and the command line does."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.typed = sys.argv[1:] if arguments is None else list(arguments)
     command: Callable[[argparse.Namespace], int | None] = options.run
     try:
-        code = command(options) or 0
+        with _surroundings(options):
+            code = command(options) or 0
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -35,15 +62,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Stopped; the same command goes on from here.", file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:
-        extra = "agents" if error.name in ("stable_baselines3", "sb3_contrib") else "live"
-        print(
-            f"This needs the package {error.name!r}: pip install 'releq_gym[{extra}]'",
-            file=sys.stderr,
-        )
+        extras = [extra for extra, modules in EXTRAS.items() if error.name in modules]
+        cure = f": pip install 'releq_gym[{extras[0]}]'" if extras else "."
+        print(f"This needs {error.name!r}, which is not installed{cure}", file=sys.stderr)
         return 2
     except ValueError as error:
-        print(error, file=sys.stderr)
+        print(_with_flags(str(error), options), file=sys.stderr)
         return 2
+
+
+@contextlib.contextmanager
+def _surroundings(options: argparse.Namespace) -> Iterator[None]:
+    """Warnings are a line each, and a net of one's own may lie in the current folder."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"warning: {message}", file=sys.stderr)
+
+    kept = list(sys.path)
+    named = (getattr(options, name, None) for name in ("net", "target"))
+    if any(":" in name for name in named if name):
+        sys.path.insert(0, os.getcwd())
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            yield
+    finally:
+        sys.path[:] = kept
+
+
+def _with_flags(sentence: str, options: argparse.Namespace) -> str:
+    """An error, and what the arguments that it names are called on the command line."""
+    typed = {f"--{name.replace('_', '-')}" for name in vars(options)}
+    called = [
+        f"{name.removesuffix('=')} is {flag}"
+        for name, flag in FLAGS.items()
+        if flag in typed and re.search(rf"(?<!\w){name}", sentence) and flag not in sentence
+    ]
+    return f"{sentence}\nOn the command line: {', '.join(called)}." if called else sentence
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -164,6 +219,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+FIX_HELP = "layers that are not chosen and their bitwidth, such as conv1=8 fc=8"
+
+
 def _add_search(commands: Any) -> None:
     search = commands.add_parser("search", help="find bitwidths that keep a network's accuracy")
     add = search.add_argument
@@ -171,24 +229,41 @@ def _add_search(commands: Any) -> None:
     add("--data", help="a data set: folder, .npz file or name (default: the net's own)")
     add("--max-loss", type=float, help="points that may be lost (default: the net's, mostly 0.3)")
     add("--weights", help="full-precision checkpoint (safetensors)")
-    add("--quantizer", default="uniform", help="default uniform")
+    add(
+        "--quantizer",
+        default="uniform",
+        help="uniform (default), wrpn, or with retraining dorefa, dorefa_scaled or lsq",
+    )
     channel = search.add_mutually_exclusive_group()
     channel.add_argument(
         "--per-channel", action="store_true", default=None, help="a step per output channel"
     )
     channel.add_argument("--per-layer", action="store_false", dest="per_channel")
-    add("--recipe", default="ptq", help="ptq (default), short or long")
+    add(
+        "--recipe",
+        default="ptq",
+        help="what follows quantization: ptq, nothing (default), or a short or long retraining",
+    )
     add("--bitwidths", type=int, nargs="+", help="default: all the quantizer has")
-    add("--fix", nargs="+", default=[], metavar="LAYER=BITS", help="layers that are not chosen")
+    add("--fix", nargs="+", default=[], metavar="LAYER=BITS", help=FIX_HELP)
     add(
         "--group",
         action="append",
         metavar="LAYER,LAYER,...",
-        help="layers that share one bitwidth; may be given again",
+        help="layers that share one bitwidth, such as conv1,conv2; may be given again",
     )
     add("--activation-bitwidth", type=int, help="32 (default) or 8")
-    add("--cost", default="quantization_state", help="cost model (default quantization_state)")
-    add("--searcher", default="integer_program", help="default integer_program")
+    add(
+        "--cost",
+        default="quantization_state",
+        help="what is to be small: quantization_state (default), average_bitwidth, "
+        "weighted_bitwidth, model_size or bit_operations",
+    )
+    add(
+        "--searcher",
+        default="integer_program",
+        help="integer_program (default), greedy, local_search, random, sensitivity or uniform",
+    )
     add("--evaluations", type=int, help="assignments to measure (default: from the layers)")
     add("--seed", type=int, default=0)
     add("--output", help="folder for the result (default: a new one in ./runs)")
@@ -256,21 +331,28 @@ def _pretrain(options: argparse.Namespace) -> None:
     )
 
 
-def _evaluate(options: argparse.Namespace) -> None:
+def _evaluate(options: argparse.Namespace) -> int:
     if Path(options.target).is_dir():
         from releq_gym.report import evaluate_run
 
         if options.weights is not None:
             raise ValueError("--weights goes with a network; a run folder holds its own weights.")
-        print(evaluate_run(options.target, data=options.data, net=options.net))
-        return
+        reproduced = evaluate_run(options.target, data=options.data, net=options.net)
+        print(reproduced)
+        return 0 if reproduced.agrees else 1
     if options.net is not None:
         raise ValueError(
             f"--net goes with a run folder, but {options.target!r} is none; to evaluate the net "
             f"itself: releq evaluate {options.net}"
         )
     from releq_gym.evaluators.live import LiveEvaluator
+    from releq_gym.networks import NETWORKS
+    from releq_gym.registry import UnknownNameError
 
+    if ":" not in options.target and options.target not in NETWORKS:
+        raise UnknownNameError(
+            "net", options.target, NETWORKS.names(), "Nor is it the folder of a run."
+        )
     # Nothing is retrained, so that images to train on need not be there.
     evaluator = LiveEvaluator(
         options.target, data=options.data, weights=options.weights, recipe="ptq", memo=False
@@ -280,6 +362,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         f"{options.target}: {100 * measured.accuracy:.2f} % of {measured.images:,} report images, "
         "full precision"
     )
+    return 0
 
 
 def _search(options: argparse.Namespace) -> None:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import nn
 
 import releq_gym
 from releq_gym.costs import CostModel
@@ -26,25 +21,29 @@ from releq_gym.datasets.base import SEARCH_IMAGES
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.evaluators.memo import Memo
-from releq_gym.layers import Layer
+from releq_gym.layers import BITWIDTHS
 from releq_gym.ledger import Ledger
 from releq_gym.networks import NetworkLike, Recipe
 from releq_gym.networks.profile import unquantized_parameters
-from releq_gym.pareto import ParetoPoint, draw_pareto, measured_point, pareto_set, write_pareto
-from releq_gym.quantized import bake, load_quantized, save_quantized
+from releq_gym.pareto import measured_point, pareto_set
+from releq_gym.quantized import bake, save_quantized
 from releq_gym.quantizers import QUANTIZERS
 from releq_gym.quantizers.base import Quantizer
 from releq_gym.report import (
     QUANTIZED_FILE,
+    REPORT_STEPS,
     Report,
     margin_points,
     retrain_and_report,
     right_answers,
 )
-from releq_gym.result import Result, write_result
+from releq_gym.result import Result
+from releq_gym.search_display import Retrainings, Watched, announce, progress_of_search
+from releq_gym.search_result import SearchResult
 from releq_gym.searchers import SEARCHERS, assignments, confirm
 
-PARETO_FILE, PICTURE_FILE = "pareto.csv", "pareto.png"
+LEAST_LEARNT = 0.1
+"""Of the images beyond the most frequent class, the share that a trained network gets right."""
 
 REPEATS = 3
 """Retrainings behind the answer, where the recipe has any."""
@@ -85,7 +84,9 @@ def search(
     The network is quantized and tested for real, assignment after assignment; the answer is the
     best one *measured* (`Ledger.best`), never a prediction. It can be stopped at any time: what
     was measured stays in the memo on disk, and the same call goes on from there, replaying the
-    rest in seconds. With ``memo=False`` nothing is kept.
+    rest in seconds; only the retraining of the answer, if any, is done anew. With ``memo=False``
+    nothing is kept, nor of a ``metric`` or ``loss`` that cannot be told from another one; it is
+    said beforehand.
 
     Args:
         model: A module with its weights, a registered name, ``"package.module:factory"``, or
@@ -97,9 +98,11 @@ def search(
         weights: Of ``model``, a safetensors file.
         quantizer: By name, or an object.
         quantizer_kwargs: Its parameters; None means a step per output channel, where it has that.
-        recipe: ``"ptq"``, or the retraining behind every accuracy, ``"short"`` or a `Recipe`.
+        recipe: ``"ptq"``, or the retraining behind every accuracy, ``"short"`` or a `Recipe`; the
+            answer is then retrained by ``"long"`` in the end, where that is known.
         bitwidths: Choice per layer; None means all that the quantizer has.
-        fixed_bitwidths: ``{layer name: bitwidth}`` of layers that are not chosen.
+        fixed_bitwidths: ``{layer name: bitwidth}`` of layers that are not chosen; the bitwidth may
+            be one that ``bitwidths`` does not offer.
         groups: Lists of names of layers that share one bitwidth.
         activation_bitwidth: 32 or 8; None means 32.
         metric: What to measure instead of top-1 accuracy, see `LiveEvaluator`.
@@ -128,7 +131,9 @@ def search(
     """
     started = time.perf_counter()
     play = SEARCHERS[searcher]
-    _check(max_loss, evaluations, folder)
+    _check(model, max_loss, evaluations, folder)
+    fixed = fixed_bitwidths.values() if isinstance(fixed_bitwidths, Mapping) else ()
+    offered = None if bitwidths is None else [*bitwidths, *(b for b in fixed if b in BITWIDTHS)]
     evaluator = LiveEvaluator(
         model,
         data=data,
@@ -136,7 +141,7 @@ def search(
         quantizer=quantizer,
         quantizer_kwargs=_per_channel(quantizer) if quantizer_kwargs is None else quantizer_kwargs,
         recipe=recipe,
-        bitwidths=bitwidths,
+        bitwidths=offered,  # what a fixed layer has, no other one need be offered
         repeats=REPEATS,
         memo=memo,
         search_from_train=search_from_train,
@@ -149,6 +154,7 @@ def search(
     def make_env(ledger: Ledger | None) -> QuantizeNetEnv:
         return QuantizeNetEnv(
             evaluator=evaluator,
+            bitwidths=bitwidths,
             fixed_bitwidths=fixed_bitwidths,
             reward_kwargs=_given(max_loss_points=max_loss),
             cost=cost,
@@ -164,17 +170,21 @@ def search(
     ledger = Ledger(min(wanted, assignments(choices)))
     env = make_env(ledger)
     env.reset(seed=seed)
+    if assignments(choices) == 1:
+        play = SEARCHERS["uniform"]  # nothing is to be chosen
+    _warn_near_chance(evaluator)
     console = Console(stderr=True, quiet=not progress, highlight=False)
     unquantized = unquantized_parameters(evaluator.module, evaluator.layers)
-    _announce(console, evaluator, env, unquantized, kept=memo is not False)
-    with _progress(console) as bar:
-        watched = _Watched(env, bar)
+    last_recipe, retrainings = _last_retraining(evaluator, report)
+    announce(console, evaluator, env, unquantized, retrainings)
+    with progress_of_search(console) as bar:
+        watched = Watched(env, bar)
         play(watched, np.random.default_rng(seed))
         confirm(watched)
     answer = ledger.best(problem)
     assert answer is not None  # the budget affords at least one
     chosen = measured_point(problem, answer.bitwidths, answer.accuracy)
-    tested, content = _finish(evaluator, chosen.bitwidths, report and metric is None)
+    tested, content = _finish(console, evaluator, chosen.bitwidths, last_recipe, report)
     limit = problem.max_loss_points if max_loss is None else max_loss
     record = Result(
         finished=True,
@@ -198,7 +208,8 @@ def search(
         version=releq_gym.__version__,
         command=command,
         report=tested,
-        margin_points=None if metric is not None else _margin(evaluator, chosen.bitwidths),
+        margin_points=_margin(evaluator, chosen.bitwidths),
+        metric=None if metric is None else _name(metric),
     )
     result = SearchResult(
         record=record,
@@ -207,6 +218,9 @@ def search(
         full_precision_accuracy=evaluator.full_precision_accuracy,
         quantized_layers=evaluator.layers,
         unquantized=unquantized,
+        standard_error_points=100.0 * problem.caution(chosen.accuracy),
+        retrained=evaluator.recipe.images > 0,
+        untested=_untested(evaluator, report),
         _content=content,
         _module=evaluator.module,
     )
@@ -215,206 +229,35 @@ def search(
     return result
 
 
-@dataclass(frozen=True, eq=False)
-class SearchResult:
-    """What `search` found; ``print`` shows it as tables.
-
-    Attributes:
-        record: Everything about the chosen assignment as plain data, what ``result.json`` holds.
-        chosen: The best assignment measured.
-        pareto: The measured assignments that no other one beats in loss and cost, cheapest first.
-        full_precision_accuracy: On the search split, in [0, 1].
-        quantized_layers: The layers, in the order of all bitwidths.
-        unquantized: Parameters of two or more axes that stay in full precision.
-    """
-
-    record: Result
-    chosen: ParetoPoint
-    pareto: tuple[ParetoPoint, ...]
-    full_precision_accuracy: float
-    quantized_layers: tuple[Layer, ...]
-    unquantized: tuple[str, ...]
-    _content: bytes = field(repr=False)
-    _module: nn.Module = field(repr=False)
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Names of the quantized layers, in the order of all bitwidths."""
-        return self.record.layers
-
-    @property
-    def tolerable(self) -> bool:
-        """Whether the chosen assignment loses no more than may be lost."""
-        return self.chosen.loss_points <= self.record.max_loss_points + 1e-9
-
-    @cached_property
-    def network(self) -> nn.Module:
-        """The quantized network of the chosen assignment.
-
-        In evaluation mode, on the CPU, its weights plain float32 tensors that hold the quantized
-        values; to the bit what `load_quantized` reads from the saved file.
-        """
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / QUANTIZED_FILE
-            path.write_bytes(self._content)
-            return load_quantized(path, self._module).cpu()
-
-    def save(self, folder: str | os.PathLike) -> None:
-        """Writes ``pareto.csv``, ``pareto.png``, ``result.json`` and ``quantized.safetensors``.
-
-        ``releq evaluate FOLDER`` reproduces the report from them, `load_quantized` reads the
-        network. Each file appears whole or not at all, and replaces one of its name.
-
-        Args:
-            folder: Is made where it is missing.
-
-        Raises:
-            ValueError: Where it cannot be written.
-        """
-        folder = Path(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            partial = folder / f"{QUANTIZED_FILE}.partial"
-            partial.write_bytes(self._content)
-            partial.replace(folder / QUANTIZED_FILE)
-            write_pareto(folder / PARETO_FILE, self.pareto)
-            draw_pareto(
-                folder / PICTURE_FILE,
-                self.pareto,
-                self.chosen,
-                self.record.max_loss_points,
-                self.record.task,
-            )
-            write_result(folder, self.record)
-        except OSError as error:
-            raise ValueError(f"The folder {folder} cannot be written: {error}.") from None
-
-    def __str__(self) -> str:
-        """Layers, figures and Pareto set, as plain text."""
-        return "\n\n".join([self._layer_table(), self._figures(), self._pareto_table()])
-
-    def _layer_table(self) -> str:
-        width = max(5, *(len(layer.name) for layer in self.quantized_layers))
-        lines = [f"{'layer':<{width}}  {'kind':<10}  {'weights':>12}  bits"]
-        for layer, bitwidth in zip(self.quantized_layers, self.chosen.bitwidths, strict=True):
-            lines.append(
-                f"{layer.name:<{width}}  {layer.kind:<10}  {layer.weights:>12,}  {bitwidth:>4}"
-            )
-        return "\n".join(lines)
-
-    def _figures(self) -> str:
-        record, chosen = self.record, self.chosen
-        margin = "" if record.margin_points is None else f" ± {record.margin_points:.2f}"
-        lines = [
-            f"{record.task}: best of {record.evaluations} assignments, {record.seconds:.0f} s",
-            f"cost {chosen.cost:.3f} (all layers at 8 bits = 1), bits per weight "
-            f"{chosen.weighted_bitwidth:.2f}, plain average {chosen.average_bitwidth:.2f}",
-            f"search split: {100 * chosen.accuracy:.2f} %, full precision "
-            f"{100 * self.full_precision_accuracy:.2f} %: loses {chosen.loss_points:.2f}{margin} "
-            f"points, {record.max_loss_points:.2f} may be lost",
-        ]
-        if not self.tolerable:
-            lines.append(
-                "Nothing that was measured keeps the loss within that; this is the best there is. "
-                "Allow a higher loss, offer more bits, or retrain (recipe)."
-            )
-        if (report := record.report) is not None:
-            held, full = report.chosen, report.full_precision
-            margin = "" if held.margin_points is None else f" ± {held.margin_points:.2f}"
-            lines.append(
-                f"report split: {100 * held.accuracy:.2f} % of {report.images:,} images, full "
-                f"precision {100 * full.accuracy:.2f} %: loses {held.loss_points:.2f}{margin} "
-                f"points ({report.source})"
-            )
-        return "\n".join(lines)
-
-    def _pareto_table(self) -> str:
-        lines = ["    cost    loss  bits per weight  bitwidths"]
-        for point in self.pareto:
-            mark = "*" if point.bitwidths == self.chosen.bitwidths else " "
-            lines.append(
-                f"{mark} {point.cost:>6.3f}  {point.loss_points:>6.2f}  "
-                f"{point.weighted_bitwidth:>15.2f}  {' '.join(map(str, point.bitwidths))}"
-            )
-        return "\n".join(lines)
-
-
-class _Watched(gym.Wrapper):
-    """Shows how far a search is.
-
-    Args:
-        env: What is searched.
-        bar: Where.
-    """
-
-    def __init__(self, env: QuantizeNetEnv, bar: Progress):
-        super().__init__(env)
-        budget = (env.ledger.evaluation_budget or {}).get("distinct")
-        self._ledger, self._best = env.ledger, -math.inf
-        self._bar, self._task = bar, bar.add_task("searching", total=budget)
-
-    def step(self, action: Any) -> Any:
-        """As the environment's."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        if info["evaluated"]:
-            self._bar.update(self._task, completed=self._ledger.distinct)
-            if float(reward) > self._best:
-                self._best = float(reward)
-                found = f"cost {info['cost']:.3f} loses {info['loss_points']:.2f}"
-                self._bar.update(self._task, description=found)
-        return observation, reward, terminated, truncated, info
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} assignments"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=console.quiet,
-    )
-
-
-def _announce(
-    console: Console,
-    evaluator: LiveEvaluator,
-    env: QuantizeNetEnv,
-    unquantized: Sequence[str],
-    kept: bool,
-) -> None:
-    """Says what is searched and how long it takes, from one measurement."""
-    if console.quiet:
-        return
-    weights = sum(layer.weights for layer in evaluator.layers)
-    lines = [f"{evaluator.name}: {len(evaluator.layers)} layers, {weights:,} weights"]
-    if unquantized:
-        lines.append(f"not quantized: {', '.join(unquantized)}")
-    seconds = evaluator.evaluate(env.problem.start, 0).milliseconds / 1e3
-    budget = (env.ledger.evaluation_budget or {})["distinct"]
-    lines.append(f"{budget} assignments at {seconds:.2g} s: about {_duration(budget * seconds)}")
-    if kept:
-        lines.append("what is measured is kept: the same search takes it up again after Ctrl-C")
-    console.print("\n".join(lines), soft_wrap=True)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+def _last_retraining(evaluator: LiveEvaluator, report: bool) -> tuple[str | Recipe, float]:
+    """How the answer is retrained, and how many of the search's measurements that is worth."""
+    known = evaluator.recipes.get("long")
+    if not evaluator.recipe.images:
+        return evaluator.recipe, 0.0
+    networks = REPORT_STEPS if report and evaluator.splits.read_report is not None else 1
+    share = (known or evaluator.recipe).images / evaluator.recipe.images
+    return "long" if known else evaluator.recipe, networks * share
 
 
 def _finish(
-    evaluator: LiveEvaluator, bitwidths: tuple[int, ...], report: bool
+    console: Console,
+    evaluator: LiveEvaluator,
+    bitwidths: tuple[int, ...],
+    recipe: str | Recipe,
+    report: bool,
 ) -> tuple[Report | None, bytes]:
     """The report, if there is one, and the content of the file of integer weights."""
-    trains = evaluator.recipe.images and "long" in evaluator.recipes
-    recipe = "long" if trains else evaluator.recipe
-    with tempfile.TemporaryDirectory() as folder:
+    report = report and evaluator.splits.read_report is not None
+    verb = "retraining" if evaluator.recipe.images else "testing"
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Retrainings(console, verb, REPORT_STEPS if report else 1) as say,
+    ):
         path = Path(folder) / QUANTIZED_FILE
-        if report and evaluator.splits.read_report is not None:
-            tested = retrain_and_report(evaluator, bitwidths, folder, recipe)
+        if report:
+            tested = retrain_and_report(evaluator, bitwidths, folder, recipe, say)
             return tested, path.read_bytes()
+        say("the answer")
         meta = {"net": evaluator.net, "data": evaluator.splits.name}
         save_quantized(path, evaluator.train(bitwidths, REPORT_SEED, recipe), meta)
         return None, path.read_bytes()
@@ -427,10 +270,24 @@ def _margin(evaluator: LiveEvaluator, bitwidths: tuple[int, ...]) -> float | Non
         return None
     quantized = bake(evaluator.train(bitwidths, 0, evaluator.recipe))
     reference, right = (
-        right_answers(module, split, evaluator.device, evaluator.normalise)
+        right_answers(module, split, evaluator.device, evaluator.normalise, evaluator.score)
         for module in (evaluator.module, quantized)
     )
     return margin_points(right, reference)
+
+
+def _untested(evaluator: LiveEvaluator, report: bool) -> str:
+    if evaluator.splits.read_report is None:
+        return (
+            "there is none, so that nothing here is of images that the search has not seen; pass "
+            "read_report= to Splits(...)"
+        )
+    return "" if report else "not opened (report=False)"
+
+
+def _name(metric: Callable[..., Any]) -> str:
+    """What a metric is called."""
+    return str(getattr(getattr(metric, "func", metric), "__name__", type(metric).__name__))
 
 
 def _per_channel(quantizer: str | Quantizer) -> dict[str, Any]:
@@ -446,10 +303,31 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+def _warn_near_chance(evaluator: LiveEvaluator) -> None:
+    """A network without its weights, or that is shown other numbers than in training, guesses."""
+    if evaluator.metric is not None:
+        return
+    counts = evaluator.splits.search.labels.bincount()
+    chance = float(counts.max()) / evaluator.images
+    accuracy = evaluator.full_precision_accuracy
+    if chance < 1 and accuracy <= chance + LEAST_LEARNT * (1 - chance):
+        warnings.warn(
+            f"In full precision {evaluator.net} gets {100 * accuracy:.1f} % of the search images "
+            f"right, hardly more than always naming one class would ({100 * chance:.1f} %). Are "
+            "its weights loaded, and does it need mean and std (Network(mean=, std=))?",
+            stacklevel=3,
+        )
+
+
 def _check(
-    max_loss: float | None, evaluations: int | None, folder: str | os.PathLike | None
+    model: object,
+    max_loss: float | None,
+    evaluations: int | None,
+    folder: str | os.PathLike | None,
 ) -> None:
     """What would otherwise be noticed late."""
+    if isinstance(model, Splits):
+        raise ValueError("search(model, data): the network comes first, then the data.")
     if max_loss is not None and not max_loss >= 0:
         raise ValueError(f"max_loss={max_loss!r} has to be 0 or more percentage points.")
     if evaluations is not None and not (isinstance(evaluations, int) and evaluations >= 1):

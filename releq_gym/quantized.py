@@ -122,7 +122,7 @@ def quantize_network(
     users = parameter_users(quantized)
     for name, bitwidth in zip(layers, bitwidths, strict=True):
         if name not in found:
-            raise UnknownNameError("layer", name, found)
+            raise UnknownNameError("layer", name, list(found))
         layer = found[name]
         _check_weight(name, layer)
         axis = output_axis(name, layer, quantizer)
@@ -406,6 +406,12 @@ def _names(module: nn.Module) -> list[list[str]]:
     return list(names.values())
 
 
+def _some(names: Sequence[str], count: int = 5) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return (", ".join(names[:count]) or "nothing") + more
+
+
 def _load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
     tensors = dict(tensors)
     for names in _names(module):
@@ -417,8 +423,8 @@ def _load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: str |
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected)
     if missing or extra:
         raise ValueError(
-            f"{path} does not fit {kind}: it lacks {', '.join(missing) or 'nothing'} and has "
-            f"{', '.join(extra) or 'nothing'} in excess. Use the checkpoint of this very network."
+            f"{path} does not fit {kind}: it lacks {_some(missing)} and has {_some(extra)} in "
+            "excess. Use the checkpoint of this very network."
         )
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:

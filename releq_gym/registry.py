@@ -13,10 +13,19 @@ T = TypeVar("T")
 
 
 class UnknownNameError(ValueError):
-    """A name that nothing is registered under; says what is allowed and what is nearest."""
+    """A name that nothing is registered under; says what is allowed and what is nearest.
+
+    Args:
+        kind: What the name is of.
+        name: What was given.
+        choices: What is known; a list or tuple stays in its order, anything else is sorted.
+        hint: What else can be done.
+    """
 
     def __init__(self, kind: str, name: object, choices: Iterable[str], hint: str = ""):
-        self.kind, self.name, self.choices, self.hint = kind, name, sorted(choices), hint
+        in_order = isinstance(choices, list | tuple)
+        self.kind, self.name, self.hint = kind, name, hint
+        self.choices = list(choices) if in_order else sorted(choices)
         folded = {choice.lower(): choice for choice in self.choices}
         nearest = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.5)
         suggestion = f" Did you mean {folded[nearest[0]]!r}?" if nearest else ""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from releq_gym.datasets import Split, load_splits
+from releq_gym.datasets import Split, Splits, load_splits
 from releq_gym.datasets.normalise import Normalise
 from releq_gym.evaluators.base import Evaluator
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
@@ -22,7 +22,7 @@ from releq_gym.networks import NetworkLike, Recipe, resolve_network
 from releq_gym.quantized import bake, load_quantized, save_quantized
 from releq_gym.result import RESULT_FILE, Measured, Report, Result, read_result, write_result
 from releq_gym.tasks.twin import live_twin
-from releq_gym.training.accuracy import each_score
+from releq_gym.training.accuracy import Score, each_score, top1
 from releq_gym.training.device import place, resolve_device
 
 __all__ = [
@@ -43,8 +43,14 @@ __all__ = [
 
 QUANTIZED_FILE = "quantized.safetensors"
 
+REPORT_STEPS = 3
+"""Networks that a report retrains: the answer, full precision and a uniform bitwidth."""
+
 NORMAL_QUANTILE = 1.96
 """Of a two-sided 95 % interval."""
+
+SCORE_TOLERANCE = 1e-4
+"""How far the mean of scores may be from the one reported; another batch rounds differently."""
 
 
 @dataclass(frozen=True)
@@ -56,22 +62,27 @@ class Reproduction:
         accuracy: Measured now.
         reported: As ``result.json`` states it.
         images: Size of the report split.
+        metric: What was measured instead of top-1 accuracy; None means that.
     """
 
     bitwidths: tuple[int, ...]
     accuracy: float
     reported: float
     images: int
+    metric: str | None = None
 
     @property
     def agrees(self) -> bool:
-        """Whether both count the same number of images."""
+        """Whether both count the same number of images, or are the same mean score."""
+        if self.metric is not None:
+            return abs(self.accuracy - self.reported) <= SCORE_TOLERANCE
         return round(self.accuracy * self.images) == round(self.reported * self.images)
 
     def __str__(self) -> str:
         verdict = "as reported" if self.agrees else f"but {100 * self.reported:.2f} % was reported"
+        what = "" if self.metric is None else f"mean {self.metric} "
         return (
-            f"{' '.join(map(str, self.bitwidths))}: {100 * self.accuracy:.2f} % of "
+            f"{' '.join(map(str, self.bitwidths))}: {what}{100 * self.accuracy:.2f} % of "
             f"{self.images:,} report images, {verdict}"
         )
 
@@ -118,31 +129,40 @@ def retrain_and_report(
     bitwidths: Sequence[int],
     folder: str | os.PathLike,
     recipe: str | Recipe | None = None,
+    say: Callable[[str], object] = lambda step: None,
 ) -> Report:
     """Retrains an assignment, writes its integer weights, and counts what *they* get right.
+
+    Where the evaluator has a metric, it is the mean score that is reported.
 
     Args:
         evaluator: Of the network and its data.
         bitwidths: One per layer.
         folder: Gets `QUANTIZED_FILE`.
         recipe: None means ``"long"``, where network and data have that, else the evaluator's own.
+            The generic one serves only after a search that retrained.
+        say: Told what comes next, before each of `REPORT_STEPS`.
 
     Raises:
         ValueError: If a retraining diverges.
     """
     if recipe is None:
-        trains = "long" in evaluator.recipes and evaluator.splits.train is not None
+        asked = evaluator.states_recipes or evaluator.recipe.images
+        trains = "long" in evaluator.recipes and evaluator.splits.train is not None and asked
         recipe = "long" if trains else evaluator.recipe
     chosen, uniform = tuple(bitwidths), (max(evaluator.bitwidths),) * len(evaluator.layers)
     path = Path(folder) / QUANTIZED_FILE
     meta = {"net": evaluator.net, "data": evaluator.splits.name}
+    say("the answer")
     save_quantized(path, evaluator.train(chosen, REPORT_SEED, recipe), meta)
 
     def answer(module: nn.Module) -> Tensor:
         split = evaluator.splits.report
-        return right_answers(module, split, evaluator.device, evaluator.normalise)
+        return right_answers(module, split, evaluator.device, evaluator.normalise, evaluator.score)
 
+    say("full precision, likewise")
     reference = answer(evaluator.train(None, REPORT_SEED, recipe))
+    say("a uniform bitwidth, likewise")
     retrained_uniform = bake(evaluator.train(uniform, REPORT_SEED, recipe))
     return Report(
         source=_describe(recipe),
@@ -183,15 +203,17 @@ def task_report(evaluator: TableEvaluator, bitwidths: Sequence[int], why: str = 
 
 def evaluate_run(
     folder: str | os.PathLike,
-    data: str | os.PathLike | None = None,
+    data: str | os.PathLike | Splits | None = None,
     net: NetworkLike | None = None,
+    metric: Score | None = None,
 ) -> Reproduction:
     """Measures the reported accuracy of a run again, from its integer weights alone.
 
     Args:
         folder: Of the run.
-        data: Where the images lie; None means where the run found them.
+        data: Where the images lie, or the splits; None means where the run found them.
         net: The network, where it is not a registered one.
+        metric: That of the run, where it had one.
 
     Raises:
         ValueError: Where the run is not finished, has retrained nothing, or data are missing.
@@ -200,29 +222,63 @@ def evaluate_run(
     result, path = read_result(folder), folder / QUANTIZED_FILE
     if not result.finished:
         raise ValueError(f"The run in {folder} is not finished; continue it with --resume.")
-    if result.report is None or not path.is_file():
+    if not path.is_file():
         raise ValueError(
             f"The run in {folder} has retrained nothing ({QUANTIZED_FILE} is missing), so there is "
             "no accuracy to reproduce."
+        )
+    if result.report is None:
+        raise ValueError(
+            f"The run in {folder} has tested nothing on a report split: its data had none, or none "
+            "was asked for (report=False). So there is no accuracy to reproduce; the network is in "
+            f"{path}."
+        )
+    if (metric is None) != (result.metric is None):
+        raise ValueError(
+            f"The run in {folder} measured "
+            + ("top-1 accuracy; leave metric= out." if metric else _needs_metric(result, folder))
         )
     module = load_quantized(path, net)
     network = resolve_network(result.net if net is None else net)
     named = result.data if data is None else data
     if not network.dataset and named is None:
         raise ValueError(f"Nothing says which data {network.name} is for; name them as data.")
-    splits = load_splits(network.dataset, named) if network.dataset else load_splits(str(named))
+    if isinstance(named, Splits):
+        splits = named
+    else:
+        splits = load_splits(network.dataset, named) if network.dataset else load_splits(str(named))
     normalise = Normalise(network.mean, network.std)
-    right = right_answers(module, splits.report, resolve_device("auto"), normalise)
-    return Reproduction(result.bitwidths, _mean(right), result.report.chosen.accuracy, len(right))
+    right = right_answers(module, splits.report, resolve_device("auto"), normalise, metric or top1)
+    reported = result.report.chosen.accuracy
+    return Reproduction(result.bitwidths, _mean(right), reported, len(right), result.metric)
+
+
+def _needs_metric(result: Result, folder: Path) -> str:
+    return (
+        f"by the metric {result.metric!r}, a function that the folder does not hold. From Python: "
+        f"releq_gym.report.evaluate_run({str(folder)!r}, data=..., net=..., metric=...)"
+    )
 
 
 def right_answers(
-    module: nn.Module, split: Split, device: torch.device, normalise: Normalise
+    module: nn.Module,
+    split: Split,
+    device: torch.device,
+    normalise: Normalise,
+    score: Score = top1,
 ) -> Tensor:
-    """Which images a network classifies correctly, bool ``[images]`` on the CPU."""
+    """Which images a network classifies correctly, bool ``[images]`` on the CPU.
+
+    Args:
+        module: Is moved to the device.
+        split: Its images and labels.
+        device: Where it runs.
+        normalise: From images to what the network sees.
+        score: What one output is worth, where that is not top-1; then that, ``[images]``.
+    """
     place(module, device, split.images.shape[1:])
     images, labels = split.images.to(device), split.labels.to(device)
-    return each_score(module, images, labels, normalise).cpu()
+    return each_score(module, images, labels, normalise, score).cpu()
 
 
 def _describe(recipe: str | Recipe) -> str:
@@ -241,7 +297,7 @@ def margin_points(right: Tensor, reference: Tensor) -> float:
     """Half the 95 % interval of the points lost, paired image by image.
 
     Args:
-        right: Which images are classified correctly, bool ``[images]``.
+        right: Which images are classified correctly, bool ``[images]``, or the score of each.
         reference: Likewise, in full precision.
     """
     lost = 100.0 * (reference.double() - right.double())
@@ -249,4 +305,4 @@ def margin_points(right: Tensor, reference: Tensor) -> float:
 
 
 def _mean(right: Tensor) -> float:
-    return int(right.sum()) / len(right)
+    return float(right.double().sum()) / len(right)

@@ -80,6 +80,8 @@ class Result:
         report: Where one was asked for and there is a report split.
         margin_points: Half the width of the 95 % interval of ``loss_points``, paired image by
             image; None where there are 5,000 search images or nobody has looked.
+        metric: Name of what was measured instead of top-1 accuracy; None means that. All
+            accuracies are then mean scores.
     """
 
     finished: bool
@@ -104,6 +106,7 @@ class Result:
     command: str
     report: Report | None = None
     margin_points: float | None = None
+    metric: str | None = None
 
 
 def write_result(folder: str | os.PathLike, result: Result) -> None:

@@ -1,19 +1,24 @@
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
 from PIL import Image
 
 from releq_gym.cli import main
+from releq_gym.costs import COSTS
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.networks import NETWORKS
 from releq_gym.quantized import save_weights
+from releq_gym.quantizers import QUANTIZERS
 from releq_gym.report import retrain_and_report
 from releq_gym.result import Result, read_result, write_result
+from releq_gym.searchers import SEARCHERS
 from releq_gym.tasks import find_task, load_task
 from releq_gym.tasks.landscape import GATE, GATE_REGRET
 
@@ -105,6 +110,75 @@ small = Network("small", build, input_shape=(1, 8, 8))
 
 
 @pytest.fixture
+def net_here(tmp_path, monkeypatch):
+    """A net in the current folder, which Python does not look into."""
+    (tmp_path / "net_here.py").write_text(OWN_NET)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    yield "net_here:small"
+    sys.modules.pop("net_here", None)
+
+
+def test_a_net_in_the_current_folder_is_found(capsys, net_here):
+    before = list(sys.path)
+    assert "net_here:small: own data" in printed(capsys, "nets", net_here)
+    assert sys.path == before
+    sys.modules.pop("net_here")
+    error = printed(capsys, "evaluate", "net_here:no", code=2)
+    assert "has no attribute 'no'" in error
+
+
+REGISTERED_NET = """
+from torch import nn
+from releq_gym.networks import register_network
+@register_network("net_of_a_test", input_shape=(1, 8, 8), dataset="digits")
+def build():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+"""
+
+
+def test_nets_shows_what_a_factory_is_registered_with(capsys, tmp_path, monkeypatch):
+    (tmp_path / "registered_net.py").write_text(REGISTERED_NET)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(NETWORKS, "_entries", dict(NETWORKS._entries))
+    out = printed(capsys, "nets", "registered_net:build")
+    assert "registered_net:build: digits, input 1x8x8, 1 layers" in out
+    sys.modules.pop("registered_net")
+
+
+def test_help_lists_every_searcher_cost_and_quantizer(capsys):
+    with pytest.raises(SystemExit):
+        main(["search", "--help"])
+    words = re.findall(r"\w+", capsys.readouterr().out)
+    assert {*SEARCHERS.names(), *COSTS.names(), *QUANTIZERS.names()} <= set(words)
+
+
+@pytest.mark.parametrize(("module", "cure"), [("torch", "[live]"), ("sb3_contrib", "[agents]")])
+def test_a_missing_package_of_ours_names_its_extra(capsys, monkeypatch, module, cure):
+    def missing(*arguments):
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr("releq_gym.networks.resolve_network", missing)
+    assert cure in printed(capsys, "nets", "digits", code=2)
+    module = "a_package_of_theirs"
+    error = printed(capsys, "nets", "digits", code=2)
+    assert (
+        "needs 'a_package_of_theirs', which is not installed." in error
+        and "releq_gym[" not in error
+    )
+
+
+def test_warnings_are_one_line(capsys, tmp_path, own_net):
+    options = ["--data", "digits", "--search-from-train", "--evaluations", "1"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        main(["search", "--net", own_net, *options, "--output", str(tmp_path / "found")])
+    said = capsys.readouterr().err
+    assert "\nwarning: In full precision own_net:build gets" in f"\n{said}"
+    assert "UserWarning" not in said
+
+
+@pytest.fixture
 def own_net(tmp_path, monkeypatch):
     (tmp_path / "own_net.py").write_text(OWN_NET)
     monkeypatch.syspath_prepend(tmp_path)
@@ -177,12 +251,19 @@ def test_search_finds_bitwidths_and_its_folder_can_be_evaluated(capsys, tmp_path
     assert result.bitwidths[-1] == 8 and result.evaluations == 12
     assert result.command.startswith("releq search --net digits --max-loss 1.5")
     assert "as reported" in printed(capsys, "evaluate", str(folder))
+    measured = dataclasses.replace(result.report.chosen, accuracy=0.5)
+    other = dataclasses.replace(result.report, chosen=measured)
+    write_result(folder, dataclasses.replace(result, report=other))
+    assert main(["evaluate", str(folder)]) == 1
+    assert "but 50.00 % was reported" in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore:In full precision own_net:UserWarning")
 def test_search_takes_a_net_and_seen_images_of_ones_own(capsys, tmp_path, monkeypatch, own_net):
     monkeypatch.chdir(tmp_path)
     command = ["search", "--net", own_net, "--data", "digits", "--evaluations", "3"]
-    assert "search_from_train=True" in printed(capsys, *command, code=2)
+    error = printed(capsys, *command, code=2)
+    assert "data is --data, search_from_train is --search-from-train" in error
     assert not (tmp_path / "runs").exists()
     out = printed(capsys, *command, "--search-from-train", "--searcher", "uniform")
     assert "search images from train" in out
@@ -220,6 +301,9 @@ def test_a_closed_pipe_is_no_traceback():
         (["task", "verify", TASK, "--cells", "-4"], "cells=-4; at least 2"),
         (["nets", "lenett"], "Did you mean 'lenet'"),
         (["evaluate", "vgg99"], "Unknown net 'vgg99'"),
+        (["evaluate", "nowhere"], "Nor is it the folder of a run"),
+        (["search", "--net", "small.pt"], "reads like a file of weights"),
+        (["search", "--net", "digits", "--bitwidths", "9"], "bitwidths is --bitwidths"),
         (["pretrain", "lenet", "--data", "nowhere", "--output", "x.safetensors"], "nowhere"),
         (["pretrain", "digits"], "already, which tasks may have been measured on"),
         (["task", "show", "nothing"], "Unknown task 'nothing'"),
@@ -234,6 +318,7 @@ def test_a_closed_pipe_is_no_traceback():
         (["search", "--net", "digits", "--searcher", "gredy"], "Did you mean 'greedy'"),
         (["search", "--net", "digits", "--fix", "fc2"], "has to read LAYER=BITS"),
         (["search", "--net", "digits", "--fix", "fc3=8"], "Did you mean 'fc2'"),
+        (["search", "--net", "digits", "--fix", "fc2=9"], "fixed_bitwidths is --fix"),
         (["search", "--net", "digits", "--max-loss", "-1"], "has to be 0 or more"),
         (["search", "--net", "digits", "--quantizer", "wrpn", "--per-channel"], "per_channel"),
         (["search", "--net", "digits", "--weights", "no.safetensors"], "There is no file"),

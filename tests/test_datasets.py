@@ -1,6 +1,7 @@
 import importlib
 import os
 import pickle
+import re
 import struct
 import sys
 from pathlib import Path
@@ -264,6 +265,8 @@ def test_parts_become_splits_without_a_shared_image(tmp_path, counts, sizes, fro
     assert splits.name == "mine"
     assert tuple(0 if part is None else len(part) for part in parts) == sizes
     assert splits.search_from_train is from_train
+    for part, count in (("search", sizes[1]), ("report", sizes[2])):
+        assert re.search(rf"{part} is [\w ]+ \({count}( images)?\)", str(splits))
     assert len(set().union(*(rows(part) for part in parts if part))) == sum(sizes)
 
 
@@ -319,6 +322,47 @@ def test_missing_or_damaged_npz_is_a_sentence(tmp_path):
     for name in ("bad.npz", "none.npz"):
         with pytest.raises(ValueError, match="cannot be read"):
             load_splits(str(tmp_path / name))
+
+
+def test_arrays_of_numpy_make_a_split():
+    images, labels = np.zeros((4, 1, 2, 2), np.float32), np.arange(4)
+    for array in (images, labels):
+        array.flags.writeable = False
+    split = Split(images, labels)
+    assert split.images.dtype == torch.float32 and split.labels.tolist() == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match=r"The labels of a Split are a list; give a tensor"):
+        Split(split.images, [0, 1, 2, 3])
+
+
+def test_uint8_images_with_channels_first_are_a_sentence(tmp_path):
+    labels = np.zeros(8, int)
+    np.savez(tmp_path / "x.npz", val_images=np.zeros((8, 3, 9, 9), np.uint8), val_labels=labels)
+    with pytest.raises(ValueError, match=r"\(8, 3, 9, 9\), .*transpose\(0, 2, 3, 1\)"):
+        load_splits(str(tmp_path / "x.npz"))
+
+
+@pytest.mark.parametrize("content", ["array", "text", "objects"])
+def test_no_error_of_numpy_about_pickles_is_passed_on(tmp_path, content):
+    path = tmp_path / "x.npz"
+    objects = np.array([{}, 1], dtype=object)
+    if content == "objects":
+        np.savez(path, val_images=objects, val_labels=objects)
+    elif content == "array":
+        with path.open("wb") as file:
+            np.save(file, np.zeros(3))
+    else:
+        path.write_text("no archive")
+    with pytest.raises(ValueError) as caught:
+        load_splits(str(path))
+    assert "pickle" not in str(caught.value)
+    assert "no .npz file" in str(caught.value) or "Python objects" in str(caught.value)
+
+
+def test_a_folder_or_file_that_is_no_data_set_is_a_sentence(tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    for path in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(ValueError, match=rf"{path} is no data set: an .npz file is one, or"):
+            load_splits(str(path))
 
 
 def test_grey_images_have_one_channel(tmp_path):

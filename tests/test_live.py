@@ -14,7 +14,10 @@ from releq_gym.evaluators.base import Evaluator
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator, hash_weights
 from releq_gym.evaluators.memo import Memo
 from releq_gym.networks import Recipe, resolve_network
+from releq_gym.quantized import load_weights
 from releq_gym.registry import UnknownNameError
+from releq_gym.report import retrain_and_report
+from releq_gym.training.weights import find_weights
 
 QUICK = Recipe(images=192, learning_rate=1e-2)
 
@@ -385,6 +388,28 @@ def test_a_net_without_recipes_is_not_retrained_by_default():
     assert LiveEvaluator("digits", memo=False).recipe.images > 0
 
 
+def test_a_net_without_recipes_has_generic_ones_that_are_asked_for_by_name():
+    data = load_splits("digits")
+    options = {"data": data, "memo": False, "quantizer": "uniform", "repeats": 1}
+    ours = nn.Sequential(resolve_network("digits").build())
+    load_weights(ours[0], find_weights("digits"))
+    short = LiveEvaluator(ours, recipe="short", **options)
+    assert not short.states_recipes and set(short.recipes) == {"ptq", "short", "long"}
+    assert 0 < short.recipe.images < short.recipes["long"].images
+    untrained = LiveEvaluator(ours, **options)
+    assert untrained.recipe.images == 0
+    retrained, plain = (one.evaluate([3, 3, 3, 3], 0).accuracy for one in (short, untrained))
+    assert retrained > plain
+
+
+def test_the_report_of_a_net_without_recipes_retrains_only_after_a_search_that_did(tmp_path):
+    options = {"data": load_splits("digits"), "memo": False, "quantizer": "uniform"}
+    plain = LiveEvaluator(Linear(), recipe="ptq", **options)
+    assert retrain_and_report(plain, (8,), tmp_path).source == "quantized without retraining"
+    quick = LiveEvaluator(Linear(), recipe="short", **options)
+    assert retrain_and_report(quick, (8,), tmp_path).source == "retrained by the long recipe"
+
+
 def test_a_module_of_ones_own_runs_live():
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     env = gym.make(
@@ -523,6 +548,89 @@ def test_metrics_are_remembered_by_what_they_do(regression, tmp_path):
         LiveEvaluator(Regressor(), metric=power(n), recipe="ptq", **options) for n in (1, 9)
     )
     assert one.evaluate((2, 2), 0).accuracy > two.evaluate((2, 2), 0).accuracy
+
+
+EXPONENT = 1
+
+
+def by_exponent(outputs, targets):
+    return closeness(outputs, targets) ** EXPONENT
+
+
+def test_a_metric_is_measured_again_after_a_global_of_it_has_changed(
+    regression, tmp_path, monkeypatch
+):
+    options = {"data": regression, "quantizer": "uniform", "memo": tmp_path / "memo.sqlite3"}
+    options |= {"metric": by_exponent, "recipe": "ptq"}
+    before, again = (LiveEvaluator(Regressor(), **options).evaluate((2, 2), 0) for _ in range(2))
+    assert again == before  # the time that it took included
+    monkeypatch.setitem(globals(), "EXPONENT", 9)
+    after = LiveEvaluator(Regressor(), **options)
+    assert after.evaluate((2, 2), 0).accuracy < before.accuracy
+    assert not after.forgets
+
+
+def test_nothing_is_kept_of_a_metric_that_cannot_be_described(regression, tmp_path):
+    stream = iter(())
+
+    def opaque(outputs, targets):
+        return closeness(outputs, targets) + (stream is None)
+
+    options = {"data": regression, "quantizer": "uniform", "recipe": "ptq"}
+    live = LiveEvaluator(Regressor(), metric=opaque, memo=tmp_path / "memo.sqlite3", **options)
+    live.evaluate((2, 2), 0)
+    assert live.forgets.startswith("metric= uses an object of the type tuple_iterator")
+    assert (
+        Memo(tmp_path / "memo.sqlite3").get(live.search_fields() | {"bitwidths": [2, 2], "seed": 0})
+        is None
+    )
+
+
+def percentage(outputs, targets):
+    return 100 * closeness(outputs, targets)
+
+
+def negative_error(outputs, targets):
+    return -(outputs - targets).square().squeeze(1) - 1e-3
+
+
+def one_is_too_large(outputs, targets):
+    """In range for the first input, which is looked at before anything is measured."""
+    return torch.where(torch.arange(len(outputs)) == 7, 1.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "scores"),
+    [
+        (percentage, "100 to 100"),
+        (negative_error, "-0.001 to -0.001"),
+        (one_is_too_large, "0 to 1.5"),
+    ],
+)
+def test_a_metric_outside_0_to_1_is_refused(regression, metric, scores):
+    options = {"data": regression, "recipe": "ptq", "quantizer": "uniform", "memo": False}
+    with pytest.raises(ValueError, match=rf"scores from {scores} .*has to lie in 0 to 1"):
+        _ = LiveEvaluator(Regressor(), metric=metric, **options).full_precision_accuracy
+
+
+@pytest.mark.parametrize("part", ["train", "search"])
+def test_labels_below_0_are_a_sentence(part):
+    digits = load_splits("digits")
+    parts = {"train": digits.train, "search": digits.search}
+    labels = parts[part].labels - 1
+    parts[part] = Split(parts[part].images, labels)
+    with pytest.raises(ValueError, match=r"a label of -1; classes are counted from 0"):
+        LiveEvaluator("digits", data=Splits("mine", **parts), memo=False)
+
+
+class Tuple(Linear):
+    def forward(self, images):
+        return super().forward(images), images
+
+
+def test_a_net_that_returns_no_tensor_is_a_sentence():
+    with pytest.raises(ValueError, match="Tuple answers with a tuple; one tensor is needed"):
+        LiveEvaluator(Tuple(), data=load_splits("digits"), memo=False)
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,27 @@
 import csv
+import dataclasses
 import itertools
+import re
 import subprocess
 import sys
 
+import numpy
 import pytest
 import torch
 from torch import nn
 
 import releq_gym
-from releq_gym import mixed_precision
-from releq_gym.datasets import Split, Splits
+from releq_gym import mixed_precision, search_display
+from releq_gym.datasets import Split, Splits, load_splits
 from releq_gym.evaluators.forward import SharedForward
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.layers import FULL_PRECISION
-from releq_gym.networks import network_layers
+from releq_gym.networks import NETWORKS, Network, Recipe, network_layers
 from releq_gym.networks.profile import unquantized_parameters
+from releq_gym.quantized import load_weights
+from releq_gym.report import evaluate_run
 from releq_gym.result import read_result
+from releq_gym.training.weights import find_weights
 
 
 def labelled(module, shape, images=64, name="own", report=True):
@@ -199,6 +205,67 @@ def test_layers_can_be_fixed_and_costs_limited(toy):
     assert all(point.bitwidths[0] == 8 and point.cost <= 0.45 + 1e-9 for point in result.pareto)
 
 
+def test_a_fixed_layer_may_have_bits_that_no_other_one_is_offered(toy):
+    module, splits = toy
+    options = {**OPTIONS, "bitwidths": (3, 4), "fixed_bitwidths": {"0": 8}}
+    result = releq_gym.search(module, splits, **options)
+    assert {point.bitwidths[0] for point in result.pareto} == {8}
+    assert {bits for point in result.pareto for bits in point.bitwidths[1:]} <= {3, 4}
+    assert result.record.evaluations == 4
+
+
+def test_one_bitwidth_alone_is_measured_without_a_warning(toy):
+    module, splits = toy
+    result = releq_gym.search(module, splits, **{**OPTIONS, "bitwidths": [3]})
+    assert result.chosen.bitwidths == (3, 3, 3) and result.record.evaluations == 1
+
+
+def test_full_precision_near_chance_is_warned_of(toy):
+    module, splits = toy
+    shuffled = Split(splits.search.images, splits.search.labels[torch.randperm(200)])
+    with pytest.warns(UserWarning, match=r"hardly more than always naming one.* does it need mean"):
+        releq_gym.search(module, Splits("own", None, shuffled), **OPTIONS)
+
+
+def test_the_network_equals_the_loaded_one_to_the_bit_where_channels_last_is_faster(tmp_path):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = nn.Sequential(
+            *(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU()),
+            *(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(64, 4)),
+        )
+    splits = labelled(module, (3, 20, 20), images=40)
+    result = releq_gym.search(module, splits, folder=tmp_path, **OPTIONS)
+    loaded = releq_gym.load_quantized(tmp_path / "quantized.safetensors", module)
+    images = splits.search.images
+    assert torch.equal(loaded(images), result.network(images))
+    assert result.network[2].weight.is_contiguous()
+
+
+def test_it_says_which_images_are_which(toy, tmp_path, capfd):
+    module, splits = toy
+    options = {**OPTIONS, "progress": True}
+    releq_gym.search(module, splits, **options)
+    assert "own: search is 200 images, report is opened in the end" in capfd.readouterr().err
+    arrays = {}
+    for part, count in (("val", 150), ("test", 50)):
+        arrays[f"{part}_images"] = splits.search.images[:count].numpy()
+        arrays[f"{part}_labels"] = splits.search.labels[:count].numpy()
+    numpy.savez(tmp_path / "mine.npz", **arrays)
+    releq_gym.search(module, tmp_path / "mine.npz", **options)
+    said = capfd.readouterr().err
+    assert "mine: search is val (150 images), report is test (50)" in said
+
+
+def test_swapped_arguments_and_other_data_are_a_sentence(toy):
+    module, splits = toy
+    with pytest.raises(ValueError, match="the network comes first, then the data"):
+        releq_gym.search(splits, module)
+    pairs = torch.utils.data.TensorDataset(splits.search.images, splits.search.labels)
+    with pytest.raises(ValueError, match=r"data= is a TensorDataset; .*Splits\(name, train"):
+        releq_gym.search(module, pairs)
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -209,6 +276,8 @@ def test_layers_can_be_fixed_and_costs_limited(toy):
         ({"evaluations": 2.5}, "evaluations=2.5 must be a whole number"),
         ({"quantizer": "unifrom"}, "Did you mean 'uniform'"),
         ({"fixed_bitwidths": {"9": 8}}, "Unknown layer in fixed_bitwidths '9'"),
+        ({"fixed_bitwidths": {"9": 8}}, "Known: 0, 2.0, 3."),
+        ({"fixed_bitwidths": {"0": 9}}, "fixed_bitwidths['0'] = 9 is not among"),
         ({"cost": "weighted_bitwith"}, "Did you mean 'weighted_bitwidth'"),
     ],
     ids=str,
@@ -352,24 +421,156 @@ def test_groups_share_a_bitwidth(toy):
         assert point.bitwidths[0] == point.bitwidths[2]
 
 
-def test_a_metric_of_ones_own_is_searched_on():
-    torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 1))
-    inputs = torch.rand(200, 6)
+def closeness(outputs, targets):
+    return 1 / (1 + 10 * (outputs - targets).abs().squeeze(1))
+
+
+@pytest.fixture
+def regression():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 1))
+        inputs, held = torch.rand(200, 6), torch.rand(100, 6)
     with torch.no_grad():
-        splits = Splits("regression", None, Split(inputs, module(inputs)), None)
+        search, report = (Split(one, module(one)) for one in (inputs, held))
+    return module, Splits("regression", None, search, lambda: report)
 
-    def closeness(outputs, targets):
-        return 1 / (1 + 10 * (outputs - targets).abs().squeeze(1))
 
-    found = [
-        releq_gym.search(
-            module, splits, metric=closeness, max_loss=limit, memo=False, progress=False
-        )
-        for limit in (5.0, 30.0)
-    ]
+METRIC = {"metric": closeness, "progress": False, "quantizer_kwargs": {}, "evaluations": 20}
+
+
+def test_a_metric_of_ones_own_is_searched_on(regression):
+    module, splits = regression
+    found = [releq_gym.search(module, splits, max_loss=limit, **METRIC) for limit in (5.0, 30.0)]
     assert all(result.tolerable for result in found)
     assert found[0].chosen.cost > found[1].chosen.cost
+
+
+def test_a_metric_is_reported_with_its_paired_margin_and_can_be_evaluated(regression, tmp_path):
+    module, splits = regression
+    result = releq_gym.search(module, splits, max_loss=20.0, folder=tmp_path, **METRIC)
+    report, record = result.record.report, result.record
+    for held, measured, margin in (
+        (splits.report, report.chosen, report.chosen.margin_points),
+        (splits.search, result.chosen, record.margin_points),
+    ):
+        # Full precision is always perfect here.
+        lost = 1 - closeness(result.network(held.images), held.labels).detach().double()
+        assert measured.loss_points == pytest.approx(100 * float(lost.mean()), abs=1e-3)
+        assert margin == pytest.approx(196 * float(lost.std()) / len(lost) ** 0.5, abs=1e-3)
+    assert "report split: mean score" in str(result)
+    with pytest.raises(ValueError, match=r"by the metric 'closeness', a function that the folder"):
+        evaluate_run(tmp_path, data=splits, net=module)
+    again = evaluate_run(tmp_path, data=splits, net=module, metric=closeness)
+    assert again.agrees and "mean closeness" in str(again)
+    other = evaluate_run(tmp_path, data=splits, net=module, metric=lambda *a: closeness(*a) / 2)
+    assert not other.agrees
+
+
+def test_without_a_report_split_the_result_and_evaluate_say_so(regression, tmp_path):
+    module, splits = regression
+    without = Splits("regression", None, splits.search)
+    result = releq_gym.search(module, without, max_loss=20.0, folder=tmp_path, **METRIC)
+    assert "report split: there is none" in str(result)
+    unasked = releq_gym.search(module, splits, max_loss=20.0, report=False, **METRIC)
+    assert "report split: not opened (report=False)" in str(unasked)
+    with pytest.raises(ValueError, match="has tested nothing on a report split"):
+        evaluate_run(tmp_path, data=splits, net=module, metric=closeness)
+
+
+def test_it_says_why_nothing_is_kept(regression, capfd):
+    module, splits = regression
+    stream = iter(())
+    options = {**METRIC, "progress": True, "max_loss": 20.0}
+    releq_gym.search(module, splits, **options)
+    assert "what is measured is kept" in capfd.readouterr().err
+    options["metric"] = lambda *a: closeness(*a) if stream is not None else None
+    releq_gym.search(module, splits, **options)
+    said = capfd.readouterr().err
+    assert "nothing is kept: metric= uses an object of the type tuple_iterator" in said
+    assert "what is measured is kept" not in said and "measured before" not in said
+    releq_gym.search(module, splits, **{**options, "metric": closeness, "memo": False})
+    assert "nothing is kept: memo=False" in capfd.readouterr().err
+
+
+def test_the_answer_is_said_to_keep_a_standard_error_away_only_where_it_does(toy):
+    module, splits = toy
+    result = releq_gym.search(module, splits, **OPTIONS)
+    lost = result.chosen.loss_points
+    error = 100 * (lost / 100 / 200) ** 0.5
+    assert lost + error <= 8.0
+    assert f"8.00 points may be lost; the answer keeps one standard error ({error:.2f})" in str(
+        result
+    )
+    near = dataclasses.replace(
+        result, record=dataclasses.replace(result.record, max_loss_points=lost + error / 2)
+    )
+    assert f"nothing that was measured keeps one standard error ({error:.2f}) away" in str(near)
+
+
+def test_the_progress_bar_ranks_as_the_answer_is_chosen(toy, monkeypatch):
+    module, splits = toy
+    shown = []
+    update = search_display.Progress.update
+
+    def watched(self, task, **fields):
+        shown.append(fields.get("description", ""))
+        update(self, task, **fields)
+
+    monkeypatch.setattr(search_display.Progress, "update", watched)
+    result = releq_gym.search(module, splits, **{**OPTIONS, "max_loss": 7.0, "evaluations": 64})
+    within = [point for point in result.pareto if point.loss_points <= 7.0]
+    assert within[0].cost < result.chosen.cost  # cheaper, but too close to the limit
+    leaders = [one for one in shown if one.startswith("cost ")]
+    assert leaders[-1] == f"cost {result.chosen.cost:.3f} loses {result.chosen.loss_points:.2f}"
+
+
+class Retrained:
+    """A search with a retraining behind every accuracy, and a longer one behind the answer."""
+
+    def __init__(self, **options):
+        digits = load_splits("digits")
+        net = Network("own", digits_net, recipes=options.pop("recipes", RECIPES))
+        data = Splits("digits", digits.train, digits.search, digits.read_report)
+        self.result = releq_gym.search(
+            net,
+            data,
+            max_loss=50.0,
+            recipe="short",
+            evaluations=2,
+            searcher="uniform",
+            bitwidths=(4, 8),
+            quantizer_kwargs={},
+            **options,
+        )
+
+
+RECIPES = {"short": Recipe(images=64, learning_rate=1e-3), "long": Recipe(images=640)}
+
+
+def digits_net():
+    net = NETWORKS["digits"].build()
+    load_weights(net, find_weights("digits"))
+    return net
+
+
+def test_the_last_retraining_is_announced_and_its_losses_are_labelled(capfd):
+    text = str(Retrained().result)
+    said = capfd.readouterr().err
+    seconds = re.search(r"2 assignments at ([\d.e+-]+) s", said)
+    more = re.search(r"retraining the answer: about (\d+) s more", said)
+    # Three networks, ten times the images each.
+    assert float(more[1]) == pytest.approx(30 * float(seconds[1]), abs=0.5 + 2 * float(seconds[1]))
+    assert "retraining is done" in said
+    assert re.search(r"search split: .* points against the checkpoint", text)
+    assert re.search(r"report split: .* full precision retrained likewise .* loses", text)
+
+
+def test_without_retraining_no_loss_has_another_reference(toy, capfd):
+    module, splits = toy
+    text = str(releq_gym.search(module, splits, **{**OPTIONS, "progress": True}))
+    assert "against the checkpoint" not in text and "likewise" not in text
+    assert "retraining the answer" not in capfd.readouterr().err
 
 
 def test_activations_of_8_bits_are_searched_with(toy, tmp_path):

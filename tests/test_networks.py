@@ -122,6 +122,7 @@ def test_unknown_net_names_the_nearest_and_the_factory_form():
         (":net", "could not be imported"),
         ("tests.test_networks:FACTORY", "cannot be called"),
         (7, "A net is a name"),
+        ("small.pt", "reads like a file of weights"),
     ],
 )
 def test_nets_that_cannot_be_resolved_are_explained(net, message):
@@ -142,6 +143,70 @@ def test_own_networks_register_under_a_new_name_only(monkeypatch):
     assert resolve_network("mine") == Network("mine", small_net, (1, 8, 8), 10)
     with pytest.raises(ValueError, match="registered already"):
         register_network("lenet")(small_net)
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """The factory below, registered under another name than its own."""
+    monkeypatch.setattr(NETWORKS, "_entries", dict(NETWORKS._entries))
+    fields = {"input_shape": (1, 8, 8), "dataset": "digits", "mean": (0.5,), "std": (0.25,)}
+    return register_network("trained_net", **fields)(trained_net)
+
+
+def trained_net():
+    """As a factory that loads its weights."""
+    net = small_net()
+    torch.nn.init.ones_(net[1].weight)
+    return net
+
+
+@pytest.mark.parametrize("net", [f"{__name__}:trained_net", trained_net])
+def test_a_registered_factory_brings_what_it_states_and_its_own_weights(registered, net):
+    network = resolve_network(net)
+    assert (network.input_shape, network.dataset, network.mean) == ((1, 8, 8), "digits", (0.5,))
+    live = LiveEvaluator(net, search_from_train=True, recipe="ptq", memo=False)
+    assert (live.module[1].weight == 1).all() and live.normalise.std == (0.25,)
+
+
+def test_the_name_of_a_registered_factory_alone_asks_for_weights(registered):
+    with pytest.raises(ValueError, match=r"pass that factory itself, or as 'package\.module"):
+        LiveEvaluator("trained_net", search_from_train=True, recipe="ptq", memo=False)
+
+
+def test_a_net_of_ones_own_that_is_called_as_a_registered_one_keeps_its_weights():
+    def digits():
+        return trained_net()
+
+    data = load_splits("digits")
+    live = LiveEvaluator(digits, data=data, recipe="ptq", memo=False)
+    assert live.net == "digits" and (live.module[1].weight == 1).all()
+
+
+def needs_width(width):
+    return small_net()
+
+
+def cannot_read():
+    raise FileNotFoundError("no such file: missing.pt")
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        (needs_width, r"'needs_width', which is called without arguments, raised TypeError.*width"),
+        (cannot_read, r"raised FileNotFoundError: no such file: missing.pt"),
+    ],
+)
+def test_what_a_factory_raises_is_a_sentence(factory, message):
+    with pytest.raises(ValueError, match=message):
+        resolve_network(f"tests.test_networks:{factory.__name__}").build()
+
+
+def test_a_module_that_cannot_be_executed_is_a_sentence(tmp_path, monkeypatch):
+    (tmp_path / "broken_net.py").write_text("open('missing.pt')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"could not be imported \(FileNotFoundError.*missing"):
+        resolve_network("broken_net:net")
 
 
 def test_network_layers_takes_a_name_or_a_module():

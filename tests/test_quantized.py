@@ -367,6 +367,13 @@ def test_missing_files_and_pickles_are_refused(load, tmp_path):
             load(tmp_path / name)
 
 
+def test_of_many_names_that_do_not_fit_five_are_listed(tmp_path):
+    path = tmp_path / "net.safetensors"
+    save_file({f"extra{number}": torch.ones(1) for number in range(9)}, path)
+    with pytest.raises(ValueError, match=r"extra3, extra4 and 4 more in excess"):
+        load_weights(nn.Linear(2, 2), path)
+
+
 def test_checkpoints_that_do_not_fit_are_explained(tmp_path):
     path = tmp_path / "net.safetensors"
     good = {"weight": torch.ones(2, 2), "bias": torch.ones(2)}

@@ -1,6 +1,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -26,6 +27,13 @@ def test_your_own_network_in_15_lines_runs(capsys, tmp_path, monkeypatch):
     assert names["result"].tolerable and names["result"].record.weighted_bitwidth < 8
     assert "report split" in capsys.readouterr().out
     assert (tmp_path / "quantized" / "quantized.safetensors").is_file()
+
+
+def test_the_metric_it_shows_scores_each_input_in_0_to_1():
+    metric = eval(re.search(r"`(lambda outputs, targets: .+)`", README)[1])
+    targets = torch.tensor([[0.0], [1.0], [-3.0]])
+    scores = metric(targets + torch.tensor([[0.0], [1.0], [1e4]]), targets)
+    assert scores.tolist() == pytest.approx([1.0, 0.5, 0.0], abs=1e-6)
 
 
 def test_every_command_it_names_exists():

@@ -15,6 +15,14 @@ def test_unknown_name_lists_choices_and_the_nearest():
         registry["xyz"]
 
 
+def test_choices_of_a_list_stay_in_their_order():
+    names = ["conv2", "conv10", "fc"]
+    error = UnknownNameError("layer", "x", names)
+    assert "Known: conv2, conv10, fc." in str(error)
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    assert "Known: conv10, conv2, fc." in str(UnknownNameError("layer", "x", set(names)))
+
+
 def test_the_nearest_name_is_found_whatever_the_case():
     with pytest.raises(UnknownNameError, match="Did you mean 'wrpn'"):
         raise UnknownNameError("quantizer", "WRPN", ["wrpn", "lsq"])

@@ -410,8 +410,13 @@ def test_diverged_pretraining_is_a_sentence(quick_net, tmp_path):
         pretrain(network, path=tmp_path / "x.safetensors", progress=False)
 
 
+def test_pretraining_of_a_net_that_is_not_registered_asks_for_a_file(quick_net):
+    with pytest.raises(ValueError, match=r"say which file to write \(--output\)"):
+        pretrain(dataclasses.replace(quick_net, name="mine:factory"), progress=False)
+
+
 def test_net_without_pretraining_is_a_sentence(quick_net):
-    with pytest.raises(ValueError, match="Unknown recipe of digits 'pretrain'"):
+    with pytest.raises(ValueError, match=r"states no recipe 'pretrain'.*register it with"):
         pretrain(dataclasses.replace(quick_net, recipes={}))
 
 

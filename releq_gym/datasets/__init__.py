@@ -8,6 +8,7 @@ loader under a name and is done.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from releq_gym.datasets.base import DATASETS, Split, Splits
 from releq_gym.datasets.image_folder import image_folder, is_image_folder
@@ -66,6 +67,11 @@ def _read(dataset: str, data: str | os.PathLike | None) -> Splits:
     if path not in DATASETS and dataset != "imagenet" and is_image_folder(path):
         return image_folder(path)
     if dataset not in DATASETS:
+        if Path(path).expanduser().exists():
+            raise ValueError(
+                f"{path} is no data set: an .npz file is one, or a folder of images, "
+                "[train/ | val/ | test/]<class>/<image>."
+            )
         raise UnknownNameError(
             "data set", dataset, DATASETS.names(), "Or give an .npz file or a folder of images."
         )

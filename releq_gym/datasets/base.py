@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import platformdirs
 import torch
 from torch import Tensor
@@ -33,6 +34,8 @@ class Split:
             ``[n, ...]``.
         index_sha256: Hash of the positions these images have in the official split; see
             `hash_index`. Empty for all of it.
+
+    Arrays of numpy are taken as well, and become tensors.
     """
 
     images: Tensor
@@ -40,6 +43,8 @@ class Split:
     index_sha256: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("images", "labels"):
+            object.__setattr__(self, name, _as_tensor(name, getattr(self, name)))
         if self.images.dtype not in (torch.uint8, torch.float32):
             raise ValueError(
                 f"Images are {self.images.dtype}; give uint8 in 0 to 255 or float32 in 0 to 1."
@@ -68,6 +73,18 @@ class Split:
         return digest.hexdigest()
 
 
+def _as_tensor(name: str, given: object) -> Tensor:
+    if isinstance(given, np.ndarray):
+        # A copy where numpy forbids writing, which PyTorch would warn of.
+        return torch.from_numpy(given if given.flags.writeable else given.copy())
+    if not isinstance(given, Tensor):
+        raise ValueError(
+            f"The {name} of a Split are a {type(given).__name__}; give a tensor, or an array of "
+            "numpy."
+        )
+    return given
+
+
 @dataclass(frozen=True, eq=False)
 class Splits:
     """A data set, split by purpose.
@@ -84,6 +101,8 @@ class Splits:
         files: Files and folders whose change would change ``train`` or ``search``, also those
             that do not exist; of a folder only what it lists counts, not what its files hold. None
             where that is not known: nothing is then remembered without reading the data again.
+        origin: Which images ``search`` and ``report`` are, and how many, where that is known before
+            the latter is read.
     """
 
     name: str
@@ -92,6 +111,7 @@ class Splits:
     read_report: Callable[[], Split] | None = None
     search_from_train: bool = False
     files: tuple[Path, ...] | None = None
+    origin: str = ""
 
     @cached_property
     def report(self) -> Split:
@@ -117,6 +137,11 @@ class Splits:
             return self
         index = search.index_sha256 and f"{search.index_sha256}[:{images}]"
         return replace(self, search=Split(search.images[:images], search.labels[:images], index))
+
+    def __str__(self) -> str:
+        """Which images are which, in a line."""
+        held = "there is no report" if self.read_report is None else "report is opened in the end"
+        return f"{self.name}: " + (self.origin or f"search is {len(self.search):,} images, {held}")
 
 
 Loader = Callable[[str | os.PathLike | None], Splits]

@@ -69,6 +69,12 @@ class NpzPart:
                 f"{self.path}: {self.part}_labels is {labels.dtype} of shape {labels.shape}; one "
                 "integer per image is needed, the class, counted from 0."
             )
+        if images.dtype == np.uint8 and images.ndim == 4 and _looks_channels_first(images.shape):
+            raise ValueError(
+                f"{self.path}: {self.part}_images has the shape {images.shape}, which looks like "
+                "[n, channels, height, width]; uint8 images are [n, height, width, channels]: "
+                "write images.transpose(0, 2, 3, 1)."
+            )
         split = Split(_channels_first(images), torch.from_numpy(labels.reshape(-1).astype("i8")))
         return split if index is None else take(split, index)
 
@@ -76,6 +82,8 @@ class NpzPart:
         try:
             return arrays[f"{self.part}_{kind}"]
         except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            if "allow_pickle" in str(error):
+                error = ValueError("it holds Python objects instead of numbers")
             raise ValueError(
                 f"{self.path} has no {self.part}_{kind} that can be read ({error}); write the file "
                 "anew with numpy.savez."
@@ -83,13 +91,19 @@ class NpzPart:
 
 
 def _open(path: Path) -> np.lib.npyio.NpzFile:
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"The data set {path} cannot be read: it is no .npz file; write one with numpy.savez."
+        )
     try:
-        arrays = np.load(path, allow_pickle=False)
+        return np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"The data set {path} cannot be read: {error}") from error
-    if not isinstance(arrays, np.lib.npyio.NpzFile):
-        raise ValueError(f"{path} is no .npz file; write one with numpy.savez.")
-    return arrays
+
+
+def _looks_channels_first(shape: tuple[int, ...]) -> bool:
+    """Whether ``[n, ?, ?, ?]`` are square images behind one or three channels."""
+    return shape[1] in (1, 3) and shape[2] == shape[3] > 4
 
 
 def _channels_first(images: np.ndarray) -> Tensor:

@@ -52,12 +52,15 @@ def arrange(name: str, parts: Mapping[str, Part]) -> Splits:
             search=train.read(order[:quarter].sort().values),
             read_report=functools.partial(train.read, order[quarter : 2 * quarter].sort().values),
             search_from_train=True,
+            origin=_origin("a quarter of train", quarter, "another quarter", quarter),
         )
     if val is not None and test is not None:
-        return Splits(name, _read(train), val.read(), test.read)
+        origin = _origin("val", len(val), "test", len(test))
+        return Splits(name, _read(train), val.read(), test.read, origin=origin)
     if train is not None and test is not None:
         ours, search = hold_out_by_content(train.read())
-        return Splits(name, ours, search, test.read, search_from_train=True)
+        origin = _origin("cut from train", len(search), "test", len(test))
+        return Splits(name, ours, search, test.read, search_from_train=True, origin=origin)
     order = _order(held_out)
     half = min(SEARCH_IMAGES, len(order) // 2)
     return Splits(
@@ -65,7 +68,15 @@ def arrange(name: str, parts: Mapping[str, Part]) -> Splits:
         train=_read(train),
         search=held_out.read(order[:half].sort().values),
         read_report=functools.partial(held_out.read, order[half:].sort().values),
+        origin=_origin(
+            f"half of {'val' if test is None else 'test'}", half, "the rest", len(order) - half
+        ),
     )
+
+
+def _origin(search: str, searched: int, report: str, reported: int) -> str:
+    """`Splits.origin`."""
+    return f"search is {search} ({searched:,} images), report is {report} ({reported:,})"
 
 
 def _read(part: Part | None) -> Split | None:

@@ -22,17 +22,18 @@ from releq_gym.activations import ACTIVATION_BITWIDTHS, with_quantized_activatio
 from releq_gym.datasets import DATASETS, Split, Splits, load_splits
 from releq_gym.datasets.normalise import Normalise
 from releq_gym.evaluators.base import Evaluation, ManyEvaluations, in_columns
+from releq_gym.evaluators.described import describe_callable, why_indescribable
 from releq_gym.evaluators.forward import MEMORY, SharedForward
 from releq_gym.evaluators.measurement import Measurement, check_assignment, pooled, seeds_of
-from releq_gym.evaluators.memo import Memo, describe_callable, hash_fields, open_memo
+from releq_gym.evaluators.memo import Memo, hash_fields, open_memo
 from releq_gym.layers import BITWIDTHS, FULL_PRECISION
 from releq_gym.networks import NetworkLike, Recipe, network_layers, resolve_network
-from releq_gym.networks.base import NETWORKS, Network
+from releq_gym.networks.base import GENERIC_RECIPES, NETWORKS, Network
 from releq_gym.quantized import bake, load_weights
 from releq_gym.quantizers.base import Quantizer, make_quantizer
 from releq_gym.quantizers.uniform import Uniform
 from releq_gym.registry import UnknownNameError
-from releq_gym.training.accuracy import Score, sum_scores, top1
+from releq_gym.training.accuracy import Score, each_score, sum_scores, top1
 from releq_gym.training.device import place, resolve_device, runs_bfloat16
 from releq_gym.training.loop import PRECISIONS, Loss
 from releq_gym.training.retrain import Retrained, retrain
@@ -53,6 +54,9 @@ PROBE_IMAGES = 32
 
 SHORT_HASH = 8
 """Digits of a hash that a name shows."""
+
+SCORE_TOLERANCE = 1e-5
+"""How far rounding may take a score out of 0 to 1."""
 
 BFLOAT16_POINTS = 0.1
 """How far bfloat16 may move the accuracy of the full-precision network, in percentage points."""
@@ -88,7 +92,7 @@ class LiveEvaluator:
         quantizer_kwargs: Arguments that go with the name.
         recipe: ``"ptq"`` (no retraining), ``"short"``, ``"long"`` or a `Recipe`; None means
             ``"short"`` where the network states that and there are training images, else
-            ``"ptq"``.
+            ``"ptq"``. A network that states none has the generic ones, asked for by name.
         recipe_kwargs: Fields of `Recipe` that are set in every recipe, for instance
             ``{"reestimate_batch_norm": 1000}`` or ``{"regularizer": "sinreq"}``.
         bitwidths: What a layer may have; None means all that the quantizer defines, 2 to 8 for
@@ -106,12 +110,15 @@ class LiveEvaluator:
             rounding can grow: they are remembered apart.
         memory: Bytes of activations and weights that are kept to be reused.
         metric: Instead of top-1, what a batch is worth: takes outputs and targets, returns one
-            score per input, of which the mean is the accuracy; 1 is perfect, 0 worthless.
+            score per input in 0 to 1, of which the mean is the accuracy; 1 is perfect, 0 worthless.
+            Of a quantized network a mean below 0 counts as 0.
         loss: Instead of cross-entropy, what a retraining lowers: takes outputs and targets, returns
             a scalar.
         memo: Whether to keep results in the user's cache; a path or `Memo` keeps them there. An
             environment that is made again starts from them, without this class and torch, until it
-            asks for something else; see `releq_gym.evaluators.remembered`.
+            asks for something else; see `releq_gym.evaluators.remembered`. A ``metric`` or ``loss``
+            is told from others by all that it reads, see `describe_callable`; of one that cannot be
+            told, nothing is kept.
         search_from_train: Accept search images that a network trained elsewhere has seen.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
 
@@ -126,6 +133,7 @@ class LiveEvaluator:
         images: Size of the search split.
         recipe: The one of `evaluate`.
         recipes: Those it knows by name.
+        states_recipes: Whether the network states them, or they are the generic ones.
         quantizer: What quantizes the weights.
         splits: The data.
         normalise: From images to what the network sees.
@@ -136,6 +144,7 @@ class LiveEvaluator:
         stack: Retrainings whose steps are taken together.
         metric: As given.
         loss: As given.
+        forgets: Why nothing that is measured is kept; empty where it is.
         memory: As given.
         search_from_train: Whether the network may have been trained on the search images.
 
@@ -179,11 +188,11 @@ class LiveEvaluator:
         self.metric, self.loss, self.memory = metric, loss, memory
         self.quantizer = make_quantizer(quantizer, **(quantizer_kwargs or {}))
         self._recipe_kwargs = dict(recipe_kwargs or {})
-        known = {"ptq": Recipe()} | dict(network.recipes)
+        stated = {name: one for name, one in network.recipes.items() if name != "pretrain"}
+        self.states_recipes = bool(stated)
         self.recipes = {
             name: _with_fields(one, self._recipe_kwargs)
-            for name, one in known.items()
-            if name != "pretrain"
+            for name, one in ({"ptq": Recipe()} | (stated or GENERIC_RECIPES)).items()
         }
         self.bitwidths = _resolve_bitwidths(bitwidths, self.quantizer)
         self.device = resolve_device(device)
@@ -200,7 +209,7 @@ class LiveEvaluator:
         )
         self.images = len(self.splits.search)
         if recipe is None:
-            trains = "short" in self.recipes and self.splits.train is not None
+            trains = "short" in stated and self.splits.train is not None
             recipe = "short" if trains else "ptq"
         self.recipe = self._resolve_recipe(recipe)
         self.repeats = repeats if self.recipe.images else 1
@@ -210,9 +219,11 @@ class LiveEvaluator:
         self._check_fit(network)
         self.layers = network_layers(self.module, input_shape, self.quantizer)
         self._memo = open_memo(memo)
-        own = [one for one in (metric, loss) if one is not None]
-        if any(describe_callable(one) is None for one in own):
-            self._memo = None  # nothing would tell its results from those of another one
+        self.forgets = "" if self._memo is not None else "memo=False"
+        for name, function in (("metric", metric), ("loss", loss)):
+            if function is not None and (why := why_indescribable(function)):
+                # Nothing would tell its results from those of another one.
+                self._memo, self.forgets = None, f"{name}= uses {why}"
         self._forwards: dict[tuple[str, str], SharedForward] = {}
         self.precision = self._choose_precision(precision)
         self.stack = self._choose_stack(stack)
@@ -355,6 +366,7 @@ class LiveEvaluator:
         fields = self._seen(split) | {"precision": precision}
         known = self._recall([fields])[0]
         if known is None:
+            self._check_range(split)
             full = (FULL_PRECISION,) * len(self.layers)
             known = (
                 self._test(Retrained(self.module, False, 0.0), split)
@@ -400,7 +412,7 @@ class LiveEvaluator:
                 self._names,
                 self.quantizer,
                 self.normalise(self._search.images[:PROBE_IMAGES]),
-                score=self._score,
+                score=self.score,
                 dtype=PRECISIONS[precision],
                 memory=self.memory,
             )
@@ -418,7 +430,8 @@ class LiveEvaluator:
         return [layer.name for layer in self.layers]
 
     @property
-    def _score(self) -> Score:
+    def score(self) -> Score:
+        """What one output is worth: the metric, or whether it is classified correctly."""
         return top1 if self.metric is None else self.metric
 
     def _rounded(self, total: float) -> float:
@@ -497,7 +510,7 @@ class LiveEvaluator:
         correct = 0.0
         if not retrained.diverged:
             module = bake(retrained.module)
-            total = sum_scores(module, held.images, held.labels, self.normalise, self._score)
+            total = sum_scores(module, held.images, held.labels, self.normalise, self.score)
             correct = self._rounded(total)
         milliseconds = retrained.milliseconds + 1e3 * (time.perf_counter() - started)
         return Measurement(correct, len(held), milliseconds, retrained.diverged)
@@ -668,10 +681,17 @@ class LiveEvaluator:
             with torch.inference_mode():
                 outputs = self.module(self.normalise(self._search.images[:1]))
         except RuntimeError as error:
+            last = len(shape) == 3 and shape[2] in (1, 3) and shape[0] == shape[1]
+            hint = " Its images are [n, channels, height, width]: permute these." if last else ""
             raise ValueError(
                 f"{self.net} cannot take an image of shape {shape} from {self.splits.name!r}: "
-                f"{error}"
+                f"{error}{hint}"
             ) from error
+        if not isinstance(outputs, Tensor):
+            raise ValueError(
+                f"{self.net} answers with a {type(outputs).__name__}; one tensor is needed, with "
+                "one row per input. Wrap the network in a module whose forward returns that alone."
+            )
         if self.metric is not None:
             self._check_metric(outputs)
             return
@@ -682,6 +702,12 @@ class LiveEvaluator:
                 "For anything else pass metric=."
             )
         classes = int(search.labels.max()) + 1
+        least = min(int(one.labels.min()) for one in (search, self.splits.train) if one is not None)
+        if least < 0:
+            raise ValueError(
+                f"{self.splits.name!r} has a label of {least}; classes are counted from 0. Leave "
+                "images without a class out."
+            )
         if outputs.ndim != 2 or outputs.shape[1] < classes:
             raise ValueError(
                 f"{self.net} answers one image with a tensor of shape {tuple(outputs.shape)}, but "
@@ -697,6 +723,25 @@ class LiveEvaluator:
                 f"metric= returned {scores!r} for one input; it has to return a tensor of one "
                 "finite score per input, of which 1 is perfect and 0 worthless."
             )
+        _check_scores(scores)
+
+    def _check_range(self, split: str) -> None:
+        """Refuses a metric that gives full precision a score outside 0 to 1."""
+        if self.metric is not None:
+            held = self._held(split)
+            _check_scores(
+                each_score(self.module, held.images, held.labels, self.normalise, self.metric)
+            )
+
+
+def _check_scores(scores: Tensor) -> None:
+    least, most = (float(one) for one in scores.aminmax())
+    if not -SCORE_TOLERANCE <= least <= most <= 1 + SCORE_TOLERANCE:
+        raise ValueError(
+            f"metric= returned scores from {least:.4g} to {most:.4g} in full precision; every "
+            "score has to lie in 0 to 1, of which 1 is perfect and 0 worthless. An error e can be "
+            "scored as 1 / (1 + e), a score of 0 to 100 divided by 100."
+        )
 
 
 def hash_weights(module: nn.Module) -> str:
@@ -756,7 +801,9 @@ def _resolve_bitwidths(bitwidths: Sequence[int] | None, quantizer: Quantizer) ->
 def _resolve_weights(network: Network, weights: str | os.PathLike | None) -> Path | None:
     if weights is not None:
         return Path(weights).expanduser()
-    return find_weights(network.name) if network.name in NETWORKS else None
+    # A net of one's own may have the name of a registered one, and brings its weights.
+    registered = network.name in NETWORKS and NETWORKS[network.name].build is network.build
+    return find_weights(network.name) if registered else None
 
 
 def _resolve_splits(
@@ -768,6 +815,12 @@ def _resolve_splits(
     """The splits, and whether the network may have been trained on the search images."""
     if isinstance(data, Splits):
         return data, False
+    if not isinstance(data, str | os.PathLike | None):
+        raise ValueError(
+            f"data= is a {type(data).__name__}; it has to be the name or path of a data set, or "
+            "releq_gym.datasets.Splits(name, train, search, read_report), where train and search "
+            "are Split(images, labels) and read_report is a function that returns one."
+        )
     if not network.dataset and data is None:
         raise ValueError(
             f"{network.name} is no registered net, so nothing says which data it is for: pass "

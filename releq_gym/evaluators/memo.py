@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
-import inspect
 import json
 import os
 import sqlite3
@@ -138,31 +136,6 @@ def open_memo(memo: bool | str | os.PathLike | Memo) -> Memo | None:
     if isinstance(memo, bool):
         return Memo() if memo else None
     return memo if isinstance(memo, Memo) else Memo(memo)
-
-
-def describe_callable(function: object) -> str | None:
-    """What a user's function does, as text: its source and the plain values that it has captured.
-
-    Globals that it uses are not looked into. None where the text would not tell it from another.
-    """
-    if function is None:
-        return "none"
-    try:
-        source = inspect.getsource(function if inspect.isfunction(function) else type(function))
-    except (TypeError, OSError):
-        return None
-    captured: list[object] = []
-    if inspect.isfunction(function):
-        captured += [cell.cell_contents for cell in function.__closure__ or ()]
-        captured += [function.__defaults__, function.__kwdefaults__]
-    elif dataclasses.is_dataclass(function):
-        captured += [getattr(function, field.name) for field in dataclasses.fields(function)]
-    else:
-        return None
-    try:
-        return f"{source}\n{json.dumps(captured)}"
-    except TypeError:
-        return None
 
 
 def _decoded(row: tuple[bytes] | None) -> Any:

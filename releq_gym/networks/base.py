@@ -59,6 +59,15 @@ class Recipe:
     fold_batch_norm: bool = False
 
 
+GENERIC_RECIPES = {
+    "short": Recipe(images=6_400, optimizer="adam", learning_rate=1e-4),
+    "long": Recipe(
+        images=64_000, optimizer="adam", learning_rate=1e-4, schedule="cosine", warmup=0.05
+    ),
+}
+"""Of a network that states none: 100 and 1,000 steps that hardly any network is harmed by."""
+
+
 @dataclass(frozen=True)
 class Network:
     """One registered network: how to build it, what it sees, how it is trained.
@@ -72,7 +81,8 @@ class Network:
         input_shape: Of one image, without the batch axis; empty where unknown.
         classes: Number of classes; 0 where unknown.
         dataset: Name of its data set; empty where unknown.
-        recipes: ``pretrain``, ``short`` and ``long``; ``ptq`` needs none.
+        recipes: ``pretrain``, ``short`` and ``long``; ``ptq`` needs none. One that states neither
+            of the last two gets `GENERIC_RECIPES`, where somebody asks for them by name.
         mean: Per-channel mean that inputs in [0, 1] are normalised by.
         std: Per-channel standard deviation, likewise.
         max_loss_points: Tolerated loss in percentage points; more than the usual 0.3 where the

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 
 from torch import nn
 
@@ -15,6 +17,10 @@ NetworkLike = str | nn.Module | Network | Callable[[], nn.Module]
 """A registered name, ``"package.module:factory"``, a module, a `Network`, or a factory."""
 
 
+WEIGHTS = (".bin", ".ckpt", ".h5", ".onnx", ".pt", ".pth", ".safetensors")
+"""Suffixes of files that hold weights."""
+
+
 def resolve_network(net: NetworkLike) -> Network:
     """The `Network` that ``net`` stands for.
 
@@ -22,11 +28,13 @@ def resolve_network(net: NetworkLike) -> Network:
         net: A registered name; ``"package.module:factory"``, a callable without arguments that
             returns a module; such a callable itself; a module, which is copied at every
             ``build()``, weights included; or a `Network`, returned as it is. Only registered
-            nets know their input shape, classes and data set.
+            nets know their input shape, classes and data set; a factory that is registered brings
+            these, but the weights are those that it returns.
 
     Raises:
         UnknownNameError: If no net has this name.
-        ValueError: If the factory cannot be imported or ``net`` is none of the above.
+        ValueError: If the factory cannot be imported or ``net`` is none of the above. What a
+            factory raises becomes one when it is called.
     """
     if isinstance(net, Network):
         return net
@@ -35,16 +43,22 @@ def resolve_network(net: NetworkLike) -> Network:
     if isinstance(net, str):
         return _from_factory(net) if ":" in net else _from_name(net)
     if callable(net):
-        return Network(name=getattr(net, "__name__", type(net).__name__), build=_checked(net))
+        return _of_factory(getattr(net, "__name__", type(net).__name__), net)
     raise ValueError(
-        f"A net is a name, 'package.module:factory', a torch.nn.Module or a callable that returns "
-        f"one; got {net!r}."
+        "A net is a name, 'package.module:factory', a torch.nn.Module or a callable that returns "
+        f"one; got {net!r:.80}."
     )
 
 
 def _from_name(name: str) -> Network:
     if name in NETWORKS:
         return NETWORKS[name]
+    if Path(name).suffix in WEIGHTS:
+        raise ValueError(
+            f"The net {name!r} reads like a file of weights, which say nothing of the layers. Pass "
+            "the module with its weights loaded, or 'package.module:factory' and weights=FILE, "
+            "a safetensors file."
+        )
     raise UnknownNameError(
         "net",
         name,
@@ -57,10 +71,10 @@ def _from_factory(path: str) -> Network:
     module_name, _, attribute = path.partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever a module of the user's raises
         raise ValueError(
-            f"The net {path!r} could not be imported ({error}). It has to read "
-            "'package.module:factory', with the package installed or on PYTHONPATH."
+            f"The net {path!r} could not be imported ({type(error).__name__}: {error}). It has to "
+            "read 'package.module:factory', with the package installed or on PYTHONPATH."
         ) from error
     if isinstance(factory, Network):
         return factory
@@ -69,15 +83,32 @@ def _from_factory(path: str) -> Network:
             f"The net {path!r} names {factory!r}, which cannot be called; it has to be a class or "
             "function that takes no arguments and returns a torch.nn.Module."
         )
-    return Network(name=path, build=_checked(factory))
+    return _of_factory(path, factory)
+
+
+def _of_factory(name: str, factory: Callable[[], nn.Module]) -> Network:
+    """What a factory builds, with all that it states where `register_network` decorates it."""
+    registered = [NETWORKS[known] for known in NETWORKS.names()]
+    stated = [network for network in registered if network.build is factory]
+    if stated:
+        return dataclasses.replace(stated[0], name=name, build=_checked(factory), download=None)
+    return Network(name=name, build=_checked(factory))
 
 
 def _checked(factory: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+    name = getattr(factory, "__qualname__", type(factory).__qualname__)
+
     def build() -> nn.Module:
-        module = factory()
+        try:
+            module = factory()
+        except Exception as error:  # whatever code of the user's raises
+            raise ValueError(
+                f"The net factory {name!r}, which is called without arguments, raised "
+                f"{type(error).__name__}: {error}"
+            ) from error
         if not isinstance(module, nn.Module):
             raise ValueError(
-                f"The net factory {factory!r} returned {type(module).__name__}; it has to return "
+                f"The net factory {name!r} returned {type(module).__name__}; it has to return "
                 "a torch.nn.Module."
             )
         return module

@@ -19,9 +19,8 @@ from releq_gym.datasets import Split, load_splits
 from releq_gym.datasets.normalise import Normalise
 from releq_gym.evaluators.memo import cache_folder
 from releq_gym.networks import resolve_network
-from releq_gym.networks.base import Network
+from releq_gym.networks.base import NETWORKS, Network
 from releq_gym.quantized import load_weights, save_weights
-from releq_gym.registry import UnknownNameError
 from releq_gym.training.accuracy import sum_scores
 from releq_gym.training.batch_norm import fold_batch_norm, insert_batch_norm
 from releq_gym.training.device import place, resolve_device
@@ -80,7 +79,16 @@ def pretrain(
     started = time.perf_counter()
     network = resolve_network(net)
     if "pretrain" not in network.recipes:
-        raise UnknownNameError(f"recipe of {network.name}", "pretrain", network.recipes)
+        raise ValueError(
+            f"The net {network.name!r} states no recipe 'pretrain', so it cannot be trained here: "
+            'register it with recipes={"pretrain": Recipe(images=..., ...)}, or train it yourself '
+            "and pass its weights (weights=FILE.safetensors)."
+        )
+    if path is None and network.name not in NETWORKS:
+        raise ValueError(
+            f"Nothing looks for weights of {network.name!r} by name: say which file to write "
+            "(--output), and pass that as weights=FILE."
+        )
     target = Path(path) if path is not None else default_weights_path(network.name)
     if target.exists() and not overwrite:
         raise ValueError(

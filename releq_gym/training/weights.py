@@ -45,6 +45,12 @@ def find_weights(name: str) -> Path:
             return path
     if name in NETWORKS and NETWORKS[name].download:
         return _download(NETWORKS[name], _own(name))
+    if name in NETWORKS and "pretrain" not in NETWORKS[name].recipes:
+        raise ValueError(
+            f"There are no weights for {name!r}, which is a name alone. Where its factory returns "
+            "a trained network, pass that factory itself, or as 'package.module:factory'; else "
+            "pass weights=FILE.safetensors."
+        )
     raise ValueError(
         f"There are no weights for {name!r} yet. Train them with `releq pretrain {name}`, or pass "
         "weights=FILE.safetensors."

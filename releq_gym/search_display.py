@@ -1,0 +1,159 @@
+"""What a search says on stderr while it runs: how long it takes, how far it is, what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from releq_gym.env import QuantizeNetEnv
+from releq_gym.evaluators.live import LiveEvaluator
+from releq_gym.ledger import Answer
+
+
+class Watched(gym.Wrapper):
+    """Shows how far a search is, and the best so far as `Ledger.best` ranks.
+
+    Args:
+        env: What is searched.
+        bar: Where.
+    """
+
+    def __init__(self, env: QuantizeNetEnv, bar: Progress):
+        super().__init__(env)
+        budget = (env.ledger.evaluation_budget or {}).get("distinct")
+        self._ledger, self._problem = env.ledger, env.problem
+        self._best: Answer | None = None
+        self._bar, self._task = bar, bar.add_task("searching", total=budget)
+
+    def step(self, action: Any) -> Any:
+        """As the environment's."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if info["evaluated"]:
+            self._bar.update(self._task, completed=self._ledger.distinct)
+            # All are ranked anew only where the first place may have changed.
+            if self._best is None or self._may_lead(info["bitwidths"]):
+                self._best = best = self._ledger.best(self._problem)
+                if best is not None:
+                    found = f"cost {best.cost:.3f} loses {best.loss_points:.2f}"
+                    self._bar.update(self._task, description=found)
+        return observation, reward, terminated, truncated, info
+
+    def _may_lead(self, bitwidths: tuple[int, ...]) -> bool:
+        assert self._best is not None
+        if bitwidths == self._best.bitwidths:
+            return True
+        accuracy = self._ledger.cells(self._problem)[bitwidths].accuracy
+        return self._rank(bitwidths, accuracy) > self._rank(
+            self._best.bitwidths, self._best.accuracy
+        )
+
+    def _rank(self, bitwidths: tuple[int, ...], accuracy: float) -> tuple[float, float]:
+        cautious = accuracy - self._problem.caution(accuracy)
+        return self._problem.objective(bitwidths, cautious), -self._problem.cost(bitwidths)
+
+
+def progress_of_search(console: Console) -> Progress:
+    """The bar of `Watched`."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} assignments"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=console.quiet,
+    )
+
+
+def announce(
+    console: Console,
+    evaluator: LiveEvaluator,
+    env: QuantizeNetEnv,
+    unquantized: Sequence[str],
+    retrainings: float,
+) -> None:
+    """Says what is searched and how long it takes, from one measurement.
+
+    Args:
+        console: Where.
+        evaluator: Of the network.
+        env: What is searched.
+        unquantized: Names of parameters that are not.
+        retrainings: How many of the search's measurements the last retraining is worth.
+    """
+    if console.quiet:
+        return
+    weights = sum(layer.weights for layer in evaluator.layers)
+    lines = [f"{evaluator.name}: {len(evaluator.layers)} layers, {weights:,} weights"]
+    lines.append(str(evaluator.splits))
+    if unquantized:
+        lines.append(f"not quantized: {', '.join(unquantized)}")
+    seconds = evaluator.evaluate(env.problem.start, 0).milliseconds / 1e3
+    budget = (env.ledger.evaluation_budget or {})["distinct"]
+    lasts = f"{budget} assignments at {seconds:.2g} s: about {_duration(budget * seconds)}"
+    if not evaluator.forgets:
+        lasts += ", less where they have been measured before"
+    if retrainings:
+        lasts += f"; retraining the answer: about {_duration(retrainings * seconds)} more"
+    lines.append(lasts)
+    lines.append(
+        f"nothing is kept: {evaluator.forgets}"
+        if evaluator.forgets
+        else "what is measured is kept: the same search takes it up again after Ctrl-C"
+    )
+    console.print("\n".join(lines), soft_wrap=True, markup=False)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+class Retrainings:
+    """Shows which network a final report is at; a context that takes what each is called.
+
+    Args:
+        console: Where.
+        verb: What is done with them, such as ``"retraining"``.
+        total: How many there are.
+    """
+
+    def __init__(self, console: Console, verb: str, total: int):
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} networks"),
+            TimeElapsedColumn(),
+        )
+        self._bar = Progress(*columns, console=console, disable=console.quiet)
+        self._verb, self._total, self._begun = verb, total, 0
+        self._task = self._bar.add_task(f"{verb} the answer", total=total)
+
+    def __enter__(self) -> Retrainings:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._show("is done", self._total)
+        self._bar.stop()
+
+    def __call__(self, what: str) -> None:
+        """The next network begins; those before it are done."""
+        self._show(what, self._begun)
+        self._begun += 1
+
+    def _show(self, what: str, completed: int) -> None:
+        self._bar.update(self._task, description=f"{self._verb} {what}", completed=completed)

@@ -1,0 +1,167 @@
+"""What a search found: its figures as text, its files, its network."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from releq_gym.layers import Layer
+from releq_gym.pareto import ParetoPoint, draw_pareto, write_pareto
+from releq_gym.quantized import load_quantized
+from releq_gym.report import QUANTIZED_FILE
+from releq_gym.result import Result, write_result
+
+PARETO_FILE, PICTURE_FILE = "pareto.csv", "pareto.png"
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """What `releq_gym.search` found; ``print`` shows it as tables.
+
+    Attributes:
+        record: Everything about the chosen assignment as plain data, what ``result.json`` holds.
+        chosen: The best assignment measured.
+        pareto: The measured assignments that no other one beats in loss and cost, cheapest first.
+        full_precision_accuracy: On the search split, in [0, 1].
+        quantized_layers: The layers, in the order of all bitwidths.
+        unquantized: Parameters of two or more axes that stay in full precision.
+        standard_error_points: Of the loss on the search split, in percentage points: how far from
+            the limit an assignment has to stay to be preferred, see `Ledger.best`.
+        retrained: Whether a retraining is behind every accuracy.
+        untested: Why the answer was not tested on a report split; empty where it was.
+    """
+
+    record: Result
+    chosen: ParetoPoint
+    pareto: tuple[ParetoPoint, ...]
+    full_precision_accuracy: float
+    quantized_layers: tuple[Layer, ...]
+    unquantized: tuple[str, ...]
+    standard_error_points: float
+    retrained: bool
+    untested: str
+    _content: bytes = field(repr=False)
+    _module: nn.Module = field(repr=False)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the quantized layers, in the order of all bitwidths."""
+        return self.record.layers
+
+    @property
+    def tolerable(self) -> bool:
+        """Whether the chosen assignment loses no more than may be lost."""
+        return self.chosen.loss_points <= self.record.max_loss_points + 1e-9
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The quantized network of the chosen assignment.
+
+        In evaluation mode, on the CPU, its weights plain float32 tensors that hold the quantized
+        values; to the bit what `load_quantized` reads from the saved file.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / QUANTIZED_FILE
+            path.write_bytes(self._content)
+            network = load_quantized(path, self._module).cpu()
+        # As one builds it; the search may have had it in the layout that is faster.
+        return network.to(memory_format=torch.contiguous_format)
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Writes ``pareto.csv``, ``pareto.png``, ``result.json`` and ``quantized.safetensors``.
+
+        ``releq evaluate FOLDER`` reproduces the report from them, `load_quantized` reads the
+        network. Each file appears whole or not at all, and replaces one of its name.
+
+        Args:
+            folder: Is made where it is missing.
+
+        Raises:
+            ValueError: Where it cannot be written.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = folder / f"{QUANTIZED_FILE}.partial"
+            partial.write_bytes(self._content)
+            partial.replace(folder / QUANTIZED_FILE)
+            write_pareto(folder / PARETO_FILE, self.pareto)
+            draw_pareto(
+                folder / PICTURE_FILE,
+                self.pareto,
+                self.chosen,
+                self.record.max_loss_points,
+                self.record.task,
+            )
+            write_result(folder, self.record)
+        except OSError as error:
+            raise ValueError(f"The folder {folder} cannot be written: {error}.") from None
+
+    def __str__(self) -> str:
+        """Layers, figures and Pareto set, as plain text."""
+        return "\n\n".join([self._layer_table(), self._figures(), self._pareto_table()])
+
+    def _layer_table(self) -> str:
+        width = max(5, *(len(layer.name) for layer in self.quantized_layers))
+        lines = [f"{'layer':<{width}}  {'kind':<10}  {'weights':>12}  bits"]
+        for layer, bitwidth in zip(self.quantized_layers, self.chosen.bitwidths, strict=True):
+            lines.append(
+                f"{layer.name:<{width}}  {layer.kind:<10}  {layer.weights:>12,}  {bitwidth:>4}"
+            )
+        return "\n".join(lines)
+
+    def _figures(self) -> str:
+        record, chosen = self.record, self.chosen
+        margin = "" if record.margin_points is None else f" ± {record.margin_points:.2f}"
+        mean = "" if record.metric is None else "mean score "
+        against = " against the checkpoint" if self.retrained else ""
+        lines = [
+            f"{record.task}: best of {record.evaluations} assignments, {record.seconds:.0f} s",
+            f"cost {chosen.cost:.3f} (all layers at 8 bits = 1), bits per weight "
+            f"{chosen.weighted_bitwidth:.2f}, plain average {chosen.average_bitwidth:.2f}",
+            f"search split: {mean}{100 * chosen.accuracy:.2f} %, full precision "
+            f"{100 * self.full_precision_accuracy:.2f} %: loses {chosen.loss_points:.2f}{margin} "
+            f"points{against}",
+            self._limit(),
+        ]
+        if (report := record.report) is None:
+            lines.append(f"report split: {self.untested}")
+        else:
+            held, full = report.chosen, report.full_precision
+            margin = "" if held.margin_points is None else f" ± {held.margin_points:.2f}"
+            likewise = " retrained likewise" if self.retrained else ""
+            lines.append(
+                f"report split: {mean}{100 * held.accuracy:.2f} % of {report.images:,} images, "
+                f"full precision{likewise} {100 * full.accuracy:.2f} %: loses "
+                f"{held.loss_points:.2f}{margin} points ({report.source})"
+            )
+        return "\n".join(lines)
+
+    def _limit(self) -> str:
+        """What may be lost, and how far the answer stays away from it."""
+        limit, error = self.record.max_loss_points, self.standard_error_points
+        allowed = f"{limit:.2f} points may be lost"
+        if not self.tolerable:
+            return (
+                f"{allowed}. Nothing that was measured keeps the loss within that; this is the "
+                "best there is. Allow a higher loss, offer more bits, or retrain (recipe)."
+            )
+        if self.chosen.loss_points + error <= limit + 1e-9:
+            return f"{allowed}; the answer keeps one standard error ({error:.2f}) away"
+        return f"{allowed}; nothing that was measured keeps one standard error ({error:.2f}) away"
+
+    def _pareto_table(self) -> str:
+        lines = ["    cost    loss  bits per weight  bitwidths"]
+        for point in self.pareto:
+            mark = "*" if point.bitwidths == self.chosen.bitwidths else " "
+            lines.append(
+                f"{mark} {point.cost:>6.3f}  {point.loss_points:>6.2f}  "
+                f"{point.weighted_bitwidth:>15.2f}  {' '.join(map(str, point.bitwidths))}"
+            )
+        return "\n".join(lines)
