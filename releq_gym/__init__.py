@@ -48,7 +48,7 @@ def __getattr__(name: str) -> Any:
 
 gym.register(
     "releq/QuantizeNet-v0",
-    entry_point="releq_gym.env:QuantizeNetEnv",
+    entry_point="releq_gym.several_nets:make_env",
     vector_entry_point="releq_gym.vector_env:QuantizeNetVectorEnv",
 )
 for _frozen_id, _settings in FROZEN.items():

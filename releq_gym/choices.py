@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from releq_gym.evaluators.base import Evaluator
 from releq_gym.layers import Layer
 from releq_gym.registry import UnknownNameError
@@ -116,6 +119,44 @@ def check_groups(
         group_of |= dict.fromkeys(indices, indices)
     chosen = [index for index in range(len(names)) if index not in fixed]
     return tuple(dict.fromkeys(group_of.get(index, (index,)) for index in chosen))
+
+
+class MeasuredChoices:
+    """What may be chosen next where only some assignments were measured.
+
+    Args:
+        choices: Bitwidths of those, one per step.
+        bitwidths: The choice per step, ascending.
+    """
+
+    def __init__(self, choices: Sequence[Sequence[int]], bitwidths: Sequence[int]):
+        self._masks: dict[tuple[int, ...], NDArray[np.bool_]] = {}
+        self._choices = set(map(tuple, choices))
+        self._nothing = np.zeros(len(bitwidths), dtype=np.bool_)
+        positions = {bitwidth: position for position, bitwidth in enumerate(bitwidths)}
+        for choice in self._choices:
+            for step, bitwidth in enumerate(choice):
+                mask = self._masks.setdefault(choice[:step], self._nothing.copy())
+                mask[positions[bitwidth]] = True
+
+    def __len__(self) -> int:
+        return len(self._choices)
+
+    def __contains__(self, choice: Sequence[int]) -> bool:
+        """Whether this was measured."""
+        return tuple(choice) in self._choices
+
+    def after(self, step: Any, chosen: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Which bitwidths lead to something measured, ``[..., bitwidths]``.
+
+        Args:
+            step: Decisions taken, or an array of them.
+            chosen: Bitwidths of all steps, later ones of no matter, ``[..., steps]``.
+        """
+        if chosen.ndim == 1:
+            return self._masks.get(tuple(chosen[: int(step)].tolist()), self._nothing).copy()
+        rows = zip(step.tolist(), chosen.tolist(), strict=True)
+        return np.array([self._masks.get(tuple(row[:taken]), self._nothing) for taken, row in rows])
 
 
 def _is_list(value: Any) -> bool:

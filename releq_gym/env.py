@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -16,8 +17,9 @@ from releq_gym.costs import CostModel, make_cost
 from releq_gym.evaluators import Evaluation, Evaluator
 from releq_gym.evaluators.resolve import make_evaluator
 from releq_gym.ledger import Ledger, Trace
-from releq_gym.noise import first_repeat
-from releq_gym.observation import OBSERVATIONS, Situation
+from releq_gym.noise import first_repeat, splitmix64
+from releq_gym.observation import OBSERVATIONS, Measured
+from releq_gym.prefixes import Prefixes, make_prefixes
 from releq_gym.problem import Problem
 from releq_gym.registry import UnknownNameError
 from releq_gym.rewards import Reward, make_reward
@@ -52,8 +54,8 @@ class QuantizeNetEnv(gym.Env[Any, int]):
     ## Action Space
 
     `Discrete(len(bitwidths))`: index 0 is the fewest bits. `action_masks()` (through wrappers
-    `env.get_wrapper_attr("action_masks")()`) says which of them the cost budget leaves for the
-    layer at hand. A masked action is executed as the nearest allowed lower bitwidth, else the
+    `env.get_wrapper_attr("action_masks")()`) says which of them the cost budget, and a task that
+    lacks assignments, leave for the layer at hand. A masked action is executed as the nearest allowed lower bitwidth, else the
     nearest allowed one, and `info["executed_bitwidth"]` says so; `on_masked="raise"` refuses it.
 
     ## Observation Space
@@ -100,7 +102,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
 
     | name | default | meaning |
     |---|---|---|
-    | `net` | `None` | a network by name, `"package.module:factory"`, or a module; None is the task's, else `"digits"` |
+    | `net` | `None` | a network by name, `"package.module:factory"`, or a module; None is the task's, else `"digits"`; in `gym.make` also a list, one of which is drawn for each episode (`releq_gym.several_nets`) |
     | `task` | `None` | a shipped task by name (`NAME` or `NAME/VERSION`), or a task folder; None is the net's default |
     | `evaluator` | `"auto"` | `"auto"` takes the task; `"live"` quantizes and measures; or an evaluator object |
     | `quantizer` | `None` | a quantizer by name; None is the task's, live `"wrpn"` |
@@ -208,6 +210,11 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             groups=groups,
             cost_budget=cost_budget,
         )
+        if self.problem.measured is not None and self.evaluate == "every_step":
+            raise ValueError(
+                f"{resolved.name} lacks assignments, among them such as an episode passes on its "
+                "way; use evaluate='final'."
+            )
         if not isinstance(ledger, Ledger | None):
             raise ValueError(f"ledger={ledger!r} is no releq_gym.Ledger.")
         if ledger is not None and (evaluation_budget is not None or log is not None):
@@ -222,10 +229,15 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         self.observation_space = self.observe.space
         self.action_space = gym.spaces.Discrete(len(self.problem.bitwidths))  # type: ignore[assignment]
 
-        self._noise_seed: int | None = None
+        self._noise_key: int | None = None
         self._visits: dict[int, int] = {}
-        self._step: int | None = None
+        self._at: Any = None
         self._over = False
+
+    @cached_property
+    def _prefixes(self) -> Prefixes:
+        """Made at the first reset: not every environment is walked."""
+        return make_prefixes(self.problem, self.observe)
 
     # The MDP
 
@@ -241,17 +253,15 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         super().reset(seed=seed)
         if options:
             raise UnknownNameError("reset option", next(iter(options)), [])
-        if seed is not None or self._noise_seed is None:
-            self._noise_seed = seed if seed is not None else int(self.np_random.integers(2**62))
+        if seed is not None or self._noise_key is None:
+            drawn = seed if seed is not None else int(self.np_random.integers(2**62))
+            self._noise_key = splitmix64(drawn)
             self._visits = {}
         self._end_trace(cut=True)
-        self._step, self._over = 0, False
-        self._bitwidths = np.array(self.problem.start, dtype=np.intp)
-        self._decided = self.problem.at_start
-        self._economics = self.problem.economics(0, self._decided)
-        self._executed = self._decided_bits = 0
-        self._evaluated = False
-        self._evaluation = Evaluation(self.problem.evaluator.full_precision_accuracy)
+        self._move(self._prefixes.start())
+        self._executed = 0
+        self._over = self._evaluated = False
+        self._note(Evaluation(self.problem.evaluator.full_precision_accuracy))
         self._previous_reward = 0.0
         if self.ledger.log is not None:
             self._trace.begin(seed)
@@ -259,26 +269,20 @@ class QuantizeNetEnv(gym.Env[Any, int]):
 
     def step(self, action: int) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Gives the layer at hand, or its group, a bitwidth and moves on to the next one."""
-        if self._step is None:
+        if self._at is None:
             raise ResetNeeded("Call reset() before the first step().")
         if self._over:
             raise ResetNeeded("The episode is over; call reset() before the next step().")
-        problem = self.problem
-        self._executed = self._execute(action)
-        for layer in problem.groups[self._step]:
-            self._bitwidths[layer] = self._executed
-        self._decided = problem.decide(self._step, self._decided, self._executed)
-        self._decided_bits += self._executed
-        self._step += 1
-        self._economics = problem.economics(self._step, self._decided)
-        terminated = self._step == len(problem.steps)
+        choice = self._allowed_choice(action)
+        self._move(self._prefixes.after(self._at, choice))
+        self._executed = self.problem.bitwidths[choice]
+        terminated = bool(self._prefixes.complete(self._at))
         truncated, reward = False, 0.0
         self._evaluated = False
         if terminated or self.evaluate == "every_step":
-            bitwidths = tuple(self._bitwidths.tolist())
-            if self.ledger.affords(problem, bitwidths):
-                self._reveal(bitwidths)
-                reward = self._credit(bitwidths, terminated)
+            if self.ledger.affords(self.problem, self._bitwidths):
+                self._reveal()
+                reward = self._credit(terminated)
             else:
                 terminated, truncated = False, True
         self._over = terminated or truncated
@@ -289,9 +293,9 @@ class QuantizeNetEnv(gym.Env[Any, int]):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which bitwidths the layer at hand may take, bool ``[bitwidths]``."""
-        if self._step is None or self._step == len(self.problem.steps):
+        if self._at is None:
             return np.ones(len(self.problem.bitwidths), dtype=np.bool_)
-        return self.problem.allowed(self._step, self._decided)
+        return self._prefixes.allowed(self._at)
 
     def render(self) -> Any:
         """A string (``"ansi"``) or a uint8 picture [height, width, 3] (``"rgb_array"``)."""
@@ -300,10 +304,10 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         if self.render_mode is None:
             gym.logger.warn("render() does nothing without render_mode='ansi' or 'rgb_array'.")
             return None
-        if self._step is None:
+        if self._at is None:
             raise ResetNeeded("Call reset() before render().")
         draw = render_ansi if self.render_mode == "ansi" else render_rgb
-        return draw(self.problem, self._step, self._info())
+        return draw(self.problem, int(self._prefixes.step(self._at)), self._info())
 
     def close(self) -> None:
         """Writes what the log still lacks."""
@@ -328,8 +332,13 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         """Names of the observation's entries (of its parts, for a Dict)."""
         return self.observe.names
 
-    def _execute(self, action: int) -> int:
-        """The bitwidth that an action gets."""
+    def _move(self, position: Any) -> None:
+        self._at = position
+        self._bitwidths: tuple[int, ...] = tuple(self._prefixes.bitwidths(position).tolist())
+        self._economics = self._prefixes.economics(position)
+
+    def _allowed_choice(self, action: int) -> int:
+        """The action that is taken instead, where this one is masked."""
         problem = self.problem
         whole = type(action) is int  # what `contains` finds out too, more slowly
         if not (
@@ -337,52 +346,56 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         ):
             listed = ", ".join(f"{i}: {b} bits" for i, b in enumerate(problem.bitwidths))
             raise ValueError(f"Action {action!r} is not an index into the bitwidths ({listed}).")
-        if not problem.has_budget:
-            return problem.bitwidths[action]
-        assert self._step is not None
-        allowed = np.flatnonzero(problem.allowed(self._step, self._decided))
+        action = int(action)
+        if not problem.has_masks:
+            return action
+        allowed = np.flatnonzero(self._prefixes.allowed(self._at)).tolist()
         if action not in allowed:
             if self.on_masked == "raise":
-                name = problem.step_names[self._step]
+                name = problem.step_names[self._prefixes.step(self._at)]
                 choices = ", ".join(str(problem.bitwidths[i]) for i in allowed)
                 raise ValueError(
                     f"{problem.bitwidths[action]} bits in layer {name!r} would break the "
-                    f"cost budget; {choices} are left. action_masks() says so beforehand."
+                    f"cost budget, or were not measured; {choices} are left. action_masks() says "
+                    "so beforehand."
                 )
-            lower = allowed[allowed < action]
-            action = lower[-1] if lower.size else allowed[0]
-        return problem.bitwidths[action]
+            action = max((i for i in allowed if i < action), default=allowed[0])
+        return action
 
-    def _reveal(self, bitwidths: tuple[int, ...]) -> None:
+    def _reveal(self) -> None:
         """Asks the evaluator, and books the answer."""
-        evaluator = self.problem.evaluator
+        evaluator, bitwidths = self.problem.evaluator, self._bitwidths
         repeat = 0
         if evaluator.repeats > 1:
             repeat = self._next_repeat() if self.noise == "sample" else -1
-        self._evaluation = evaluator.evaluate(bitwidths, repeat)
+        self._note(evaluator.evaluate(bitwidths, repeat))
         self._evaluated = True
-        accuracy = self._evaluation.accuracy
-        milliseconds = self._evaluation.milliseconds
+        accuracy, milliseconds, _ = self._evaluation
         self.ledger.charge(self.problem, bitwidths, accuracy, milliseconds, repeat)
-        assert self._step is not None
-        self._trace.reveal(self._step, repeat, accuracy)
+        if self.ledger.log is not None:
+            self._trace.reveal(int(self._prefixes.step(self._at)), repeat, accuracy)
+
+    def _note(self, evaluation: Evaluation) -> None:
+        full, accuracy = self.problem.evaluator.full_precision_accuracy, evaluation.accuracy
+        self._evaluation = evaluation
+        self._relative_accuracy, self._loss_points = accuracy / full, 100.0 * (full - accuracy)
 
     def _next_repeat(self) -> int:
         """Another repeat at each visit, from a start that only seed and assignment determine."""
-        index = int(self.problem.index(self._bitwidths))
+        index = int(self._prefixes.index(self._at))
         visit = self._visits.get(index, 0)
         self._visits[index] = visit + 1
         repeats = self.problem.evaluator.repeats
-        assert self._noise_seed is not None
-        return (first_repeat(self._noise_seed, index, repeats) + visit) % repeats
+        assert self._noise_key is not None
+        return (first_repeat(self._noise_key, index, repeats) + visit) % repeats
 
-    def _credit(self, bitwidths: tuple[int, ...], terminated: bool) -> float:
+    def _credit(self, terminated: bool) -> float:
         """The reward of this step by the chosen timing."""
-        transition: Transition = self.problem.transition(
-            bitwidths, self._evaluation.accuracy, terminated, self._economics
-        )
         if self.reward_timing == "final" and not terminated:
             return 0.0
+        transition: Transition = self.problem.transition(
+            self._bitwidths, self._evaluation.accuracy, terminated, self._economics
+        )
         reward = self.problem.reward_of(transition)
         if self.reward_timing != "telescoped":
             return reward
@@ -391,43 +404,29 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         return increment
 
     def _observation(self) -> Any:
-        assert self._step is not None
-        full = self.problem.evaluator.full_precision_accuracy
-        accuracy = self._evaluation.accuracy
-        return self.observe(
-            Situation(
-                step=self._step,
-                bitwidths=self._bitwidths,
-                economics=self._economics,
-                last_bitwidth=self._executed,
-                decided_bits=self._decided_bits,
-                relative_accuracy=accuracy / full,
-                loss_points=100.0 * (full - accuracy),
-                evaluated=self._evaluated,
-            )
-        )
+        measured = Measured(self._relative_accuracy, self._loss_points, self._evaluated)
+        return self._prefixes.observation(self._at, measured)
 
     def _info(self) -> dict[str, Any]:
-        problem, economics, evaluation = self.problem, self._economics, self._evaluation
-        full = problem.evaluator.full_precision_accuracy
+        economics, evaluation = self._economics, self._evaluation
         return {
-            "bitwidths": tuple(self._bitwidths.tolist()),
+            "bitwidths": self._bitwidths,
             "executed_bitwidth": self._executed,
             "evaluated": self._evaluated,
             "accuracy": evaluation.accuracy,
-            "relative_accuracy": evaluation.accuracy / full,
-            "loss_points": 100.0 * (full - evaluation.accuracy),
+            "relative_accuracy": self._relative_accuracy,
+            "loss_points": self._loss_points,
             "diverged": evaluation.diverged,
             "cost": economics.cost,
             "state_of_quantization": economics.state_of_quantization,
             "average_bitwidth": economics.average_bitwidth,
             "weighted_bitwidth": economics.weighted_bitwidth,
-            **dict(zip(problem.figures, economics.figures, strict=True)),
+            **economics.figures,
         }
 
     def _end_trace(self, *, cut: bool) -> None:
-        if self._step is not None:
-            self._trace.end(self._bitwidths.tolist(), cut=cut)
+        if self._at is not None:
+            self._trace.end(self._bitwidths, cut=cut)
 
 
 def _one_of(argument: str, value: Any, choices: Sequence[str]) -> Any:

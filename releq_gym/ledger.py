@@ -111,8 +111,15 @@ class Answer(NamedTuple):
 DENSE = 2**22
 """Pairs of assignment and repeat that are counted in one array."""
 
-_Batch = tuple["Problem", NDArray[np.uint8], NDArray[np.float64], NDArray[np.intp]]
-"""Problem, bitwidths, accuracies and repeats of one call of `Ledger.charge_many`."""
+
+class _Batch(NamedTuple):
+    """Accuracies that wait to be sorted into cells, every field ``[accuracies, ...]``."""
+
+    bitwidths: NDArray[np.uint8]
+    accuracies: NDArray[np.float64]
+    repeats: NDArray[np.intp]
+    visits: NDArray[np.intp]
+    """How often each was revealed."""
 
 
 class Ledger:
@@ -144,7 +151,7 @@ class Ledger:
         self.milliseconds = 0.0
         self.environments = 0
         self._cells: dict[tuple[str, tuple[int, ...]], Cell] = {}
-        self._pending: list[_Batch] = []
+        self._pending: dict[Problem, list[_Batch]] = {}
         self._waiting = 0
         self.log = Path(log) if log is not None else None
         if self.log is not None:
@@ -218,7 +225,10 @@ class Ledger:
             milliseconds: What measuring it cost.
             repeat: Which one; -1 for the mean of all.
         """
-        cell = self._cells.setdefault((problem.evaluator.name, bitwidths), Cell())
+        key = problem.evaluator.name, bitwidths
+        cell = self._cells.get(key)
+        if cell is None:
+            cell = self._cells[key] = Cell()
         cell.visits += 1
         cell.accuracies[repeat] = accuracy
         self.fresh += 1
@@ -241,12 +251,17 @@ class Ledger:
             repeats: Which ones, likewise.
             milliseconds: Of all of them together.
         """
-        self._pending.append((problem, bitwidths.astype(np.uint8), accuracies, repeats))
+        once = np.broadcast_to(1, len(accuracies))
+        self._pending.setdefault(problem, []).append(
+            _Batch(bitwidths.astype(np.uint8), accuracies, repeats, once)
+        )
         self._waiting += len(accuracies)
         self.fresh += len(accuracies)
         self.milliseconds += milliseconds
         if self._waiting >= PENDING:
-            self._settle()
+            self._condense()
+            if self._waiting >= PENDING // 2:
+                self._settle()
 
     def cells(self, problem: Problem) -> dict[tuple[int, ...], Cell]:
         """Everything revealed about this problem, in the order of first visits."""
@@ -259,19 +274,30 @@ class Ledger:
 
     def _settle(self) -> None:
         """Sorts what waits into cells."""
-        pending, self._pending, self._waiting = self._pending, [], 0
-        for problem in {id(batch[0]): batch[0] for batch in pending}.values():
-            own = [batch[1:] for batch in pending if batch[0] is problem]
-            bitwidths, accuracies, repeats = (
-                np.concatenate(part) for part in zip(*own, strict=True)
-            )
-            first, visits = _distinct(problem, bitwidths, repeats + 1)
-            for number in np.argsort(first).tolist():
-                row = first[number]
-                key = problem.evaluator.name, tuple(bitwidths[row].tolist())
+        self._condense()
+        pending, self._pending, self._waiting = self._pending, {}, 0
+        for problem, (batch,) in pending.items():
+            rows = zip(*(field.tolist() for field in batch), strict=True)
+            for bitwidths, accuracy, repeat, visits in rows:
+                key = problem.evaluator.name, tuple(bitwidths)
                 cell = self._cells.setdefault(key, Cell())
-                cell.visits += int(visits[number])
-                cell.accuracies[int(repeats[row])] = float(accuracies[row])
+                cell.visits += visits
+                cell.accuracies[repeat] = accuracy
+
+    def _condense(self) -> None:
+        """Joins what waits and is the same repeat of one assignment, in the order of first visits.
+
+        In arrays, so that a long run that nobody asks costs next to nothing.
+        """
+        self._waiting = 0
+        for problem, batches in self._pending.items():
+            batch = _Batch(*map(np.concatenate, zip(*batches, strict=True)))
+            first, visits = _distinct(problem, batch)
+            order = np.argsort(first)
+            rows = first[order]
+            joined = _Batch._make([*(field[rows] for field in batch[:-1]), visits[order]])
+            self._pending[problem] = [joined]
+            self._waiting += len(rows)
 
     def best(self, problem: Problem) -> Answer | None:
         """The visited assignment with the best cautious objective, ties to the lower cost.
@@ -316,25 +342,24 @@ class Ledger:
         )
 
 
-def _distinct(
-    problem: Problem, bitwidths: NDArray[np.uint8], repeats: NDArray[np.intp]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Where each different pair of assignment and repeat stands first, and how often it occurs."""
-    space = len(problem.evaluator.bitwidths) ** len(problem.layers)
-    stride = int(repeats.max()) + 1
-    if space * stride <= DENSE:
-        keys = problem.index(bitwidths).astype(np.intp) * stride + repeats
-        visits = np.bincount(keys, minlength=space * stride)
-        first = np.zeros(space * stride, dtype=np.intp)
+def _distinct(problem: Problem, batch: _Batch) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Where each different pair of assignment and repeat stands first, and its visits."""
+    bitwidths, _, repeats, visits = batch
+    stride = int(repeats.max()) + 2  # the mean is repeat -1
+    space = problem.index.count * stride
+    if space <= DENSE:
+        keys = problem.index(bitwidths).astype(np.intp) * stride + repeats + 1
+        counts = np.bincount(keys, visits, minlength=space).astype(np.intp)
+        first = np.zeros(space, dtype=np.intp)
         first[keys[::-1]] = np.arange(len(keys))[::-1]  # the last one written is the first one
-        seen = np.flatnonzero(visits)
-        return first[seen], visits[seen]
+        seen = np.flatnonzero(counts)
+        return first[seen], counts[seen]
     # Rows as opaque bytes: any depth, no collisions.
-    bytes_of_repeats = repeats.astype(np.uint32).view(np.uint8).reshape(len(repeats), -1)
+    bytes_of_repeats = repeats.astype(np.int32).view(np.uint8).reshape(len(repeats), -1)
     rows = np.column_stack([bitwidths, bytes_of_repeats])
     opaque = np.ascontiguousarray(rows).view(f"V{rows.shape[1]}")[:, 0]
-    _, first, visits = np.unique(opaque, return_index=True, return_counts=True)
-    return first, visits
+    _, first, where = np.unique(opaque, return_index=True, return_inverse=True)
+    return first, np.bincount(where, visits).astype(np.intp)
 
 
 def _check_budget(budget: int | Mapping[str, int] | None) -> tuple[str, int] | None:

@@ -16,31 +16,32 @@ def splitmix64(value: int) -> int:
     return value ^ (value >> 31)
 
 
-def first_repeat(seed: int, index: int, repeats: int) -> int:
-    """The repeat that an environment with this seed sees first of an assignment.
+def first_repeat(key: int, index: int, repeats: int) -> int:
+    """The repeat that an environment sees first of an assignment.
 
     Later visits go on from there, round robin. Repeats are exchangeable, so a rotation from a
     random start gives any one environment the same evidence as a random order would.
 
     Args:
-        seed: The environment's.
+        key: `splitmix64` of the environment's seed.
         index: Mixed-radix number of the assignment.
         repeats: How many there are.
     """
-    return splitmix64(splitmix64(seed & _MASK) ^ index) % repeats
+    return splitmix64(key ^ index) % repeats
 
 
 def first_repeats(
-    seeds: NDArray[np.uint64], indices: NDArray[np.uint64], repeats: int
+    keys: NDArray[np.uint64], indices: NDArray[np.uint64], repeats: int
 ) -> NDArray[np.intp]:
     """`first_repeat` of many environments, each with its own assignment."""
-    start = _splitmix64_array(_splitmix64_array(seeds) ^ indices)
-    return (start % np.uint64(repeats)).astype(np.intp)
-
-
-def _splitmix64_array(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """`splitmix64` on arrays, whose integers wrap around by themselves."""
-    value = value + np.uint64(0x9E3779B97F4A7C15)
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
+    # As `splitmix64`, but that the integers of an array wrap around by themselves.
+    value = keys ^ indices
+    value += np.uint64(0x9E3779B97F4A7C15)
+    value ^= value >> np.uint64(30)
+    value *= np.uint64(0xBF58476D1CE4E5B9)
+    value ^= value >> np.uint64(27)
+    value *= np.uint64(0x94D049BB133111EB)
+    value ^= value >> np.uint64(31)
+    # The remainder, which numpy is slow at.
+    value -= value // np.uint64(repeats) * np.uint64(repeats)
+    return value.astype(np.intp)

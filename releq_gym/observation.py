@@ -13,7 +13,7 @@ current.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -50,6 +50,14 @@ class Situation(NamedTuple):
     economics: Economics
     last_bitwidth: Any
     decided_bits: Any
+    relative_accuracy: Any
+    loss_points: Any
+    evaluated: Any
+
+
+class Measured(NamedTuple):
+    """The part of a `Situation` that measurements decide."""
+
     relative_accuracy: Any
     loss_points: Any
     evaluated: Any
@@ -130,13 +138,18 @@ PLACE = (
 )
 """Of one layer in its network."""
 
+MEASURED = (
+    Feature("relative_accuracy", "last measured in this episode; 1 before the first measurement"),
+    Feature("loss", "its loss, log10(1 + points / 0.1) over 3"),
+    Feature("evaluated", "1 where the last step measured"),
+)
+"""Of the episode so far, by measurements alone."""
+
 DYNAMIC = (
     Feature("previous_bitwidth", "bitwidth of the last decision over 8; 0 before the first"),
     Feature("mean_decided", "mean of the decisions so far over 8; 0 before the first"),
     Feature("state_of_quantization", "the paper's"),
-    Feature("relative_accuracy", "last measured in this episode; 1 before the first measurement"),
-    Feature("loss", "its loss, log10(1 + points / 0.1) over 3"),
-    Feature("evaluated", "1 where the last step measured"),
+    *MEASURED,
     Feature("cost", "cost now, undecided layers at the maximum bitwidth"),
     Feature("least_cost", "least cost still reachable"),
     Feature("budget_left", "share of the tightest cost limit not yet spent; 1 without a budget"),
@@ -170,14 +183,27 @@ class Observer:
     Attributes:
         space: Where they lie.
         names: Names of the entries, or of the parts of a Dict.
+        measured: Which entries show `MEASURED`, or the first of it; all others follow from the
+            decisions alone. None where observations are no arrays ``[..., features]``.
     """
 
     space: gym.Space[Any]
     names: tuple[str, ...]
+    measured: range | None = None
 
     def __call__(self, situation: Situation) -> Any:
         """A fresh observation."""
         raise NotImplementedError
+
+    def remeasured(self, rows: NDArray[np.float32], measured: Measured) -> NDArray[np.float32]:
+        """Observations with other measurements; only where ``self.measured`` is not None.
+
+        Args:
+            rows: One, which is copied, or many, which are written to.
+            measured: What they are to show.
+        """
+        assert self.measured is not None
+        return _filled(rows, self.measured.start, measured_values(measured)[: len(self.measured)])
 
 
 OBSERVATIONS: Registry[Callable[[Problem], Observer]] = Registry("observation")
@@ -211,12 +237,12 @@ def layer_rows(
     return np.array(rows, dtype=np.float32)
 
 
-def _clip(value: float, low: float = 0.0, high: float = 1.0) -> float:
-    return low if value < low else min(value, high)
+def _clip(value: float) -> float:
+    return 0.0 if value < 0.0 else min(value, 1.0)
 
 
-def _clip_array(value: NDArray, low: float = 0.0, high: float = 1.0) -> NDArray:
-    return np.minimum(np.maximum(value, low), high)
+def _clip_array(value: NDArray) -> NDArray:
+    return np.minimum(np.maximum(value, 0.0), 1.0)
 
 
 def _log10(value: float) -> float:
@@ -224,20 +250,30 @@ def _log10(value: float) -> float:
     return float(np.log10(value))
 
 
+def measured_values(measured: Measured) -> tuple[Any, Any, Any]:
+    """`MEASURED` of one situation, or of many."""
+    relative_accuracy, loss, evaluated = measured
+    clip: Any
+    most: Any
+    least: Any
+    log10: Any
+    if isinstance(loss, np.ndarray):
+        clip, most, least, log10 = _clip_array, np.maximum, np.minimum, np.log10
+    else:
+        clip, most, least, log10 = _clip, max, min, _log10
+    shown = least(log10(most(1.0 + loss / LOSS_SCALE_POINTS, 1.0)) / 3.0, 1.0)
+    return clip(relative_accuracy), shown, evaluated
+
+
 def dynamic_values(situation: Situation) -> tuple[Any, ...]:
     """`DYNAMIC` of a situation, or of many."""
-    clip: Any = _clip
-    log10: Any = _log10
-    if isinstance(situation.loss_points, np.ndarray):
-        clip, log10 = _clip_array, np.log10
     step, _, economics, last, decided_bits, relative_accuracy, loss, evaluated = situation
+    clip: Any = _clip_array if isinstance(loss, np.ndarray) else _clip
     return (
         last / 8,
         decided_bits / (8 * (step + (step == 0))),
         economics.state_of_quantization,
-        clip(relative_accuracy),
-        clip(log10(clip(1.0 + loss / LOSS_SCALE_POINTS, 1.0, np.inf)) / 3.0),
-        evaluated,
+        *measured_values(Measured(relative_accuracy, loss, evaluated)),
         clip(economics.cost),
         clip(economics.least_cost),
         clip(economics.budget_left),
@@ -259,14 +295,14 @@ class LayerObserver(Observer):
         # After the last decision the last layer stays in view.
         self._template = np.zeros((len(rows) + 1, len(LAYER)), dtype=np.float32)
         self._template[:, : rows.shape[1]] = np.vstack([rows, rows[-1:]])
-        self._dynamic = range(rows.shape[1], len(LAYER))
+        self._dynamic = rows.shape[1]
+        first = LAYER.index(MEASURED[0])
+        self.measured = range(first, first + len(MEASURED))
 
     def __call__(self, situation: Situation) -> NDArray[np.float32]:
         """float32 ``[..., features]``."""
         return _filled(
-            self._template[situation.step],
-            self._dynamic,
-            dynamic_values(situation),
+            rows_of(self._template, situation.step), self._dynamic, dynamic_values(situation)
         )
 
 
@@ -289,6 +325,8 @@ class PaperObserver(Observer):
             for index in self._layers.tolist()
         ]
         self._template = np.array(rows, dtype=np.float32)
+        self._dynamic = len(PAPER) - 3
+        self.measured = range(len(PAPER) - 1, len(PAPER))
 
     def __call__(self, situation: Situation) -> NDArray[np.float32]:
         """float32 ``[..., features]``."""
@@ -298,9 +336,7 @@ class PaperObserver(Observer):
         clip = _clip_array if bitwidths.ndim > 1 else _clip
         state = situation.economics.state_of_quantization
         dynamic = (current / 8, state, clip(situation.relative_accuracy))
-        first = self._template.shape[1] - len(dynamic)
-        columns = range(first, self._template.shape[1])
-        return _filled(self._template[situation.step], columns, dynamic)
+        return _filled(rows_of(self._template, situation.step), self._dynamic, dynamic)
 
 
 @OBSERVATIONS.register("full")
@@ -354,22 +390,33 @@ class FullObserver(Observer):
             "decided": self._decided[step].copy(),
             "current": self._current[step].copy(),
             "mask": np.broadcast_to(self._mask, (*batch, *self._mask.shape)).copy(),
-            "episode": _filled(episode, range(len(DYNAMIC)), dynamic_values(situation)),
+            "episode": _filled(episode, 0, dynamic_values(situation)),
         }
 
 
-def _filled(
-    template: NDArray[np.float32], columns: range, values: tuple[Any, ...]
-) -> NDArray[np.float32]:
-    """A copy of the template with these columns filled in."""
-    if template.ndim == 1:
-        filled = template.copy()
-        filled[columns.start :] = values
-        return filled
-    # Indexing with an array of steps has made a copy already.
-    for column, value in zip(columns, values, strict=True):
-        template[:, column] = value
-    return template
+def rows_of(table: NDArray, numbers: Any) -> Any:
+    """The row with this number as a view, or an array of rows as a copy."""
+    # Of many, `take` is several times faster than indexing; of one, indexing is.
+    many = isinstance(numbers, np.ndarray)
+    return table.take(numbers, axis=0) if many else table[numbers]
+
+
+def _filled(rows: NDArray[np.float32], first: int, values: Iterable[Any]) -> NDArray[np.float32]:
+    """Rows as `rows_of` gives them, with columns filled in: one in a copy, many in place.
+
+    Args:
+        rows: ``[..., features]``.
+        first: The first of these columns.
+        values: One per column.
+    """
+    if rows.ndim == 1:
+        rows = rows.copy()
+        for column, value in enumerate(values, first):
+            rows[column] = value
+    else:
+        for column, value in enumerate(values, first):
+            rows[:, column] = value
+    return rows
 
 
 def _pick(bitwidths: NDArray[np.intp], layers: NDArray[np.intp]) -> NDArray[np.intp]:

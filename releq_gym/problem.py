@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from releq_gym.choices import check_bitwidths, check_fixed, check_groups
+from releq_gym.assignment_index import AssignmentIndex
+from releq_gym.choices import MeasuredChoices, check_bitwidths, check_fixed, check_groups
 from releq_gym.costs import CostModel
 from releq_gym.costs.quantization_state import layer_importance
 from releq_gym.evaluators.base import Evaluator
@@ -34,7 +35,7 @@ class Economics(NamedTuple):
         state_of_quantization: The paper's.
         average_bitwidth: Bits per layer.
         weighted_bitwidth: Bits per weight.
-        figures: The cost model's physical figures, in the order of `Problem.figures`.
+        figures: The cost model's physical figures by name, in the order of `Problem.figures`.
     """
 
     cost: Any
@@ -43,7 +44,7 @@ class Economics(NamedTuple):
     state_of_quantization: Any
     average_bitwidth: Any
     weighted_bitwidth: Any
-    figures: tuple[Any, ...]
+    figures: dict[str, Any]
 
 
 class Problem:
@@ -69,6 +70,11 @@ class Problem:
         at_start: The totals of the fixed layers.
         start: The assignment before any choice: fixed layers as fixed, others at the maximum.
         figures: Names of the physical figures, the headline first.
+        measured: What may be chosen where only some assignments were measured, see
+            `MeasuredChoices`; else None.
+        has_budget: Whether there is a cost budget.
+        has_masks: Whether some choices may be masked.
+        index: Of an assignment, or of many, among all that the evaluator has.
 
     Raises:
         ValueError: For bitwidths the evaluator lacks, unknown layers or figures, groups that are
@@ -117,6 +123,8 @@ class Problem:
             raise ValueError(f"cost_budget={cost_budget!r} must be a dict of {{figure: limit}}.")
         self._limits = self._check_budget(dict(cost_budget or {}))
         self.has_budget = self._limits.size > 0
+        self.measured = self._measured_choices()
+        self.has_masks = self.has_budget or self.measured is not None
 
     def __deepcopy__(self, memo: dict) -> Problem:
         """Shared between copies: nothing in it changes."""
@@ -150,21 +158,27 @@ class Problem:
             step: Decisions taken, or an array of them.
             decided: Totals of the decided layers, as `decide` returns them.
         """
-        least = decided + self._undecided_least[step]
-        spent = self._share_of_budget(least)
         # Plain floats are much faster than numpy's where there is one situation.
         single = decided.ndim == 1
         totals: Any = decided + self._undecided_start[step]
-        totals = totals.tolist() if single else totals.T
-        headline: Any = float(least[0]) if single else least[:, 0]
+        least: Any
+        if single:
+            totals = totals.tolist()
+            least = decided.item(0) + self._undecided_least.item(step, 0)
+        else:
+            totals = totals.T
+            least = decided[:, 0] + self._undecided_least[step, 0]
+        spent = 0.0
+        if self.has_budget:
+            spent = self._share_of_budget(decided + self._undecided_least[step])
         return Economics(
             cost=totals[0] / self._cost_at_8,
-            least_cost=headline / self._cost_at_8,
+            least_cost=least / self._cost_at_8,
             budget_left=1.0 - spent,
             state_of_quantization=totals[-3],
             average_bitwidth=totals[-2] / len(self.layers),
             weighted_bitwidth=totals[-1] / self._weights,
-            figures=tuple(totals[: len(self.figures)]),
+            figures=dict(zip(self.figures, totals, strict=False)),
         )
 
     # What an assignment costs and is worth
@@ -232,6 +246,8 @@ class Problem:
         chosen = [bitwidths[layer] for layer in self.steps]
         if tuple(bitwidths) != self.assignment(chosen) or not set(chosen) <= set(self.bitwidths):
             return False
+        if self.measured is not None and tuple(chosen) not in self.measured:
+            return False
         return not self.has_budget or self._share_of_budget(self.totals(bitwidths)) <= 1.0
 
     def caution(self, accuracy: float) -> float:
@@ -257,10 +273,6 @@ class Problem:
             for layer in group:
                 bitwidths[layer] = bitwidth
         return tuple(bitwidths)
-
-    def index(self, bitwidths: Sequence[int] | NDArray) -> Any:
-        """Mixed-radix number of an assignment, first layer most significant, modulo 2**64."""
-        return self._digit[bitwidths] @ self._radix
 
     def allowed(self, step: int | NDArray, decided: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which bitwidths the cost budget leaves for this step, ``[bitwidths]``."""
@@ -315,14 +327,7 @@ class Problem:
         self._cost_at_8 = float(self.totals([8] * len(self.layers))[0])
         if not self._cost_at_8 > 0:
             raise ValueError("The cost model gives all layers at 8 bits no cost; it cannot rank.")
-        digits = np.zeros(len(BITWIDTHS) + 1, dtype=np.uint64)
-        digits[list(self.evaluator.bitwidths)] = np.arange(len(self.evaluator.bitwidths))
-        self._digit = digits
-        radix = [
-            pow(len(self.evaluator.bitwidths), power, 2**64)
-            for power in reversed(range(len(self.layers)))
-        ]
-        self._radix = np.array(radix, dtype=np.uint64)
+        self.index = AssignmentIndex(self.evaluator.bitwidths, len(self.layers))
 
     def _build_steps(self, fixed: list[int]) -> None:
         """What each step adds, and what later ones add at the start and at the least."""
@@ -357,6 +362,20 @@ class Problem:
         if len(limits) > 1:
             self._check_common_least()
         return np.array(list(limits.values()))
+
+    def _measured_choices(self) -> MeasuredChoices | None:
+        """Of what was measured, that which may be the answer."""
+        measured = getattr(self.evaluator, "measured", None)
+        if measured is None:
+            return None
+        self.measured = None  # what `admits` looks at
+        choices = [[one[layer] for layer in self.steps] for one in measured if self.admits(one)]
+        if not choices:
+            raise ValueError(
+                f"{self.evaluator.name} has measured nothing that bitwidths, fixed_bitwidths, "
+                "groups and cost_budget leave."
+            )
+        return MeasuredChoices(choices, self.bitwidths)
 
     def _check_common_least(self) -> None:
         """Several limits hold together only if one choice per step is least in all of them."""

@@ -16,6 +16,7 @@ from releq_gym.datasets.normalise import Normalise
 from releq_gym.evaluators.base import Evaluator
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.evaluators.remembered import RememberedEvaluator
+from releq_gym.evaluators.surrogate import SurrogateEvaluator
 from releq_gym.evaluators.table import TableEvaluator
 from releq_gym.networks import NetworkLike, Recipe, resolve_network
 from releq_gym.quantized import bake, load_quantized, save_quantized
@@ -102,16 +103,23 @@ def final_report(
 
     Returns:
         None for an invented landscape, which has no report split.
+
+    Raises:
+        ValueError: For a surrogate without the images of its network at hand: nothing was measured.
     """
     if isinstance(evaluator, RememberedEvaluator):
         evaluator = evaluator.live
     if isinstance(evaluator, LiveEvaluator):
         return retrain_and_report(evaluator, bitwidths, folder)
-    if not isinstance(evaluator, TableEvaluator):
+    if not isinstance(evaluator, TableEvaluator | SurrogateEvaluator):
         return None
     try:
         live = live_twin(evaluator.task, data)
     except ValueError as error:
+        if isinstance(evaluator, SurrogateEvaluator):
+            raise ValueError(
+                f"{evaluator.name} predicts accuracies; to measure that of its answer, {error}"
+            ) from error
         return task_report(evaluator, bitwidths, why=str(error))
     return retrain_and_report(live, bitwidths, folder)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import gymnasium as gym
@@ -15,10 +16,16 @@ from numpy.typing import NDArray
 from releq_gym.env import QuantizeNetEnv, refuse_frozen
 from releq_gym.evaluators.base import evaluate_many
 from releq_gym.ledger import Trace
-from releq_gym.noise import first_repeats
-from releq_gym.observation import Situation
+from releq_gym.noise import first_repeats, splitmix64
+from releq_gym.observation import Measured
+from releq_gym.prefixes import Prefixes, make_prefixes
 from releq_gym.registry import UnknownNameError
 from releq_gym.rewards import reward_many
+
+Rows = slice | NDArray[np.intp]
+"""Which environments; all of them are `EVERYONE`, which numpy serves without copying."""
+
+EVERYONE = slice(None)
 
 DENSE_VISITS = 2**26
 """Visit counts (environments times assignments) that are kept as one array."""
@@ -58,6 +65,11 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
                 "evaluator='live' measures one assignment at a time; use "
                 "gym.make_vec(..., vectorization_mode='sync')."
             )
+        if isinstance(options.get("net"), list | tuple):
+            raise ValueError(
+                "The vector environment walks over one net; for several use "
+                "gym.make_vec(..., vectorization_mode='sync')."
+            )
         if isinstance(autoreset_mode, str) and autoreset_mode not in AUTORESET:
             raise UnknownNameError("autoreset_mode", autoreset_mode, AUTORESET)
         if num_envs < 1:
@@ -78,29 +90,26 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
         problem = self.problem
         self._choices = np.array(problem.bitwidths, dtype=np.intp)
-        # Rows of equal length: smaller groups repeat their layers.
-        widest = max(map(len, problem.groups))
-        self._layers = np.array([(g * widest)[:widest] for g in problem.groups], dtype=np.intp)
         self._traces: list[Trace] = []
         if self.ledger.log is not None:
             members = [single.member, *(self.ledger.join(self.task) for _ in range(1, num_envs))]
             self._traces = [Trace(self.ledger, member) for member in members]
         self._everyone = np.arange(num_envs)
-        self._noise_seeds = np.zeros(num_envs, dtype=np.uint64)
+        self._noise_keys = np.zeros(num_envs, dtype=np.uint64)
         self._seeded = np.zeros(num_envs, dtype=np.bool_)
-        self._visits = _Visits(num_envs, len(problem.evaluator.bitwidths) ** len(problem.layers))
-        self._step = np.zeros(num_envs, dtype=np.intp)
-        self._bitwidths = np.tile(np.array(problem.start, dtype=np.intp), (num_envs, 1))
-        self._decided = np.tile(problem.at_start, (num_envs, 1))
+        self._visits = _Visits(num_envs, problem.index.count, problem.evaluator.repeats)
+        self._at: Any = None
         self._executed = np.zeros(num_envs, dtype=np.intp)
-        self._decided_bits = np.zeros(num_envs, dtype=np.intp)
         self._evaluated = np.zeros(num_envs, dtype=np.bool_)
         self._diverged = np.zeros(num_envs, dtype=np.bool_)
         self._accuracy = np.zeros(num_envs)
         self._previous_rewards = np.zeros(num_envs)
         self._over = np.zeros(num_envs, dtype=np.bool_)
-        self._economics = problem.economics(self._step, self._decided)
-        self._begun = False
+
+    @cached_property
+    def _prefixes(self) -> Prefixes:
+        """Made at the first reset, as in `QuantizeNetEnv`."""
+        return make_prefixes(self.problem, self.observe)
 
     # The MDP
 
@@ -120,69 +129,65 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         mask = options.pop("reset_mask", None)
         if options:
             raise UnknownNameError("reset option", next(iter(options)), ["reset_mask"])
-        rows = self._everyone if mask is None else np.flatnonzero(self._check_mask(mask))
-        if not self._begun:
-            if len(rows) < self.num_envs:
-                raise ResetNeeded("Reset all environments before the first reset_mask.")
-            self._begun = True
+        rows = EVERYONE if mask is None else _rows(self._check_mask(mask))
+        if self._at is None and not isinstance(rows, slice):
+            raise ResetNeeded("Reset all environments before the first reset_mask.")
         self._seed(rows, seed)
         self._restart(rows)
-        return self._observations(), self._infos(rows)
+        return self._outcome(rows)
 
     def step(
         self, actions: NDArray[Any] | Sequence[int]
     ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """One decision in every environment, ``actions`` being ``[num_envs]``."""
-        if not self._begun:
+        if self._at is None:
             raise ResetNeeded("Call reset() before the first step().")
         actions = self._check_actions(actions)
         rewards = np.zeros(self.num_envs)
         truncated = np.zeros(self.num_envs, dtype=np.bool_)
-        rows = self._everyone
+        rows: Rows = EVERYONE
         if self._over.any():  # never under same-step autoreset
             if self.autoreset_mode == AutoresetMode.DISABLED:
                 raise ResetNeeded("Some episodes are over; reset them by reset_mask.")
             rows = np.flatnonzero(~self._over)
-            self._restart(np.flatnonzero(self._over))
+            self._restart(_rows(self._over))
         self._decide(rows, actions[rows])
-        terminated = self._step == len(self.problem.steps)
+        terminated = self._prefixes.complete(self._at)
         self._evaluated[:] = False
-        asking = rows if self.evaluate == "every_step" else np.flatnonzero(terminated)
-        if asking.size:
+        if self.evaluate == "every_step" or terminated.any():
+            asking = rows if self.evaluate == "every_step" else _rows(terminated)
             answered = self._reveal(asking)
             rewards[answered] = self._credit(answered, terminated[answered])
-            if len(answered) < len(asking):
-                refused = np.setdiff1d(asking, answered)
+            if answered is not asking:
+                refused = np.setdiff1d(self._everyone[asking], self._everyone[answered])
                 terminated[refused], truncated[refused] = False, True
         self._over = terminated | truncated
         self._write(rows, actions, rewards)
-        observations, infos = self._observations(), self._infos(self._everyone)
         if self.autoreset_mode == AutoresetMode.SAME_STEP and self._over.any():
-            over = self._over.copy()
-            ended = np.flatnonzero(over)
-            final = {"final_obs": observations, "final_info": self._infos(ended)}
-            self._restart(ended)
-            infos = self._infos(self._everyone)
-            for name, value in final.items():
+            over = self._over
+            final = self._outcome(_rows(over))
+            self._restart(_rows(over))
+            observations, infos = self._outcome(EVERYONE)
+            for name, value in zip(("final_obs", "final_info"), final, strict=True):
                 infos[name], infos[f"_{name}"] = value, over
-            observations = self._observations()
+        else:
+            observations, infos = self._outcome(EVERYONE)
         return observations, rewards, terminated, truncated, infos
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which bitwidths each layer at hand may take, bool ``[num_envs, bitwidths]``."""
-        last = len(self.problem.steps) - 1
-        masks = self.problem.allowed(np.minimum(self._step, last), self._decided)
-        masks[self._step > last] = True
-        return masks
+        if self._at is None:
+            return np.ones((self.num_envs, len(self._choices)), dtype=np.bool_)
+        return self._prefixes.allowed(self._at)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Writes what the log still lacks."""
-        for row, trace in enumerate(self._traces):
+        for row, trace in enumerate(self._traces if self._at is not None else ()):
             trace.end(self._bitwidths[row].tolist(), cut=True)
 
     # In call order
 
-    def _seed(self, rows: NDArray[np.intp], seed: int | Sequence[int | None] | None) -> None:
+    def _seed(self, rows: Rows, seed: int | Sequence[int | None] | None) -> None:
         seeds: Sequence[int | None]
         if seed is None or isinstance(seed, int | np.integer):
             start = None if seed is None else int(seed)
@@ -192,102 +197,108 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             seeds = list(seed)
             if len(seeds) != self.num_envs:
                 raise ValueError(f"{self.num_envs} environments need as many seeds.")
-        for row in rows.tolist():
+        for row in self._everyone[rows].tolist():
             given = seeds[row]
             if given is not None or not self._seeded[row]:
                 drawn = int(self.np_random.integers(2**62)) if given is None else given
-                self._noise_seeds[row] = drawn % 2**64
+                self._noise_keys[row] = splitmix64(drawn)
                 self._seeded[row] = True
                 self._visits.forget(row)
             if self._traces:
                 trace = self._traces[row]
-                trace.end(self._bitwidths[row].tolist(), cut=True)
+                if self._at is not None:
+                    trace.end(self._bitwidths[row].tolist(), cut=True)
                 trace.begin(given)
 
-    def _restart(self, rows: NDArray[np.intp]) -> None:
-        problem = self.problem
-        self._step[rows] = 0
-        self._bitwidths[rows] = problem.start
-        self._decided[rows] = problem.at_start
-        self._executed[rows] = self._decided_bits[rows] = 0
+    def _restart(self, rows: Rows) -> None:
+        if isinstance(rows, slice):
+            self._move(self._prefixes.start(self.num_envs))
+        else:
+            start = self._prefixes.start(len(self._everyone[rows]))
+            self._move(self._prefixes.replaced(self._at, rows, start))
+        self._executed[rows] = 0
+        # A new array: the last one may have been handed out as a mask.
+        self._over = self._over.copy()
         self._evaluated[rows] = self._diverged[rows] = self._over[rows] = False
-        self._accuracy[rows] = problem.evaluator.full_precision_accuracy
+        self._accuracy[rows] = self.problem.evaluator.full_precision_accuracy
         self._previous_rewards[rows] = 0.0
-        self._economics = problem.economics(self._step, self._decided)
 
-    def _decide(self, rows: NDArray[np.intp], actions: NDArray[np.intp]) -> None:
-        problem, step = self.problem, self._step[rows]
-        if problem.has_budget:
-            actions = self._allowed_actions(step, self._decided[rows], actions)
-        bitwidths = self._choices[actions]
-        self._bitwidths[rows[:, None], self._layers[step]] = bitwidths[:, None]
-        self._decided[rows] = problem.decide(step, self._decided[rows], bitwidths)
-        self._executed[rows] = bitwidths
-        self._decided_bits[rows] += bitwidths
-        self._step[rows] += 1
-        self._economics = problem.economics(self._step, self._decided)
+    def _decide(self, rows: Rows, actions: NDArray[np.intp]) -> None:
+        positions = self._positions(rows)
+        if self.problem.has_masks:
+            actions = self._allowed_actions(self._prefixes.allowed(positions), actions)
+        after = self._prefixes.after(positions, actions)
+        if not isinstance(rows, slice):
+            after = self._prefixes.replaced(self._at, rows, after)
+        self._move(after)
+        self._executed[rows] = self._choices.take(actions)
+
+    def _move(self, positions: Any) -> None:
+        self._at = positions
+        self._bitwidths = self._prefixes.bitwidths(positions)
+        self._economics = self._prefixes.economics(positions)
+
+    def _positions(self, rows: Rows) -> Any:
+        return self._at if isinstance(rows, slice) else self._prefixes.part(self._at, rows)
 
     def _allowed_actions(
-        self, step: NDArray[np.intp], decided: NDArray[np.float64], actions: NDArray[np.intp]
+        self, allowed: NDArray[np.bool_], actions: NDArray[np.intp]
     ) -> NDArray[np.intp]:
         """Masked actions become the nearest allowed lower one, else the nearest allowed."""
-        allowed = self.problem.allowed(step, decided)
         number = np.arange(allowed.shape[1])
         fine = allowed[np.arange(len(actions)), actions]
         if self.on_masked == "raise" and not fine.all():
             raise ValueError(
-                f"{int((~fine).sum())} actions would break the cost budget; action_masks() says "
-                "which are allowed."
+                f"{int((~fine).sum())} actions would break the cost budget, or were not measured; "
+                "action_masks() says which are allowed."
             )
         lower = np.where(allowed & (number <= actions[:, None]), number, -1).max(axis=1)
         return np.where(lower >= 0, lower, allowed.argmax(axis=1))
 
-    def _reveal(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    def _reveal(self, rows: Rows) -> Rows:
         """Asks the evaluator for these environments; returns those that the budget answered."""
-        problem, bitwidths = self.problem, self._bitwidths[rows]
-        repeats = np.zeros(len(rows), dtype=np.intp)
-        indices = None
-        if problem.evaluator.repeats > 1:
-            if self.noise == "mean":
-                repeats -= 1
-            else:
-                indices = problem.index(bitwidths)
-                first = first_repeats(self._noise_seeds[rows], indices, problem.evaluator.repeats)
-                visits = self._visits.count(rows, indices)
-                repeats = (first + visits) % problem.evaluator.repeats
-        granted = self._afford(bitwidths)
-        if not granted.all():
-            if not granted.any():
-                return rows[:0]
-            rows, bitwidths, repeats = rows[granted], bitwidths[granted], repeats[granted]
-            indices = None if indices is None else indices[granted]
-        if indices is not None:
-            self._visits.add(rows, indices)
-        answers = evaluate_many(problem.evaluator, bitwidths, repeats)
-        self.ledger.charge_many(
-            problem, bitwidths, answers.accuracy, repeats, float(np.sum(answers.milliseconds))
-        )
+        evaluator, bitwidths = self.problem.evaluator, self._bitwidths[rows]
+        if self.ledger.evaluation_budget is not None:
+            assignments = map(tuple, bitwidths.tolist())
+            granted = np.array(self.ledger.affords_in_turn(self.problem, assignments))
+            if not granted.all():
+                rows, bitwidths = self._everyone[rows][granted], bitwidths[granted]
+        if not len(bitwidths):
+            return rows
+        indices, repeats = None, np.zeros(len(bitwidths), dtype=np.intp)
+        if evaluator.repeats > 1:
+            indices = self._prefixes.index(self._positions(rows))
+            sample = self.noise == "sample"
+            repeats = self._next_repeats(rows, indices) if sample else repeats - 1
+        answers = evaluate_many(evaluator, bitwidths, repeats, indices)
+        milliseconds = float(answers.milliseconds.sum())
+        self.ledger.charge_many(self.problem, bitwidths, answers.accuracy, repeats, milliseconds)
         self._accuracy[rows] = answers.accuracy
         self._diverged[rows] = answers.diverged
         self._evaluated[rows] = True
         if self._traces:
-            accuracies = answers.accuracy.tolist()
-            for row, repeat, accuracy in zip(rows, repeats.tolist(), accuracies, strict=True):
-                self._traces[row].reveal(int(self._step[row]), repeat, accuracy)
+            steps, accuracies = self._prefixes.step(self._at)[rows], answers.accuracy
+            answered = zip(self._everyone[rows], steps, repeats, accuracies, strict=True)
+            for row, step, repeat, accuracy in answered:
+                self._traces[row].reveal(int(step), int(repeat), float(accuracy))
         return rows
 
-    def _afford(self, bitwidths: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """Which of these the evaluation budget allows, first come, first served."""
-        if self.ledger.evaluation_budget is None:
-            return np.ones(len(bitwidths), dtype=np.bool_)
-        assignments = map(tuple, bitwidths.tolist())
-        return np.array(self.ledger.affords_in_turn(self.problem, assignments))
+    def _next_repeats(self, rows: Rows, indices: NDArray[np.uint64]) -> NDArray[np.intp]:
+        """Another repeat at each visit, as in `QuantizeNetEnv`."""
+        repeats = self.problem.evaluator.repeats
+        chosen = first_repeats(self._noise_keys[rows], indices, repeats)
+        chosen += self._visits.add(self._everyone[rows], indices)
+        # The remainder of what is less than twice the divisor.
+        chosen -= repeats * (chosen >= repeats)
+        return chosen
 
-    def _credit(self, rows: NDArray[np.intp], terminated: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def _credit(self, rows: Rows, terminated: NDArray[np.bool_]) -> NDArray[np.float64]:
         if self.reward_timing == "final":
-            rewards = np.zeros(len(rows))
+            if terminated.all():
+                return self._rewards(rows, True)
+            rewards = np.zeros(len(terminated))
             if terminated.any():
-                rewards[terminated] = self._rewards(rows[terminated], True)
+                rewards[terminated] = self._rewards(self._everyone[rows][terminated], True)
             return rewards
         rewards = self._rewards(rows, terminated)
         if self.reward_timing == "every_step":
@@ -296,8 +307,11 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self._previous_rewards[rows] = rewards
         return increments
 
-    def _rewards(self, rows: NDArray[np.intp], terminated: Any) -> NDArray[np.float64]:
-        economics = self.problem.economics(self._step[rows], self._decided[rows])
+    def _rewards(self, rows: Rows, terminated: Any) -> NDArray[np.float64]:
+        if isinstance(rows, slice):
+            economics = self._economics
+        else:
+            economics = self._prefixes.economics(self._positions(rows))
         transition = self.problem.transition(
             self._bitwidths[rows], self._accuracy[rows], terminated, economics
         )
@@ -306,10 +320,8 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             raise ValueError(f"The reward {self.task['reward']} returned a NaN or infinity.")
         return rewards
 
-    def _write(
-        self, rows: NDArray[np.intp], actions: NDArray[np.intp], rewards: NDArray[np.float64]
-    ) -> None:
-        for row in rows.tolist() if self._traces else ():
+    def _write(self, rows: Rows, actions: NDArray[np.intp], rewards: NDArray[np.float64]) -> None:
+        for row in self._everyone[rows].tolist() if self._traces else ():
             trace = self._traces[row]
             trace.step(int(actions[row]), float(rewards[row]))
             if self._over[row]:
@@ -317,49 +329,36 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
                 if self.autoreset_mode != AutoresetMode.DISABLED:
                     trace.begin(None)
 
-    def _observations(self) -> Any:
-        full = self.problem.evaluator.full_precision_accuracy
-        return self.observe(
-            Situation(
-                step=self._step,
-                bitwidths=self._bitwidths,
-                economics=self._economics,
-                last_bitwidth=self._executed,
-                decided_bits=self._decided_bits,
-                relative_accuracy=self._accuracy / full,
-                loss_points=100.0 * (full - self._accuracy),
-                evaluated=self._evaluated,
-            )
+    def _outcome(self, rows: Rows) -> tuple[Any, dict[str, Any]]:
+        """Observations and infos of all environments, the latter masked to those of ``rows``."""
+        economics, full = self._economics, self.problem.evaluator.full_precision_accuracy
+        measured = Measured(
+            self._accuracy / full, 100.0 * (full - self._accuracy), self._evaluated.copy()
         )
-
-    def _infos(self, rows: NDArray[np.intp]) -> dict[str, Any]:
-        """The infos of all environments, masked to those of ``rows``."""
-        problem = self.problem
-        full = problem.evaluator.full_precision_accuracy
-        economics = self._economics
         infos: dict[str, Any] = {
             "bitwidths": self._bitwidths.copy(),
             "executed_bitwidth": self._executed.copy(),
-            "evaluated": self._evaluated.copy(),
+            "evaluated": measured.evaluated,
             "accuracy": self._accuracy.copy(),
-            "relative_accuracy": self._accuracy / full,
-            "loss_points": 100.0 * (full - self._accuracy),
+            "relative_accuracy": measured.relative_accuracy,
+            "loss_points": measured.loss_points,
             "diverged": self._diverged.copy(),
             "cost": economics.cost,
             "state_of_quantization": economics.state_of_quantization,
             "average_bitwidth": economics.average_bitwidth,
             "weighted_bitwidth": economics.weighted_bitwidth,
-            **dict(zip(problem.figures, economics.figures, strict=True)),
+            **economics.figures,
         }
         mask = np.zeros(self.num_envs, dtype=np.bool_)
         mask[rows] = True
-        return infos | {f"_{name}": mask for name in infos}
+        infos |= {f"_{name}": mask for name in infos}
+        return self._prefixes.observation(self._at, measured), infos
 
     def _check_actions(self, actions: Any) -> NDArray[np.intp]:
         checked = np.asarray(actions)
         count = len(self._choices)
-        whole = np.issubdtype(checked.dtype, np.integer) and checked.shape == (self.num_envs,)
-        if not whole or (checked < 0).any() or (checked >= count).any():
+        whole = checked.dtype.kind in "iu" and checked.shape == (self.num_envs,)
+        if not whole or checked.min() < 0 or checked.max() >= count:
             raise ValueError(
                 f"actions must be {self.num_envs} integers from 0 to {count - 1}, indices into "
                 f"the bitwidths {', '.join(map(str, self._choices))}."
@@ -376,38 +375,40 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         return checked
 
 
+def _rows(mask: NDArray[np.bool_]) -> Rows:
+    return EVERYONE if mask.all() else np.flatnonzero(mask)
+
+
 class _Visits:
-    """How often each environment has seen each assignment."""
+    """How often each environment has seen each assignment, modulo the number of repeats."""
 
-    def __init__(self, environments: int, assignments: int):
-        self._dense: NDArray[np.uint32] | None = None
-        self._sparse: list[dict[int, int]] = [{} for _ in range(environments)]
+    def __init__(self, environments: int, assignments: int, repeats: int):
         self._shape = environments, assignments
+        # Looking the next count up is faster than a remainder.
+        self._next = np.roll(np.arange(repeats, dtype=np.min_scalar_type(repeats)), -1)
+        self._dense: NDArray[Any] | None = None
+        self._sparse: list[dict[int, int]] = [{} for _ in range(environments)]
 
-    def count(self, rows: NDArray[np.intp], indices: NDArray[np.uint64]) -> NDArray[np.intp]:
-        if self._is_dense():
-            assert self._dense is not None
-            return self._dense[rows, indices.astype(np.intp)].astype(np.intp)
-        pairs = zip(rows.tolist(), indices.tolist(), strict=True)
-        return np.array([self._sparse[row].get(index, 0) for row, index in pairs], dtype=np.intp)
-
-    def add(self, rows: NDArray[np.intp], indices: NDArray[np.uint64]) -> None:
+    def add(self, rows: NDArray[np.intp], indices: NDArray[np.uint64]) -> NDArray[np.intp]:
+        """Counts one more each; returns the counts before."""
+        environments, assignments = self._shape
+        if self._dense is None and environments * assignments <= DENSE_VISITS:
+            self._dense = np.zeros(environments * assignments, dtype=self._next.dtype)
         if self._dense is not None:
-            self._dense[rows, indices.astype(np.intp)] += 1
-            return
+            cells = rows * assignments + indices.astype(np.intp)
+            before = self._dense.take(cells).astype(np.intp)
+            self._dense[cells] = self._next.take(before)
+            return before
+        counts: list[int] = []
         for row, index in zip(rows.tolist(), indices.tolist(), strict=True):
-            self._sparse[row][index] = self._sparse[row].get(index, 0) + 1
+            counts.append(self._sparse[row].get(index, 0))
+            self._sparse[row][index] = int(self._next[counts[-1]])
+        return np.array(counts, dtype=np.intp)
 
     def forget(self, row: int) -> None:
         self._sparse[row] = {}
         if self._dense is not None:
-            self._dense[row] = 0
-
-    def _is_dense(self) -> bool:
-        environments, assignments = self._shape
-        if self._dense is None and environments * assignments <= DENSE_VISITS:
-            self._dense = np.zeros(self._shape, dtype=np.uint32)
-        return self._dense is not None
+            self._dense.reshape(self._shape)[row] = 0
 
 
 def make_frozen(

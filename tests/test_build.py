@@ -10,7 +10,8 @@ import pytest
 
 from releq_gym.cli import main
 from releq_gym.tasks import Task, TaskError, find_task, load_task
-from releq_gym.tasks.build import Plan, build_task
+from releq_gym.tasks.build import build_task
+from releq_gym.tasks.plan import Plan
 from releq_gym.tasks.verify import Agreement, cell_sd_points, check_files, verify_cells
 
 TASK = "digits-digits-wrpn-short-w2to8"

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -18,6 +19,8 @@ from releq_gym.quantizers import QUANTIZERS
 from releq_gym.report import retrain_and_report
 from releq_gym.result import Result, read_result, write_result
 from releq_gym.searchers import SEARCHERS
+from releq_gym.tasks import find_task, load_task
+from releq_gym.tasks.landscape import GATE, GATE_REGRET
 
 TASK = "digits-digits-wrpn-short-w2to8"
 
@@ -39,9 +42,28 @@ def test_tasks_lists_what_is_shipped(capsys):
     assert f"releq/DigitsWRPN-v0: {TASK}/1.0.0" in out
 
 
-def test_show_prints_the_card(capsys):
-    card = json.loads(printed(capsys, "task", "show", TASK))
+def test_show_prints_what_the_card_says(capsys, tmp_path):
+    card = json.loads(printed(capsys, "task", "show", TASK, "--json"))
     assert card["quantizer"] == "wrpn" and card["completeness"] == "exhaustive"
+    picture = tmp_path / "task.png"
+    out = printed(capsys, "task", "show", TASK, "--picture", str(picture))
+    assert out.startswith(f"{TASK}/1.0.0\n  net         digits, 4 layers, digits")
+    assert "2,401 assignments, all measured, 10 times each" in out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_landscape_facts_go_into_the_card(capsys, tmp_path):
+    shutil.copytree(find_task(TASK).folder, tmp_path / "task")
+    out = printed(capsys, "task", "landscape", str(tmp_path / "task"))
+    facts = load_task(tmp_path / "task").card["landscape"]
+    optimum = " ".join(map(str, facts["optimum"]["bitwidths"]))
+    assert f"optimum     {optimum}: cost {facts['optimum']['cost']:.3f}" in out
+    assert facts["evaluations"] == 120
+    assert facts["ranks_searchers"] == (
+        min(facts["search_regret"][name] for name in GATE) > GATE_REGRET
+    )
+    # Whoever has seen less of the space is not ahead of who has seen all of it.
+    assert min(facts["search_regret"].values()) >= 0
 
 
 def test_verify_checks_the_files(capsys):
@@ -259,7 +281,7 @@ def test_an_interrupted_search_is_no_traceback(capsys, monkeypatch):
 
 def test_a_closed_pipe_is_no_traceback():
     process = subprocess.Popen(
-        [sys.executable, "-m", "releq_gym.cli", "task", "show", TASK],
+        [sys.executable, "-m", "releq_gym.cli", "task", "show", TASK, "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

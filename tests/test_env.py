@@ -438,7 +438,7 @@ def test_a_task_folder_of_ones_own(tmp_path):
         ({"data": "somewhere"}, "data= is for evaluator='live'"),
         ({"evaluator": "live", "task": "synthetic-20-0"}, "leave it out with evaluator='live'"),
         ({"net": "synthetic", "task": "digits-digits-wrpn-short-w2to8"}, "about the net 'digits'"),
-        ({"net": "lenet"}, "No task is shipped for the net 'lenet'"),
+        ({"net": "alexnet"}, "No task is shipped for the net 'alexnet'"),
         ({"ledger": Ledger(), "log": "x"}, "carries its own"),
         ({"ledger": 3}, "no releq_gym.Ledger"),
         (

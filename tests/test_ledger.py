@@ -2,10 +2,12 @@ import copy
 import json
 import pickle
 
+import numpy as np
 import pytest
 from toys import ToyEvaluator, toy_problem
 
 from releq_gym import Ledger
+from releq_gym import ledger as ledger_module
 
 
 def test_distinct_budget_lets_one_ask_again():
@@ -77,6 +79,23 @@ def test_problems_on_one_evaluator_share_their_cells():
     ledger.charge(toy_problem(), (8, 8, 8), 0.8, 0, repeat=1)
     assert ledger.distinct == 1
     assert ledger.cells(toy_problem())[8, 8, 8].accuracy == pytest.approx(0.85)
+
+
+@pytest.mark.parametrize("dense", [0, ledger_module.DENSE])
+@pytest.mark.parametrize("pending", [2, 30, 300])
+def test_charging_many_at_once_is_charging_each(monkeypatch, pending, dense):
+    monkeypatch.setattr(ledger_module, "PENDING", pending)
+    monkeypatch.setattr(ledger_module, "DENSE", dense)
+    rng, problem = np.random.default_rng(0), toy_problem()
+    together, alone = Ledger(), Ledger()
+    for _ in range(20):
+        bitwidths, repeats = rng.choice([2, 4, 8], size=(7, 3)), rng.integers(-1, 4, size=7)
+        accuracies = bitwidths.sum(axis=1) / 30 + repeats / 100
+        together.charge_many(problem, bitwidths, accuracies, repeats, 7.0)
+        for row, accuracy, repeat in zip(bitwidths, accuracies, repeats, strict=True):
+            alone.charge(problem, tuple(row.tolist()), float(accuracy), 1.0, int(repeat))
+    assert together.fresh == alone.fresh and together.milliseconds == alone.milliseconds
+    assert list(together.cells(problem).items()) == list(alone.cells(problem).items())
 
 
 def test_copies_share_and_pickles_do_not():

@@ -235,4 +235,4 @@ def test_arrays_of_situations_give_what_single_ones_give(options):
     together = problem.economics(steps + 1, after)
     alone = problem.economics(int(steps[1]) + 1, after[1])
     assert all(many[1] == one for many, one in zip(together[:-1], alone[:-1], strict=True))
-    assert [figure[1] for figure in together.figures] == list(alone.figures)
+    assert {name: many[1] for name, many in together.figures.items()} == alone.figures

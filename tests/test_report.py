@@ -72,6 +72,7 @@ def digits_task(folder, weights_sha256=None):
         "quantizer": "wrpn",
         "recipe": "ptq",
         "activation_bitwidth": 32,
+        "completeness": "exhaustive",
         "bitwidths": [6, 8],
         "layers": [layer.to_dict() for layer in evaluator.layers],
         "full_precision": {

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from toys import ToyEvaluator
 
+from releq_gym.cheapest import cheapest
 from releq_gym.searchers import SEARCHERS, Player, confirm
-from releq_gym.searchers.integer_program import cheapest
 from releq_gym.searchers.sensitivity import measure_sensitivity
 from releq_gym.tasks.score import make_scorer
 

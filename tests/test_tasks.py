@@ -116,7 +116,9 @@ def test_wrong_cards_are_refused(tmp_path):
     with pytest.raises(TaskError, match="schema 'releq-task/1'"):
         load_task(tmp_path)
     card.write_text('{"schema": "releq-task/1"}')
-    with pytest.raises(TaskError, match="lacks bitwidths, card_sha256, full_precision"):
+    with pytest.raises(
+        TaskError, match="lacks bitwidths, card_sha256, completeness, full_precision"
+    ):
         load_task(tmp_path)
 
 
@@ -193,7 +195,9 @@ def test_shipped_tasks_are_whole(name):
         measured = task.measurements(split)
         assert (measured.correct <= task.images(split)).all()
         assert measured.seed.tolist() == task.card["seeds"][split]
-        assert len(task.card["splits"][split]["index_sha256"]) == 64
+        assert len(task.card["splits"][split]["sha256"]) == 64
+    # Of the first images of a split, the hash stands with their number behind it.
+    assert len(task.card["splits"]["search"]["index_sha256"].split("[")[0]) == 64
     seeds = [set(task.measurements(split).seed.tolist()) for split in ("search", "report")]
     assert not seeds[0] & seeds[1]
 

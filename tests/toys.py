@@ -77,6 +77,7 @@ def toy_task(folder: Path, repeats: int = 3, report: list[list[int]] | None = No
         "quantizer": "wrpn",
         "recipe": "short",
         "activation_bitwidth": 32,
+        "completeness": "exhaustive",
         "bitwidths": bitwidths,
         "layers": [layer.to_dict() for layer in layers],
         "full_precision": {"weights_sha256": "0", "correct": {"search": 900, "report": 905}},

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from benchmarks.live_speed.naive import Naive, first_images
+from benchmarks.live_speed.naive import Naive
 from releq_gym.datasets import load_splits
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.training.loop import PRECISIONS
@@ -30,7 +30,7 @@ def measure(net: str, precision: str, data: str | None, images: int) -> dict[str
     """
     live = LiveEvaluator(
         net,
-        data=first_images(load_splits("cifar10", data), images),
+        data=load_splits("cifar10", data).first(images),
         quantizer="uniform",
         recipe="ptq",
         precision=precision,

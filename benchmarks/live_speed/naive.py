@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from releq_gym.datasets import Split, Splits
 from releq_gym.evaluators.base import Evaluation
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.quantized import bake, quantize_network
@@ -71,11 +70,3 @@ class Naive:
         self.seconds += answer.quantizing + answer.running
         right = answer.outputs.argmax(1) == self.live.splits.search.labels
         return Evaluation(float(right.double().mean()))
-
-
-def first_images(splits: Splits, count: int | None) -> Splits:
-    """The same data with the first search images alone; all of them for None."""
-    if count is None:
-        return splits
-    search = Split(splits.search.images[:count], splits.search.labels[:count])
-    return Splits(splits.name, splits.train, search, splits.read_report, splits.search_from_train)

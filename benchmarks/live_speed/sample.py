@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.live_speed.naive import Naive, first_images
+from benchmarks.live_speed.naive import Naive
 from releq_gym.datasets import Split, load_splits
 from releq_gym.evaluators.forward import SharedForward
 from releq_gym.evaluators.live import LiveEvaluator
@@ -42,7 +42,7 @@ def measure(net: str, data: str | None, images: int) -> list[dict[str, Any]]:
     """One row per variant; the ratio is to the naive one in float32."""
     live = LiveEvaluator(
         net,
-        data=first_images(load_splits("cifar10", data), images),
+        data=load_splits("cifar10", data).first(images),
         quantizer="uniform",
         recipe="ptq",
         precision="float32",

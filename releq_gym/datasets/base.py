@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class Split:
         labels: int64 ``[n]``, classes from 0; or, for a metric of one's own, any target per image,
             ``[n, ...]``.
         index_sha256: Hash of the positions these images have in the official split; see
-            `hash_index`.
+            `hash_index`. Empty for all of it.
 
     Arrays of numpy are taken as well, and become tensors.
     """
@@ -130,6 +130,19 @@ class Splits:
         """Which images are which, in a line."""
         held = "there is no report" if self.read_report is None else "report is opened in the end"
         return f"{self.name}: " + (self.origin or f"search is {len(self.search):,} images, {held}")
+
+    def first(self, images: int) -> Splits:
+        """The same data with only the first images of the search split.
+
+        Args:
+            images: How many; all where the split has fewer.
+        """
+        search = self.search
+        if images >= len(search):
+            return self
+        index = search.index_sha256 and f"{search.index_sha256}[:{images}]"
+        first = Split(search.images[:images], search.labels[:images], index)
+        return replace(self, search=first, origin="")  # which counts them all
 
 
 Loader = Callable[[str | os.PathLike | None], Splits]

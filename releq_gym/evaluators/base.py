@@ -70,15 +70,25 @@ class Evaluator(Protocol):
 
 
 def evaluate_many(
-    evaluator: Evaluator, bitwidths: NDArray[np.intp], repeats: NDArray[np.intp]
+    evaluator: Evaluator,
+    bitwidths: NDArray[np.intp],
+    repeats: NDArray[np.intp],
+    indices: NDArray[np.uint64] | None = None,
 ) -> ManyEvaluations:
-    """Many answers: by the evaluator's own ``evaluate_many``, else one after the other.
+    """Many answers: by methods of the evaluator that give many, else one after the other.
+
+    These are ``evaluate_many(bitwidths, repeats)``, and ``evaluate_indices(indices, repeats)`` of
+    one that has its answers in the order of `AssignmentIndex`.
 
     Args:
         evaluator: Whom to ask.
         bitwidths: ``[assignments, layers]``.
         repeats: One per assignment; all -1 for the mean.
+        indices: By `AssignmentIndex` of the evaluator's bitwidths, where the caller has them.
     """
+    by_index = getattr(evaluator, "evaluate_indices", None)
+    if by_index is not None and indices is not None:
+        return by_index(indices, repeats)
     own = getattr(evaluator, "evaluate_many", None)
     if own is not None:
         return own(bitwidths, repeats)

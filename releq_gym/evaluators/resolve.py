@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from releq_gym.evaluators.base import Evaluator
 from releq_gym.evaluators.remembered import recall_or_build
+from releq_gym.evaluators.surrogate import SurrogateEvaluator
 from releq_gym.evaluators.synthetic import is_synthetic, make_synthetic
-from releq_gym.evaluators.table import TableEvaluator
+from releq_gym.evaluators.table import PartialTableEvaluator, TableEvaluator
 from releq_gym.registry import UnknownNameError
 from releq_gym.tasks.catalog import DEFAULT_TASKS, find_task, shipped_tasks
+from releq_gym.tasks.format import Task
 
 DEFAULT_NET = "digits"
 KINDS = ("auto", "live")
 RECIPES = ("ptq", "short", "long")
+
+TASK_EVALUATORS: dict[str, Callable[[Task], Evaluator]] = {
+    "exhaustive": TableEvaluator,
+    "sampled": SurrogateEvaluator,
+    "partial": PartialTableEvaluator,
+}
+"""By a card's ``completeness``."""
 
 
 def make_evaluator(
@@ -87,7 +96,7 @@ def _from_task(
         card: dict[str, Any] = {}
     else:
         loaded = find_task(task)
-        found, card = TableEvaluator(loaded), loaded.card
+        found, card = TASK_EVALUATORS[loaded.card["completeness"]](loaded), loaded.card
     if net is not None and net != found.net:
         raise ValueError(f"The task {str(task)!r} is about the net {found.net!r}, not {net!r}.")
     wrong = {k: v for k, v in stated.items() if v is not None and v != card.get(k)}

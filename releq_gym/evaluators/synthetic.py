@@ -15,7 +15,8 @@ from releq_gym.registry import UnknownNameError
 IMAGES = 10_000
 FULL_PRECISION_CORRECT = 9_200
 CHANCE_CORRECT = 1_000
-_LAYERS = range(4, 65)
+LAYERS = range(4, 65)
+"""How deep a landscape can be."""
 
 
 def is_synthetic(task: object) -> bool:
@@ -63,7 +64,7 @@ class SyntheticEvaluator:
     max_loss_points = 0.3
 
     def __init__(self, layers: int, seed: int):
-        if layers not in _LAYERS:
+        if layers not in LAYERS:
             raise ValueError(f"A synthetic task has 4 to 64 layers, not {layers}.")
         self.name = f"synthetic-{layers}-{seed}"
         rng = np.random.default_rng([layers, seed])

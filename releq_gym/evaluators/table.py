@@ -1,18 +1,20 @@
-"""Accuracies that were measured beforehand, for every assignment there is."""
+"""Accuracies that were measured beforehand, of all assignments or of some."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from releq_gym.assignment_index import AssignmentIndex
 from releq_gym.evaluators.base import Evaluation, ManyEvaluations
 from releq_gym.tasks.format import DIVERGED, Task
 
 
-class TableEvaluator:
-    """Looks assignments up in an exhaustive task; fulfils `Evaluator`.
+class _MeasuredRows:
+    """What one split of a task holds, by row.
 
     Args:
         task: The task; the split's measurements are read at once.
@@ -25,39 +27,33 @@ class TableEvaluator:
         self.net: str = task.card["net"]
         self.layers = task.layers
         self.bitwidths = task.bitwidths
-        self.images = task.images(split)
+        counted = task.images(split)
+        self.images = 0 if task.card.get("exact") else counted
         self.full_precision_accuracy = task.full_precision_accuracy(split)
         self.max_loss_points = float(task.card.get("max_loss_points", 0.3))
-        self.provenance = {
-            "task": task.name,
-            **{key: task.card[key] for key in ("quantizer", "recipe", "activation_bitwidth")},
-        }
-        measured = task.measurements(split)
+        self.provenance = task.provenance
+        self._measured = measured = task.measurements(split)
         self.repeats = len(measured.seed)
-        self._accuracy = measured.correct / self.images
+        self._accuracy = measured.correct / counted
         self._mean = self.mean_accuracies()
         self._milliseconds = measured.milliseconds
         self._diverged = measured.status == DIVERGED
-        self._digit = {bitwidth: digit for digit, bitwidth in enumerate(self.bitwidths)}
-        self._digits = np.zeros(self.bitwidths[-1] + 1, dtype=np.intp)
-        self._digits[list(self.bitwidths)] = np.arange(len(self.bitwidths))
-        self._radix = len(self.bitwidths) ** np.arange(len(self.layers))[::-1]
 
-    def __deepcopy__(self, memo: dict) -> TableEvaluator:
+    def __deepcopy__(self, memo: dict) -> Self:
         """Shared between copies: nothing in it changes."""
         return self
 
-    def index(self, bitwidths: Sequence[int]) -> int:
-        """Row of an assignment: mixed radix, first layer most significant."""
-        digit, radix = self._digit, len(self.bitwidths)
-        index = 0
-        for bitwidth in bitwidths:
-            index = index * radix + digit[bitwidth]
-        return index
+    def mean_accuracies(self) -> NDArray[np.float64]:
+        """Mean accuracy of every row over the repeats, float64 [rows]."""
+        return self._accuracy.mean(axis=1)
 
-    def evaluate(self, bitwidths: Sequence[int], repeat: int) -> Evaluation:
-        """One measured repeat, or with repeat -1 the mean over all of them."""
-        row = self.index(bitwidths)
+    def standard_errors(self) -> NDArray[np.float64]:
+        """Of `mean_accuracies`, from the spread of the repeats; 0 where there is one."""
+        if self.repeats < 2:
+            return np.zeros(len(self._accuracy))
+        return self._accuracy.std(axis=1, ddof=1) / np.sqrt(self.repeats)
+
+    def _answer(self, row: int, repeat: int) -> Evaluation:
         if repeat < 0:
             return Evaluation(
                 float(self._mean[row]),
@@ -70,6 +66,38 @@ class TableEvaluator:
             self._diverged.item(row, repeat),
         )
 
+    def _answers(self, rows: NDArray[np.intp], repeats: NDArray[np.intp]) -> ManyEvaluations:
+        if repeats.size and repeats[0] < 0:
+            return ManyEvaluations(
+                self._mean[rows],
+                self._milliseconds[rows].sum(axis=1),
+                self._diverged[rows].any(axis=1),
+            )
+        cells = rows * self.repeats + repeats
+        return ManyEvaluations(
+            self._accuracy.take(cells), self._milliseconds.take(cells), self._diverged.take(cells)
+        )
+
+
+class TableEvaluator(_MeasuredRows):
+    """Looks assignments up in an exhaustive task; fulfils `Evaluator`.
+
+    Args:
+        task: The task; the split's measurements are read at once.
+        split: ``"search"``; only scorers and final reports ask for ``"report"``.
+
+    Attributes:
+        index: Row of an assignment in the task.
+    """
+
+    def __init__(self, task: Task, split: str = "search"):
+        super().__init__(task, split)
+        self.index = AssignmentIndex(self.bitwidths, len(self.layers))
+
+    def evaluate(self, bitwidths: Sequence[int], repeat: int) -> Evaluation:
+        """One measured repeat, or with repeat -1 the mean over all of them."""
+        return self._answer(self.index(bitwidths), repeat)
+
     def evaluate_many(
         self, bitwidths: NDArray[np.intp], repeats: NDArray[np.intp]
     ) -> ManyEvaluations:
@@ -79,24 +107,61 @@ class TableEvaluator:
             bitwidths: ``[assignments, layers]``.
             repeats: One per assignment; -1 asks for the mean.
         """
-        rows = self._digits[bitwidths] @ self._radix
-        if repeats.size and repeats[0] < 0:
-            return ManyEvaluations(
-                self._mean[rows],
-                self._milliseconds[rows].sum(axis=1),
-                self._diverged[rows].any(axis=1),
+        return self.evaluate_indices(self.index(bitwidths), repeats)
+
+    def evaluate_indices(
+        self, indices: NDArray[np.uint64], repeats: NDArray[np.intp]
+    ) -> ManyEvaluations:
+        """`evaluate_many` of assignments by ``self.index``."""
+        return self._answers(indices.astype(np.intp), repeats)
+
+
+class PartialTableEvaluator(_MeasuredRows):
+    """Looks assignments up in a task that lacks some; fulfils `Evaluator`.
+
+    What was not measured is never made up: an environment masks the choices that lead to nothing
+    that was, or, where the card's ``unmeasured`` says ``"refuse"``, asking for it is an error.
+
+    Args:
+        task: The task; its search split is read at once.
+
+    Attributes:
+        measured: The assignments that may be reached, as choices are masked; None where nothing
+            is masked.
+    """
+
+    def __init__(self, task: Task):
+        super().__init__(task)
+        assert self._measured.bitwidths is not None
+        assignments = list(map(tuple, self._measured.bitwidths.tolist()))
+        self._rows = {assignment: row for row, assignment in enumerate(assignments)}
+        self.measured = None if task.card.get("unmeasured") == "refuse" else assignments
+
+    def evaluate(self, bitwidths: Sequence[int], repeat: int) -> Evaluation:
+        """One measured repeat, or with repeat -1 the mean over all of them.
+
+        Raises:
+            ValueError: For an assignment that was not measured.
+        """
+        return self._answer(self._row(tuple(bitwidths)), repeat)
+
+    def evaluate_many(
+        self, bitwidths: NDArray[np.intp], repeats: NDArray[np.intp]
+    ) -> ManyEvaluations:
+        """Many answers at once.
+
+        Args:
+            bitwidths: ``[assignments, layers]``.
+            repeats: One per assignment; -1 asks for the mean.
+        """
+        rows = [self._row(tuple(assignment)) for assignment in bitwidths.tolist()]
+        return self._answers(np.array(rows, dtype=np.intp), repeats)
+
+    def _row(self, assignment: tuple[int, ...]) -> int:
+        if assignment not in self._rows:
+            raise ValueError(
+                f"{' '.join(map(str, assignment))} was not measured in {self.task.name}, which "
+                f"holds {len(self._rows)} of {self.task.configurations:,} assignments. Import the "
+                "task with unmeasured='mask', so that only those can be chosen."
             )
-        cells = rows, repeats
-        return ManyEvaluations(
-            self._accuracy[cells], self._milliseconds[cells], self._diverged[cells]
-        )
-
-    def mean_accuracies(self) -> NDArray[np.float64]:
-        """Mean accuracy of every assignment over the repeats, float64 [configurations]."""
-        return self._accuracy.mean(axis=1)
-
-    def standard_errors(self) -> NDArray[np.float64]:
-        """Of `mean_accuracies`, from the spread of the repeats; 0 where there is one."""
-        if self.repeats < 2:
-            return np.zeros(len(self._accuracy))
-        return self._accuracy.std(axis=1, ddof=1) / np.sqrt(self.repeats)
+        return self._rows[assignment]

@@ -118,6 +118,9 @@ class Player:
     @property
     def done(self) -> bool:
         """Whether nothing can be asked any more: the budget is spent, or everything is known."""
+        measured = self.problem.measured
+        if measured is not None and self.ledger.distinct >= len(measured):
+            return True
         return self.spent or len(self.known) >= assignments(self.choices)
 
     def ask(self, choice: Choice) -> Played:

@@ -12,6 +12,9 @@ from releq_gym.tasks.format import Task, load_task
 
 DEFAULT_TASKS = {
     "digits": "digits-digits-wrpn-short-w2to8",
+    "lenet": "lenet-mnist-uniform-ptq-w1to8",
+    "simplenet": "simplenet-cifar10-uniform-ptq-w1to8",
+    "svhn10": "svhn10-mnistm-uniformpc-ptq-w1to8",
     "synthetic": "synthetic-20-0",
 }
 """What ``net=`` alone means."""
@@ -26,6 +29,9 @@ _SETTINGS = {
 
 FROZEN: dict[str, dict[str, Any]] = {
     "releq/DigitsWRPN-v0": {"task": "digits-digits-wrpn-short-w2to8/1.0.0", **_SETTINGS},
+    "releq/LeNetUniform-v0": {"task": "lenet-mnist-uniform-ptq-w1to8/1.0.0", **_SETTINGS},
+    "releq/SimpleNetUniform-v0": {"task": "simplenet-cifar10-uniform-ptq-w1to8/1.0.0", **_SETTINGS},
+    "releq/SVHN10Uniform-v0": {"task": "svhn10-mnistm-uniformpc-ptq-w1to8/1.0.0", **_SETTINGS},
     "releq/Synthetic20-v0": {"task": "synthetic-20-0", **_SETTINGS},
 }
 """Frozen ids and every setting they fix; a change of any of them is a new id."""

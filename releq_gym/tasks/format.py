@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,13 @@ ARRAYS = {
     "status": np.dtype(np.uint8),
     "seed": np.dtype(np.uint32),
 }
-"""Arrays of ``search.npz`` and ``report.npz``: all [configurations, repeats] but seed [repeats]."""
+"""Arrays of ``search.npz`` and ``report.npz``: all [rows, repeats] but seed [repeats]."""
+
+ROW_ARRAYS = {"bitwidths": np.dtype(np.uint8), "source": np.dtype(np.uint8)}
+"""What they hold beside those where not every assignment has a row: [rows, layers] and [rows]."""
+
+COMPLETENESS = ("exhaustive", "sampled", "partial")
+"""Whether every assignment was measured, a sample that a surrogate is fitted to, or just some."""
 
 
 class TaskError(ValueError):
@@ -39,16 +45,21 @@ class Measurements:
     """What was measured on one split.
 
     Attributes:
-        correct: Images classified correctly, uint32 [configurations, repeats].
+        correct: Images classified correctly, uint32 [rows, repeats].
         milliseconds: What it took, likewise.
         status: `OK`, `DIVERGED` or `MISSING`, uint8 likewise.
         seed: Of the retraining, uint32 [repeats].
+        bitwidths: The assignment of each row, uint8 [rows, layers], where not every one has a row;
+            None means all of them, first layer most significant.
+        source: Why the row is there, an index into the card's ``sources``, uint8 [rows].
     """
 
     correct: NDArray[np.uint32]
     milliseconds: NDArray[np.uint32]
     status: NDArray[np.uint8]
     seed: NDArray[np.uint32]
+    bitwidths: NDArray[np.uint8] | None = None
+    source: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,8 +91,24 @@ class Task:
 
     @property
     def configurations(self) -> int:
-        """Number of assignments."""
+        """Number of assignments, measured or not."""
         return len(self.bitwidths) ** len(self.layers)
+
+    @property
+    def exhaustive(self) -> bool:
+        """Whether every one of them was measured."""
+        return self.card["completeness"] == "exhaustive"
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Those that were measured: both, or an imported task's ``"search"`` alone."""
+        return tuple(split for split in SPLITS if split in self.card["sha256"])
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What logs state of a task."""
+        stated = ("quantizer", "recipe", "activation_bitwidth")
+        return {"task": self.name, **{name: self.card[name] for name in stated}}
 
     def images(self, split: str) -> int:
         """Size of a split."""
@@ -91,32 +118,57 @@ class Task:
         """Of the unquantized network, in [0, 1]."""
         return self.card["full_precision"]["correct"][split] / self.images(split)
 
+    def assignment(self, measured: Measurements, row: int) -> tuple[int, ...]:
+        """The bitwidths of a row of measurements."""
+        if measured.bitwidths is not None:
+            return tuple(measured.bitwidths[row].tolist())
+        digits = configuration(row, len(self.bitwidths), len(self.layers))
+        return tuple(self.bitwidths[digit] for digit in digits)
+
     def measurements(self, split: str) -> Measurements:
         """Reads one split's file and checks it against the card.
 
         Raises:
-            TaskError: For a damaged, truncated, altered or incomplete file.
+            TaskError: For a damaged, truncated, altered or incomplete file, or a split that the
+                task does not have.
         """
+        if split not in self.splits:
+            raise TaskError(f"{self.name} has no {split} data.")
+        expected = ARRAYS | ({} if self.exhaustive else ROW_ARRAYS)
         path = self.folder / f"{split}.npz"
-        arrays = _read_arrays(path)
-        for name, dtype in ARRAYS.items():
-            array = arrays[name]
-            repeats = self.card["repeats"][split]
-            shape = (repeats,) if name == "seed" else (self.configurations, repeats)
+        arrays = _read_arrays(path, expected)
+        repeats = self.card["repeats"][split]
+        rows = self.configurations if self.exhaustive else self.card["rows"][split]
+        shapes = {"seed": (repeats,), "bitwidths": (rows, len(self.layers)), "source": (rows,)}
+        for name, dtype in expected.items():
+            array, shape = arrays[name], shapes.get(name, (rows, repeats))
             if array.dtype != dtype or array.shape != shape:
                 raise TaskError(
                     f"{path} is not what its card says: {name} is {array.dtype} {array.shape}, "
                     f"expected {dtype} {shape}."
                 )
-            if array_sha256(array) != self.card["sha256"][split].get(name):
-                raise TaskError(
-                    f"{path} has been altered: the sha256 of {name} differs from card.json. "
-                    "Restore the file, or build the task again under a new version."
-                )
+            _check_hash(path, name, array, self.card["sha256"][split].get(name))
+        if "bitwidths" in arrays and not np.isin(arrays["bitwidths"], self.bitwidths).all():
+            raise TaskError(f"{path} has assignments with bitwidths that its card does not allow.")
         if (arrays["status"] == MISSING).any():
             count = int((arrays["status"] == MISSING).sum())
             raise TaskError(f"{path} lacks {count} measurements; finish `releq task build` first.")
         return Measurements(**arrays)
+
+    def surrogate(self) -> dict[str, NDArray[Any]]:
+        """The integer arrays of the fitted surrogate.
+
+        Raises:
+            TaskError: Where there is none, or it is damaged or altered.
+        """
+        hashes = self.card["sha256"].get("surrogate")
+        if hashes is None:
+            raise TaskError(f"{self.name} has no surrogate.")
+        path = self.folder / "surrogate.npz"
+        arrays = _read_arrays(path, hashes)
+        for name, array in arrays.items():
+            _check_hash(path, name, array, hashes[name])
+        return arrays
 
 
 def load_task(folder: str | Path) -> Task:
@@ -136,7 +188,7 @@ def load_task(folder: str | Path) -> Task:
     if not isinstance(card, dict) or card.get("schema") != SCHEMA:
         raise TaskError(f"{path} is not of schema {SCHEMA!r}.")
     required = {"id", "version", "net", "layers", "bitwidths", "splits", "repeats", "sha256"}
-    required |= {"full_precision", "quantizer", "recipe", "card_sha256"}
+    required |= {"full_precision", "quantizer", "recipe", "completeness", "card_sha256"}
     if missing := sorted(required - card.keys()):
         raise TaskError(f"{path} lacks {', '.join(missing)}.")
     if card["card_sha256"] != card_sha256(card):
@@ -154,15 +206,19 @@ def load_task(folder: str | Path) -> Task:
 
 
 def write_task(
-    folder: str | Path, card: Mapping[str, Any], measured: Mapping[str, Measurements]
+    folder: str | Path,
+    card: Mapping[str, Any],
+    measured: Mapping[str, Measurements],
+    surrogate: Mapping[str, NDArray[Any]] | None = None,
 ) -> Task:
     """Writes a task folder, whole or not at all, and reads it back.
 
     Args:
         folder: Where; created. An existing version is not overwritten.
-        card: Everything but ``schema``, ``repeats``, ``seeds`` and ``sha256``, which follow from
-            the arrays, and ``card_sha256``.
+        card: Everything but ``schema``, ``repeats``, ``rows``, ``seeds`` and ``sha256``, which
+            follow from the arrays, and ``card_sha256``.
         measured: `Measurements` by split.
+        surrogate: Integer arrays of what was fitted to them.
 
     Raises:
         TaskError: Where the folder holds a task already.
@@ -171,19 +227,45 @@ def write_task(
     if (folder / "card.json").exists():
         raise TaskError(f"{folder} holds a task already; a changed task needs a new version.")
     folder.mkdir(parents=True, exist_ok=True)
-    hashes: dict[str, dict[str, str]] = {}
-    for split, values in measured.items():
-        arrays = {name: getattr(values, name).astype(dtype) for name, dtype in ARRAYS.items()}
-        hashes[split] = {name: array_sha256(array) for name, array in arrays.items()}
-        partial = folder / f"{split}.partial.npz"
-        np.savez_compressed(partial, **arrays)
-        partial.rename(folder / f"{split}.npz")
+    files: dict[str, dict[str, NDArray]] = {
+        split: {
+            name: getattr(values, name).astype(dtype)
+            for name, dtype in (ARRAYS | ROW_ARRAYS).items()
+            if getattr(values, name) is not None
+        }
+        for split, values in measured.items()
+    }
+    if surrogate is not None:
+        files["surrogate"] = dict(surrogate)
+    for stem, arrays in files.items():
+        partial = folder / f"{stem}.partial.npz"
+        np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]  # its stub knows allow_pickle
+        partial.rename(folder / f"{stem}.npz")
+    hashes = {
+        stem: {name: array_sha256(array) for name, array in arrays.items()}
+        for stem, arrays in files.items()
+    }
     repeats = {split: len(values.seed) for split, values in measured.items()}
+    rows = {split: len(values.correct) for split, values in measured.items()}
     seeds = {split: values.seed.tolist() for split, values in measured.items()}
-    complete = {"schema": SCHEMA, **card, "repeats": repeats, "seeds": seeds, "sha256": hashes}
-    complete["card_sha256"] = card_sha256(complete)
+    derived = {"repeats": repeats, "rows": rows, "seeds": seeds, "sha256": hashes}
+    complete = {"schema": SCHEMA, **card, **derived}
+    return _write_card(folder, complete)
+
+
+def extend_card(task: Task, **entries: Any) -> Task:
+    """Adds entries to the card of a task, or replaces them, and reads it back.
+
+    Only what follows from its measurements: whatever can change a value needs a new version.
+    """
+    return _write_card(task.folder, task.card | entries)
+
+
+def _write_card(folder: Path, card: dict[str, Any]) -> Task:
+    card = {name: value for name, value in card.items() if name != "card_sha256"}
+    card["card_sha256"] = card_sha256(card)
     partial = folder / "card.partial.json"
-    partial.write_text(json.dumps(complete, indent=1) + "\n", encoding="utf-8")
+    partial.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     partial.rename(folder / "card.json")
     return load_task(folder)
 
@@ -199,6 +281,12 @@ def card_sha256(card: Mapping[str, Any]) -> str:
     hashed = {name: value for name, value in card.items() if name != "card_sha256"}
     text = json.dumps(hashed, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def configurations(bitwidths: Sequence[int], layers: int) -> NDArray[np.uint8]:
+    """Every assignment in the order of the rows of an exhaustive task, [configurations, layers]."""
+    grid = np.indices((len(bitwidths),) * layers).reshape(layers, -1)
+    return np.array(bitwidths, dtype=np.uint8)[grid.T]
 
 
 def configuration(index: int, radix: int, layers: int) -> tuple[int, ...]:
@@ -232,7 +320,10 @@ def _check_card(card: Mapping[str, Any]) -> None:
     for record in card["layers"]:
         shape = Layer.from_dict(record).weight_shape
         _require(all(map(_is_count, shape)), f"weight_shape must hold sizes, not {shape!r}")
-    for split in SPLITS:
+    known = card["completeness"] in COMPLETENESS
+    _require(known, f"completeness must be one of {COMPLETENESS}, not {card['completeness']!r}")
+    # An imported task may know one set of images only.
+    for split in SPLITS if "report" in card["sha256"] else SPLITS[:1]:
         images, repeats = card["splits"][split]["images"], card["repeats"][split]
         correct = card["full_precision"]["correct"][split]
         _require(_is_count(images), f"splits.{split}.images must be positive, not {images!r}")
@@ -241,6 +332,9 @@ def _check_card(card: Mapping[str, Any]) -> None:
             _is_count(correct) and correct <= images,
             f"full_precision.correct.{split} must lie within the {images} images, not {correct!r}",
         )
+        if card["completeness"] != "exhaustive":
+            rows = card["rows"][split]
+            _require(_is_count(rows), f"rows.{split} must be positive, not {rows!r}")
         for name in ARRAYS:
             digest = card["sha256"][split][name]
             _require(isinstance(digest, str), f"sha256.{split}.{name} must be text, not {digest!r}")
@@ -255,12 +349,20 @@ def _require(condition: bool, sentence: str) -> None:
         raise ValueError(f"{sentence}.")
 
 
-def _read_arrays(path: Path) -> dict[str, NDArray]:
+def _check_hash(path: Path, name: str, array: NDArray, expected: str | None) -> None:
+    if array_sha256(array) != expected:
+        raise TaskError(
+            f"{path} has been altered: the sha256 of {name} differs from card.json. "
+            "Restore the file, or build the task again under a new version."
+        )
+
+
+def _read_arrays(path: Path, names: Iterable[str]) -> dict[str, NDArray]:
     try:
         with path.open("rb") as stream, zipfile.ZipFile(stream):
             stream.seek(0)
             archive = np.load(stream, allow_pickle=False)
-            return {name: archive[name] for name in ARRAYS}
+            return {name: archive[name] for name in names}
     except FileNotFoundError:
         raise TaskError(f"{path} is missing; the task is incomplete.") from None
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:

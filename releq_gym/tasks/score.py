@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from releq_gym.evaluators.surrogate import SurrogateEvaluator
 from releq_gym.evaluators.synthetic import SyntheticEvaluator
 from releq_gym.evaluators.table import TableEvaluator
 from releq_gym.problem import Problem
@@ -73,16 +74,31 @@ class TableScorer:
     @cached_property
     def oracle(self) -> tuple[int, ...]:
         """The search oracle: the answer of somebody who has seen all *search* repeats."""
+        return self.assignments[int(self.search_worth.argmax())]
+
+    @cached_property
+    def search_worth(self) -> NDArray[np.float64]:
+        """The cautious objective of every assignment at the mean of all its *search* repeats."""
         table = self._search.evaluator
         assert isinstance(table, TableEvaluator)
         accuracies = table.mean_accuracies()
         caution = [self._search.caution(accuracy) for accuracy in accuracies.tolist()]
-        return self.assignments[int(self._worth(self._search, accuracies - caution).argmax())]
+        return self._worth(self._search, accuracies - caution)
 
     def regret(self, bitwidths: tuple[int, ...]) -> float:
         """``(mu* - mu) / (mu* - mu_random)``: 0 is the optimum, 1 a random assignment."""
         worth = self.worth[self._report_table.index(bitwidths)]
         return float((self.best_worth - worth) / (self.best_worth - self.random_worth))
+
+    def search_regret(self, bitwidths: tuple[int, ...]) -> float:
+        """The same on search data, against the search oracle: how well somebody has searched.
+
+        `regret` measures beside that how well the search images stand for others, which no search
+        can help: under a floor, an answer that breaks it on them by one image is worth nothing.
+        """
+        worths = self.search_worth
+        worth, best = worths[self._report_table.index(bitwidths)], worths.max()
+        return float((best - worth) / (best - worths.mean()))
 
     def _worth(self, problem: Problem, accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.array(
@@ -93,19 +109,21 @@ class TableScorer:
         )
 
 
-class SyntheticScorer:
-    """Regret on a synthetic landscape under ``accuracy_floor``: the optimum is exact.
+class ExactScorer:
+    """Regret where accuracies are exact and the optimum under ``accuracy_floor`` can be computed.
+
+    On a surrogate this is regret against what the surrogate predicts, not against the network.
 
     Args:
-        problem: The search problem, on a `SyntheticEvaluator`, without restrictions.
+        problem: The search problem, on a synthetic landscape or a surrogate, without restrictions.
 
     Raises:
         ValueError: For another evaluator or reward, or a restricted problem.
     """
 
     def __init__(self, problem: Problem):
-        if not isinstance(problem.evaluator, SyntheticEvaluator):
-            raise ValueError(f"{problem.evaluator.name} is not synthetic.")
+        if not isinstance(problem.evaluator, SyntheticEvaluator | SurrogateEvaluator):
+            raise ValueError(f"{problem.evaluator.name} is no landscape whose optimum is known.")
         if not isinstance(problem.reward, AccuracyFloor):
             raise ValueError(
                 f"The optimum of {problem.evaluator.name} is known under reward='accuracy_floor' "
@@ -140,6 +158,8 @@ class SyntheticScorer:
         gap = self.best_worth - self.random_worth
         return (self.best_worth - self._worth(bitwidths)) / gap
 
+    search_regret = regret
+
     def _worth(self, bitwidths: tuple[int, ...]) -> float:
         return self._problem.objective(bitwidths, self._evaluator.evaluate(bitwidths, 0).accuracy)
 
@@ -155,12 +175,12 @@ def _refuse_restrictions(problem: Problem) -> None:
         raise ValueError(f"Regret is defined on the whole task; leave out {', '.join(given)}.")
 
 
-def make_scorer(problem: Problem) -> TableScorer | SyntheticScorer:
+def make_scorer(problem: Problem) -> TableScorer | ExactScorer:
     """The scorer for a problem whose optimum is known.
 
     Raises:
         ValueError: Where it is not.
     """
-    if isinstance(problem.evaluator, SyntheticEvaluator):
-        return SyntheticScorer(problem)
+    if isinstance(problem.evaluator, SyntheticEvaluator | SurrogateEvaluator):
+        return ExactScorer(problem)
     return TableScorer(problem)

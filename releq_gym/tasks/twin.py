@@ -10,16 +10,22 @@ from typing import Any
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.networks import Recipe
 from releq_gym.tasks.format import Task, TaskError
+from releq_gym.tasks.plan import make_live
 
 
 def live_twin(
-    task: Task, data: str | os.PathLike | None = None, *, memo: bool = True
+    task: Task,
+    data: str | os.PathLike | None = None,
+    *,
+    weights: str | os.PathLike | None = None,
+    memo: bool = True,
 ) -> LiveEvaluator:
     """The live evaluator of what a task has measured.
 
     Args:
         task: The task.
         data: Where the images lie.
+        weights: Checkpoint of a network whose weights are not shipped.
         memo: Whether it keeps results, and uses those it has kept.
 
     Raises:
@@ -27,15 +33,17 @@ def live_twin(
         TaskError: Where weights, recipe or images differ from what the card states.
     """
     card = task.card
-    twin = LiveEvaluator(
+    twin = make_live(
         card["net"],
         data=data,
+        search_images=card.get("search_images"),
+        weights=weights,
         quantizer=card["quantizer"],
         quantizer_kwargs=card.get("quantizer_kwargs"),
         recipe=card["recipe"],
+        recipe_kwargs=card.get("recipe_kwargs"),
         bitwidths=card["bitwidths"],
         activation_bitwidth=card["activation_bitwidth"],
-        precision="float32",
         memo=memo,
     )
     if different := list(_differences(card, twin)):

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from releq_gym.tasks.format import SPLITS, Measurements, Task, TaskError, configuration
+from releq_gym.tasks.format import SPLITS, Measurements, Task, TaskError
 from releq_gym.tasks.twin import live_twin
 
 FRESH_SEED = 2_000_000
 """Seeds of the retrainings that a verification adds; used by no task."""
 
 PTQ_SHARE = 0.001
-"""Without retraining, cells may differ by this share of the images: floating point."""
+"""Without retraining, cells may differ by this share of the images, or one: floating point."""
 
 NEIGHBOURS = 51
 """Cells of about the same accuracy over which noise is pooled."""
@@ -66,17 +66,24 @@ class Agreement(NamedTuple):
 
 
 def check_files(task: Task) -> None:
-    """Reads both splits: presence, shapes, hashes, completeness.
+    """Reads every file: presence, shapes, hashes, completeness.
 
     Raises:
         TaskError: Naming the file that is wrong.
     """
-    for split in SPLITS:
+    for split in task.splits:
         task.measurements(split)
+    if "surrogate" in task.card["sha256"]:
+        task.surrogate()
 
 
 def verify_cells(
-    task: Task, cells: int = 20, *, data: str | os.PathLike | None = None, seed: int = 0
+    task: Task,
+    cells: int = 20,
+    *,
+    data: str | os.PathLike | None = None,
+    weights: str | os.PathLike | None = None,
+    seed: int = 0,
 ) -> Agreement:
     """Measures a random sample of cells again, half of them on each split, with fresh seeds.
 
@@ -87,6 +94,7 @@ def verify_cells(
         task: The task.
         cells: How many, at least 2.
         data: Where the network's data set lies.
+        weights: Checkpoint of a network whose weights are not shipped.
         seed: Of the sample.
 
     Raises:
@@ -96,7 +104,7 @@ def verify_cells(
     """
     if cells < 2:
         raise ValueError(f"cells={cells}; at least 2 have to be measured again, one on each split.")
-    evaluator = live_twin(task, data, memo=False)
+    evaluator = live_twin(task, data, weights=weights, memo=False)
     noisy = evaluator.recipe.images > 0
     rng = np.random.default_rng(seed)
     accuracies: list[float] = []
@@ -104,12 +112,11 @@ def verify_cells(
     errors: list[float] = []
     for split, share in zip(SPLITS, ((cells + 1) // 2, cells // 2), strict=True):
         measured, images = task.measurements(split), task.images(split)
-        count = min(share, task.configurations)
-        chosen = rng.choice(task.configurations, size=count, replace=False)
+        rows = len(measured.correct)
+        chosen = rng.choice(rows, size=min(share, rows), replace=False)
         accuracy = 100 * measured.correct[chosen].mean(axis=1) / images
         for index, before in zip(chosen.tolist(), accuracy.tolist(), strict=True):
-            digits = configuration(index, len(task.bitwidths), len(task.layers))
-            bitwidths = [task.bitwidths[digit] for digit in digits]
+            bitwidths = task.assignment(measured, index)
             now = evaluator.measure(bitwidths, FRESH_SEED + len(differences), split)
             differences.append(100 * now.correct / images - before)
         accuracies.extend(accuracy.tolist())
@@ -151,7 +158,7 @@ def _standard_errors(
     """Of the difference between one measurement and the mean of a cell, in percentage points."""
     count, repeats = measured.correct.shape
     if not noisy:
-        return np.full(count, 100 * PTQ_SHARE / SIGMAS)
+        return np.full(count, 100 * max(PTQ_SHARE, 1 / images) / SIGMAS)
     if repeats < 2:
         raise TaskError(
             f"{task.name} has one repeat per cell, so nothing tells its noise; check its files "

@@ -1,0 +1,119 @@
+"""A benchmark in parts: each measurement is made once, its rows kept, and every part is a table."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from benchmarks.rows import append_rows, read_rows
+
+
+class Part(NamedTuple):
+    """One question.
+
+    Attributes:
+        columns: Of its file.
+        key: Columns that name a measurement, so that it is not repeated.
+        jobs: Each measurement with its key.
+    """
+
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    jobs: dict[tuple[str, ...], Callable[[], Iterable[Mapping[str, Any]]]]
+
+
+def one_row(measure: Callable[..., Mapping[str, Any]], *arguments: Any) -> list[Mapping[str, Any]]:
+    """What a function measures, as the rows of a job."""
+    return [measure(*arguments)]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that `run` reads."""
+    parser.add_argument("--part", action="append", help="default: all")
+    parser.add_argument("--again", action="store_true", help="forget the rows of these parts")
+
+
+def run(
+    parts: Mapping[str, Part],
+    titles: Mapping[str, str],
+    results: Path,
+    options: argparse.Namespace,
+    chosen: Sequence[str] | None = None,
+) -> int:
+    """Measures what is missing, then writes and prints every table; returns the exit status.
+
+    It goes on where an earlier call was stopped.
+
+    Args:
+        parts: By name.
+        titles: Their headings.
+        results: Folder of the rows.
+        options: With those of `add_options`.
+        chosen: First entries of the keys to measure; None measures all.
+    """
+    unknown = [name for name in options.part or () if name not in parts]
+    if unknown:
+        print(f"--part {unknown[0]}: there are {', '.join(parts)}", file=sys.stderr)
+        return 2
+    console = Console()
+    results.mkdir(exist_ok=True)
+    try:
+        for name in options.part or parts:
+            _measure(name, parts[name], results / f"{name}.csv", chosen, options.again, console)
+    except KeyboardInterrupt:
+        print("Stopped; the same command goes on from here.", file=sys.stderr)
+        return 130
+    text = markdown({name: read_rows(results / f"{name}.csv") for name in parts}, titles)
+    (results / "tables.md").write_text(text, encoding="utf-8")
+    print(text)
+    return 0
+
+
+def _measure(
+    name: str, part: Part, path: Path, chosen: Sequence[str] | None, again: bool, console: Console
+) -> None:
+    jobs = {key: job for key, job in part.jobs.items() if not chosen or key[0] in chosen}
+    kept = [row for row in read_rows(path) if not (again and _key(row, part) in jobs)]
+    if again:
+        path.unlink(missing_ok=True)
+        append_rows(path, kept, part.columns)
+    done = {_key(row, part) for row in kept}
+    for key, job in jobs.items():
+        if key not in done:
+            try:
+                with console.status(f"{name}: {' '.join(key)}"):
+                    append_rows(path, list(job()), part.columns)
+            except ValueError as error:
+                console.print(f"{name} {' '.join(key)} is left out: {error}")
+
+
+def _key(row: Mapping[str, Any], part: Part) -> tuple[str, ...]:
+    return tuple(row[column] for column in part.key)
+
+
+def markdown(parts: Mapping[str, Sequence[Mapping[str, str]]], titles: Mapping[str, str]) -> str:
+    """Every table that has rows, under its heading."""
+    return "\n\n".join(
+        f"## {titles[name]}\n\n{table(rows)}" for name, rows in parts.items() if rows
+    )
+
+
+def table(rows: Sequence[Mapping[str, str]]) -> str:
+    """A Markdown table of rows with the same columns, numbers in four digits."""
+    columns = list(rows[0])
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[_short(row[column]) for column in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _short(text: str) -> str:
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return text if number == int(number) and "." not in text else f"{number:.4g}"

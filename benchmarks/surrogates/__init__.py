@@ -1,0 +1,1 @@
+"""How well a surrogate stands for what it is fitted to."""

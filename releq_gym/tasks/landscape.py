@@ -1,0 +1,119 @@
+"""What a task's landscape is like, and whether it tells good searchers from bad ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from releq_gym.costs import make_cost
+from releq_gym.env import QuantizeNetEnv
+from releq_gym.evaluators.base import Evaluator
+from releq_gym.evaluators.surrogate import SurrogateEvaluator
+from releq_gym.evaluators.table import TableEvaluator
+from releq_gym.problem import Problem
+from releq_gym.rewards import make_reward
+from releq_gym.searchers import SEARCHERS, confirm
+from releq_gym.tasks.format import Task
+from releq_gym.tasks.score import make_scorer
+
+SEARCHED = ("random", "greedy", "local_search", "integer_program")
+"""Searchers whose regret stands in a card."""
+
+GATE = ("random", "local_search", "integer_program")
+"""Those that have to fail for a task to rank others."""
+
+GATE_REGRET = 0.1
+"""What is less far from the optimum than this has not failed."""
+
+SHARE, MOST = 0.05, 1_000
+"""They may reveal this share of the space, and so many assignments at most."""
+
+SEEDS = 3
+
+
+def landscape(
+    task: Task, advance: Callable[[str], object] = lambda searcher: None
+) -> dict[str, Any]:
+    """Facts about a task under ``accuracy_floor`` and the paper's cost, as its card states them.
+
+    * ``plateau_share``: assignments whose accuracy lies within one standard deviation of a single
+      measurement of the highest, by repeats or, where there are none, by the images.
+    * ``harmful_increase_share``: of all ways to give one layer its next higher bitwidth, those
+      that lower the accuracy.
+    * ``optimum``, and ``best_uniform``: bitwidths, ``cost`` and ``weighted_bitwidth``.
+    * ``regret`` and ``search_regret``: of searchers on report data and on search data, median
+      over seeds, after ``evaluations`` different assignments; see `releq_gym.tasks.score`.
+    * ``ranks_searchers``: whether the ``search_regret`` of those in `GATE` stays above
+      `GATE_REGRET`. Regret on report data adds what is luck of the images.
+
+    Args:
+        task: With a table or a surrogate.
+        advance: Told which searcher is at work.
+    """
+    evaluator = _evaluator(task)
+    problem = Problem(
+        evaluator, reward=make_reward("accuracy_floor"), cost_model=make_cost("quantization_state")
+    )
+    scorer = make_scorer(problem)
+    evaluations = min(max(round(SHARE * task.configurations), 1), MOST)
+    regret, search_regret = {}, {}
+    for name in SEARCHED:
+        advance(name)
+        answers = [_search(evaluator, name, evaluations, seed) for seed in range(SEEDS)]
+        regret[name] = float(np.median(list(map(scorer.regret, answers))))
+        search_regret[name] = float(np.median(list(map(scorer.search_regret, answers))))
+    uniform = [(bitwidth,) * len(evaluator.layers) for bitwidth in evaluator.bitwidths]
+    best_uniform = min(uniform, key=scorer.regret)
+    return {
+        **_shape(evaluator),
+        "optimum": _described(problem, scorer.optimum),
+        "best_uniform": {
+            **_described(problem, best_uniform),
+            "regret": float(scorer.regret(best_uniform)),
+        },
+        "evaluations": evaluations,
+        "regret": regret,
+        "search_regret": search_regret,
+        "ranks_searchers": min(search_regret[name] for name in GATE) > GATE_REGRET,
+    }
+
+
+def _evaluator(task: Task) -> TableEvaluator | SurrogateEvaluator:
+    return TableEvaluator(task) if task.exhaustive else SurrogateEvaluator(task)
+
+
+def _shape(evaluator: TableEvaluator | SurrogateEvaluator) -> dict[str, float]:
+    if isinstance(evaluator, SurrogateEvaluator):
+        return {"harmful_increase_share": evaluator.harmful_increase_share}
+    accuracies = evaluator.mean_accuracies()
+    highest = float(accuracies.max())
+    one = evaluator.task.card["noise_points"]["search"] / 100
+    if not one:
+        one = np.sqrt(highest * (1 - highest) / evaluator.images)
+    grid = accuracies.reshape((len(evaluator.bitwidths),) * len(evaluator.layers))
+    falls = [np.diff(grid, axis=layer) < 0 for layer in range(grid.ndim)]
+    return {
+        "plateau_share": float((accuracies >= highest - one).mean()),
+        "harmful_increase_share": float(np.mean([fall.mean() for fall in falls])),
+    }
+
+
+def _search(evaluator: Evaluator, name: str, evaluations: int, seed: int) -> tuple[int, ...]:
+    env = QuantizeNetEnv(evaluator=evaluator, evaluation_budget=evaluations)
+    env.reset(seed=seed)
+    SEARCHERS[name](env, np.random.default_rng(seed))
+    confirm(env)
+    answer = env.ledger.best(env.problem)
+    assert answer is not None
+    return answer.bitwidths
+
+
+def _described(problem: Problem, bitwidths: tuple[int, ...]) -> dict[str, Any]:
+    weights = np.array([layer.weights for layer in problem.layers])
+    return {
+        "bitwidths": list(bitwidths),
+        "cost": problem.cost(bitwidths),
+        "weighted_bitwidth": float(weights @ np.array(bitwidths) / weights.sum()),
+    }

@@ -1,0 +1,96 @@
+"""Measures rows of a task, on all cores, so that a build goes on where it was stopped."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from releq_gym.evaluators.live import LiveEvaluator
+from releq_gym.evaluators.measurement import Measurement
+from releq_gym.tasks.format import DIVERGED, OK, Measurements
+from releq_gym.tasks.plan import Plan, seeds
+
+_worker: LiveEvaluator | None = None
+"""The evaluator of a worker process, built once."""
+
+
+class Measurer:
+    """Measures assignments as a plan says, and keeps every cell in a memo.
+
+    Args:
+        plan: How to measure.
+        data: Where the images lie.
+        memo: File that keeps what was measured.
+        workers: Processes, where assignments are retrained; without retraining they are measured
+            together in this one.
+
+    Attributes:
+        evaluator: Of this process, on the same memo.
+    """
+
+    def __init__(self, plan: Plan, data: str | os.PathLike | None, memo: Path, workers: int):
+        self.evaluator = plan.evaluator(data, memo)
+        self._start = partial(_start_worker, plan, data, memo)
+        self._workers = workers
+
+    def measure(self, title: str, split: str, assignments: Sequence[Sequence[int]]) -> Measurements:
+        """The rows of these assignments, each with all its repeats; shows progress.
+
+        Args:
+            title: Of the progress bar.
+            split: ``"search"`` or ``"report"``.
+            assignments: One bitwidth per layer each.
+        """
+        evaluator = self.evaluator
+        shape = len(assignments), evaluator.repeats
+        correct, milliseconds = np.zeros(shape, np.uint32), np.zeros(shape, np.uint32)
+        status = np.full(shape, OK, np.uint8)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeRemainingColumn()) as progress:
+            bar = progress.add_task(f"{title}, {split}", total=len(assignments))
+            for row, cells in self._cells(split, assignments, partial(progress.advance, bar)):
+                correct[row] = [cell.correct for cell in cells]
+                milliseconds[row] = [max(round(cell.milliseconds), 1) for cell in cells]
+                status[row] = [DIVERGED if cell.diverged else OK for cell in cells]
+        seed = np.array(seeds(split, evaluator.repeats), np.uint32)
+        return Measurements(correct, milliseconds, status, seed)
+
+    def _cells(
+        self,
+        split: str,
+        assignments: Sequence[Sequence[int]],
+        advance: Callable[[int], object],
+    ) -> Iterator[tuple[int, list[Measurement]]]:
+        if self.evaluator.shares(self.evaluator.recipe):
+            measured = self.evaluator.measure_many(assignments, split, advance)
+            yield from ((row, [cell]) for row, cell in enumerate(measured))
+            return
+        jobs: Iterable = ((row, split, tuple(each)) for row, each in enumerate(assignments))
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(self._workers, self._start) as pool:
+            for answer in pool.imap_unordered(_measure_row, jobs, chunksize=4):
+                yield answer
+                advance(1)
+
+
+def _start_worker(plan: Plan, data: str | os.PathLike | None, memo: Path) -> None:
+    import torch
+
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent handles it.
+    torch.set_num_threads(1)
+    _worker = plan.evaluator(data, memo)
+
+
+def _measure_row(job: tuple[int, str, tuple[int, ...]]) -> tuple[int, list[Measurement]]:
+    assert _worker is not None
+    row, split, bitwidths = job
+    repeats = seeds(split, _worker.repeats)
+    return row, [_worker.measure(bitwidths, seed, split) for seed in repeats]

@@ -1,0 +1,181 @@
+import itertools
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from toys import toy_layer
+
+import releq_gym
+from releq_gym.cli import main
+from releq_gym.searchers import SEARCHERS
+from releq_gym.tasks import TaskError, load_task
+from releq_gym.tasks.importer import import_task
+
+LAYERS = [toy_layer("first", 10, 100), toy_layer("last", 30, 50)]
+GRID = list(itertools.product((2, 4, 8), repeat=2))
+SOME = [(8, 8), (8, 4), (4, 8), (2, 2)]
+
+
+def accuracy(assignment):
+    return 0.9 - 0.02 * sum(8 - bitwidth for bitwidth in assignment) / 8
+
+
+def write(path, assignments, accuracies=None):
+    rows = [" ".join(map(str, each)) for each in assignments]
+    values = accuracies or [accuracy(each) for each in assignments]
+    lines = [f"{value},{row},remark" for row, value in zip(rows, values, strict=True)]
+    path.write_text("\n".join(["accuracy,bitwidths,note", *lines]) + "\n")
+    return path
+
+
+def imported(folder, assignments, **options):
+    file = write(folder / "mine.csv", assignments)
+    defaults = {"net": "mine", "layers": LAYERS, "full_precision_accuracy": 0.9, "images": 1000}
+    return import_task(file, folder, **{**defaults, **options})
+
+
+def make(task, **options):
+    return gym.make("releq/QuantizeNet-v0", task=str(task.folder), **options)
+
+
+def play(env, actions):
+    env.reset(seed=0)
+    for action in actions:
+        *_, info = env.step(action)
+    return info
+
+
+def test_a_complete_file_becomes_a_table_in_order(tmp_path):
+    task = imported(tmp_path, GRID[::-1])
+    assert task.exhaustive and task.splits == ("search",)
+    evaluator = make(task).unwrapped.problem.evaluator
+    for assignment in GRID:
+        assert evaluator.evaluate(assignment, 0).accuracy == pytest.approx(accuracy(assignment))
+    assert evaluator.images == 1000
+
+
+def test_several_rows_of_one_assignment_are_repeats(tmp_path):
+    file = write(tmp_path / "twice.csv", GRID * 2, [0.5] * 9 + [0.7] * 9)
+    task = import_task(file, tmp_path, net="mine", layers=LAYERS, full_precision_accuracy=0.9)
+    evaluator = make(task).unwrapped.problem.evaluator
+    assert evaluator.repeats == 2
+    assert [evaluator.evaluate((2, 4), k).accuracy for k in (0, 1)] == [0.5, 0.7]
+    assert evaluator.evaluate((2, 4), -1).accuracy == pytest.approx(0.6)
+    assert evaluator.images == 0  # nobody said how many, so that they count as exact
+
+
+def test_what_leads_to_nothing_measured_is_masked(tmp_path):
+    env = make(imported(tmp_path, SOME))
+    env.reset(seed=0)
+    masks = env.get_wrapper_attr("action_masks")
+    assert masks().tolist() == [True, True, True]
+    env.step(1)
+    assert masks().tolist() == [False, False, True]
+    *_, info = env.step(0)
+    assert info["bitwidths"] == (4, 8) and info["accuracy"] == pytest.approx(accuracy((4, 8)))
+    # Two bits first leave only two bits.
+    assert play(env, [0, 2])["bitwidths"] == (2, 2)
+
+
+def test_a_masked_choice_can_be_refused(tmp_path):
+    env = make(imported(tmp_path, SOME), on_masked="raise")
+    env.reset(seed=0)
+    env.step(1)
+    with pytest.raises(ValueError, match="or were not measured; 8 are left"):
+        env.step(0)
+
+
+def test_copies_mask_as_one_does(tmp_path):
+    task = imported(tmp_path, SOME)
+    copies = gym.make_vec(
+        "releq/QuantizeNet-v0",
+        num_envs=9,
+        vectorization_mode="vector_entry_point",
+        task=str(task.folder),
+        autoreset_mode="Disabled",
+    )
+    copies.reset(seed=0)
+    env, pairs = make(task), np.array(list(itertools.product(range(3), repeat=2)))
+    copies.step(pairs[:, 0])
+    *_, info = copies.step(pairs[:, 1])
+    alone = [play(env, pair.tolist())["bitwidths"] for pair in pairs]
+    assert list(map(tuple, info["bitwidths"].tolist())) == alone
+    assert set(alone) <= set(SOME)
+
+
+def test_searchers_find_the_best_of_what_there_is(tmp_path):
+    task = imported(tmp_path, SOME, max_loss_points=1.2)
+    for name in SEARCHERS.names():
+        env = make(task)
+        SEARCHERS[name](env, np.random.default_rng(0))
+        ledger, problem = env.unwrapped.ledger, env.unwrapped.problem
+        assert set(ledger.cells(problem)) <= set(SOME)
+        best = ledger.best(problem)
+        assert best is None or best.bitwidths in SOME
+
+
+def test_missing_assignments_can_be_refused_instead(tmp_path):
+    env = make(imported(tmp_path, SOME, unmeasured="refuse"))
+    assert play(env, [1, 2])["bitwidths"] == (4, 8)
+    with pytest.raises(ValueError, match=r"2 4 was not measured in .*4 of 9 assignments"):
+        play(env, [0, 1])
+
+
+def test_restrictions_that_leave_nothing_measured_are_a_sentence(tmp_path):
+    task = imported(tmp_path, SOME)
+    assert play(make(task, fixed_bitwidths={"first": 8}), [0])["bitwidths"] == (8, 4)
+    with pytest.raises(ValueError, match="has measured nothing that"):
+        make(task, fixed_bitwidths={"first": 2}, bitwidths=(4, 8))
+    with pytest.raises(ValueError, match="use evaluate='final'"):
+        make(task, evaluate="every_step")
+
+
+def test_a_cost_budget_holds_beside_the_masks(tmp_path):
+    env = make(imported(tmp_path, SOME), cost_budget={"cost": 0.9})
+    for pair in itertools.product(range(3), repeat=2):
+        info = play(env, pair)
+        assert info["bitwidths"] in SOME and info["cost"] <= 0.9
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("bits,accuracy\n8 8,0.5\n", "no column 'bitwidths' in its first line"),
+        ("bitwidths,accuracy\n", "no rows below"),
+        ("bitwidths,accuracy\n8 8 8,0.5\n", "line 2: bitwidths '8 8 8' have to be 2 whole numbers"),
+        ("bitwidths,accuracy\n8 9,0.5\n", "from 1 to 8"),
+        ("bitwidths,accuracy\n8 8,0.5\n8 4,50\n", "line 3: accuracy '50' has to be a fraction"),
+        ("bitwidths,accuracy\n8 8,nan\n", "accuracy 'nan' has to be"),
+        ("bitwidths,accuracy\n8 8,0.5\n8 8,0.5\n8 4,0.5\n", "1 times and others 2 times"),
+    ],
+)
+def test_a_file_that_cannot_be_understood_is_a_sentence(tmp_path, text, sentence):
+    file = tmp_path / "mine.csv"
+    file.write_text(text)
+    with pytest.raises(TaskError, match=sentence):
+        import_task(file, tmp_path, net="mine", layers=LAYERS, full_precision_accuracy=0.9)
+    assert not list(tmp_path.glob("*/*/card.json"))
+
+
+def test_arguments_that_do_not_fit_are_a_sentence(tmp_path):
+    for option, sentence in (
+        ({"full_precision_accuracy": 92.0}, "92 % is 0.92"),
+        ({"images": 0}, "at least 1"),
+        ({"bitwidths": (4, 8)}, "allows only 4, 8"),
+        ({"unmeasured": "invent"}, "Unknown unmeasured 'invent'"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            imported(tmp_path, GRID, **option)
+
+
+def test_the_command_line_imports(tmp_path, capsys):
+    layers = releq_gym.network_layers("digits")
+    write(tmp_path / "mine.csv", [(8,) * len(layers), (4,) * len(layers)])
+    options = f"--net digits --full-precision 0.9 --images 450 --output {tmp_path}"
+    assert main(["task", "import", str(tmp_path / "mine.csv"), *options.split()]) == 0
+    assert "measured: 2 on search" in capsys.readouterr().out
+    task = load_task(tmp_path / "digits-imported" / "1.0.0")
+    assert task.card["completeness"] == "partial"
+    # Of the shipped weights, not of untrained ones.
+    shipped = gym.make("releq/QuantizeNet-v0", net="digits").unwrapped.problem.layers
+    assert [one.weight_std for one in task.layers] == [one.weight_std for one in shipped]

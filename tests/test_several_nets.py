@@ -1,0 +1,136 @@
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env, data_equivalence
+
+import releq_gym  # noqa: F401
+from releq_gym.several_nets import SeveralNetsEnv, is_family
+
+ID = "releq/QuantizeNet-v0"
+NETS = ["digits", "synthetic", "synthetic-6-1"]
+
+
+def play(env, rng, **reset):
+    """One random episode: the last info, and how many steps it took."""
+    _, info = env.reset(**reset)
+    steps, over = 0, False
+    while not over:
+        *_, terminated, truncated, info = env.step(int(rng.integers(env.action_space.n)))
+        steps, over = steps + 1, terminated or truncated
+    return info, steps
+
+
+def test_the_checker_passes():
+    check_env(gym.make(ID, net=NETS).unwrapped)
+    check_env(gym.make(ID, task="synthetic-any-any").unwrapped)
+
+
+def test_every_net_is_drawn_and_named():
+    env, rng, depths = gym.make(ID, net=NETS), np.random.default_rng(0), {}
+    for episode in range(40):
+        info, steps = play(env, rng, seed=0 if episode == 0 else None)
+        depths.setdefault(info["net"], set()).add(steps)
+    assert depths == {"digits": {4}, "synthetic": {20}, "synthetic-6-1": {6}}
+
+
+def test_an_episode_is_that_of_the_net_alone():
+    several, alone = gym.make(ID, net=NETS), gym.make(ID, net="digits")
+    rng = np.random.default_rng(0)
+    first = several.reset(seed=5, options={"net": "digits"}), alone.reset(seed=5)
+    for _ in range(3):
+        over = False
+        while not over:
+            action = int(rng.integers(7))
+            ours, theirs = several.step(action), alone.step(action)
+            assert ours[-1].pop("net") == "digits"
+            assert data_equivalence(ours, theirs)
+            over = theirs[2]
+        several.reset(options={"net": "digits"}), alone.reset()
+    assert first[0][1].pop("net") == "digits"
+    assert data_equivalence(*first)
+
+
+@pytest.mark.parametrize("net", [NETS, ["synthetic-any-any", "digits"]], ids=str)
+def test_a_seed_fixes_which_nets_come(net):
+    first, second = gym.make(ID, net=net), gym.make(ID, net=net)
+    third = gym.make(ID, net=net)
+    draws = [
+        [
+            play(env, np.random.default_rng(1), seed=seed if episode == 0 else None)
+            for episode in range(12)
+        ]
+        for env, seed in ((first, 3), (second, 3), (third, 4))
+    ]
+    assert data_equivalence(draws[0], draws[1])
+    assert not data_equivalence(draws[0], draws[2])
+
+
+def test_a_family_never_ends():
+    env, rng = gym.make(ID, task="synthetic-8-any"), np.random.default_rng(0)
+    env.reset(seed=0)
+    seen = {play(env, rng) and env.unwrapped.task["evaluator"] for _ in range(10)}
+    assert len(seen) == 10
+    assert all(name.startswith("synthetic-8-") for name in seen)
+    assert all(int(name.split("-")[2]) >= 1000 for name in seen)  # smaller ones are to test on
+    assert is_family("synthetic-any-3") and not is_family("synthetic-20-0")
+
+
+def test_they_share_one_budget():
+    env, rng = gym.make(ID, net=NETS, evaluation_budget=10), np.random.default_rng(0)
+    env.reset(seed=0)
+    for _ in range(60):
+        play(env, rng)
+    assert env.unwrapped.ledger.distinct == 10
+
+
+def test_masks_are_those_of_the_net_at_hand():
+    env = gym.make(ID, net=NETS, cost_budget={"cost": 0.26})
+    env.reset(seed=0, options={"net": "digits"})
+    alone = gym.make(ID, net="digits", cost_budget={"cost": 0.26})
+    alone.reset(seed=0)
+    masks = [one.get_wrapper_attr("action_masks")() for one in (env, alone)]
+    np.testing.assert_array_equal(*masks)
+    assert not masks[0].all()
+
+
+def test_copies_side_by_side_work():
+    envs = gym.make_vec(ID, 3, vectorization_mode="sync", net=NETS)
+    envs.reset(seed=0)
+    for _ in range(30):
+        *_, infos = envs.step(envs.action_space.sample())
+    assert set(infos["net"]) <= set(NETS)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"net": []}, "one or more different nets"),
+        ({"net": ["digits", "digits"]}, "one or more different nets"),
+        ({"net": ["digits", "lenett"]}, "Did you mean 'lenet'"),
+        ({"net": NETS, "task": "synthetic-4-0"}, "task= is about one net"),
+        ({"net": NETS, "fixed_bitwidths": {"conv1": 8}}, "fixed_bitwidths= is about one net"),
+        ({"net": NETS, "rewrad": "ratio"}, "Did you mean 'reward'"),
+    ],
+)
+def test_wrong_lists_get_a_sentence(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        gym.make(ID, **options)
+
+
+def test_unknown_nets_at_reset_get_a_sentence():
+    env = gym.make(ID, net=NETS)
+    with pytest.raises(ValueError, match="Did you mean 'digits'"):
+        env.reset(options={"net": "digit"})
+    with pytest.raises(ValueError, match="Unknown reset option 'nett'"):
+        env.reset(options={"nett": "digits"})
+
+
+def test_the_native_vector_environment_says_what_to_use():
+    with pytest.raises(ValueError, match="vectorization_mode='sync'"):
+        gym.make_vec(ID, 2, vectorization_mode="vector_entry_point", net=NETS)
+
+
+def test_the_specification_survives_json():
+    env = gym.make(ID, net=NETS)
+    again = gym.make(gym.envs.registration.EnvSpec.from_json(env.spec.to_json()))
+    assert isinstance(again.unwrapped, SeveralNetsEnv) and again.unwrapped.names == tuple(NETS)
