@@ -1,0 +1,110 @@
+"""``releq nets``, ``releq pretrain`` and ``releq evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_commands(commands: Any) -> None:
+    """Puts them among the commands of a parser."""
+    nets = commands.add_parser("nets", help="list the networks with their quantized layers")
+    nets.add_argument("net", nargs="?", help="one network, or package.module:NAME, layer by layer")
+    nets.set_defaults(run=_nets)
+
+    pretrain = commands.add_parser("pretrain", help="train a network in full precision")
+    pretrain.add_argument("net")
+    pretrain.add_argument("--data", help="folder that holds the data set")
+    pretrain.add_argument("--output", help="file to write (default: where the package looks)")
+    pretrain.add_argument("--seed", type=int, default=0)
+    pretrain.add_argument("--overwrite", action="store_true", help="replace existing weights")
+    pretrain.set_defaults(run=_pretrain)
+
+    evaluate = commands.add_parser(
+        "evaluate", help="accuracy of a network, or of the run in a folder, on the report split"
+    )
+    evaluate.add_argument(
+        "target", help="a network's name, or the folder of a search or of agents.train"
+    )
+    evaluate.add_argument("--data", help="folder that holds the data set")
+    evaluate.add_argument("--weights", help="full-precision checkpoint of a network (safetensors)")
+    evaluate.add_argument("--net", help="package.module:factory of a run folder's own net")
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _nets(options: argparse.Namespace) -> None:
+    from releq_gym.networks import NETWORKS, network_layers, resolve_network
+
+    for net in [options.net] if options.net else NETWORKS.names():
+        network = resolve_network(net)
+        if not network.input_shape:
+            raise ValueError(
+                f"The net {net!r} does not state what it takes, so its layers cannot be counted: "
+                "register it by register_network(name, input_shape=...), or name a "
+                "releq_gym.networks.Network with an input_shape."
+            )
+        layers = network_layers(network)
+        weights, macs = sum(x.weights for x in layers), sum(x.macs for x in layers)
+        shape = "x".join(map(str, network.input_shape))
+        print(
+            f"{net}: {network.dataset or 'own data'}, input {shape}, {len(layers)} layers, "
+            f"{weights:,} weights, {macs:,} MACs"
+        )
+        if options.net:
+            for layer in layers:
+                kernel = "x".join(map(str, layer.weight_shape))
+                print(
+                    f"  {layer.name:<24} {layer.kind:<11} {kernel:<16} "
+                    f"{layer.weights:>12,} weights {layer.macs:>14,} MACs"
+                )
+
+
+def _pretrain(options: argparse.Namespace) -> None:
+    from releq_gym.training.fit import pretrain
+
+    result = pretrain(
+        options.net,
+        options.data,
+        options.output,
+        seed=options.seed,
+        overwrite=options.overwrite,
+    )
+    print(
+        f"{result.path}: {100 * result.train_accuracy:.2f} % on train, "
+        f"{100 * result.search_accuracy:.2f} % on search, {result.seconds:.0f} s"
+    )
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    if Path(options.target).is_dir():
+        from releq_gym.report import evaluate_run
+
+        if options.weights is not None:
+            raise ValueError("--weights goes with a network; a run folder holds its own weights.")
+        reproduced = evaluate_run(options.target, data=options.data, net=options.net)
+        print(reproduced)
+        return 0 if reproduced.agrees else 1
+    if options.net is not None:
+        raise ValueError(
+            f"--net goes with a run folder, but {options.target!r} is none; to evaluate the net "
+            f"itself: releq evaluate {options.net}"
+        )
+    from releq_gym.evaluators.live import LiveEvaluator
+    from releq_gym.networks import NETWORKS
+    from releq_gym.registry import UnknownNameError
+
+    if ":" not in options.target and options.target not in NETWORKS:
+        raise UnknownNameError(
+            "net", options.target, NETWORKS.names(), "Nor is it the folder of a run."
+        )
+    # Nothing is retrained, so that images to train on need not be there.
+    evaluator = LiveEvaluator(
+        options.target, data=options.data, weights=options.weights, recipe="ptq", memo=False
+    )
+    measured = evaluator.measure_full_precision("report")
+    print(
+        f"{options.target}: {100 * measured.accuracy:.2f} % of {measured.images:,} report images, "
+        "full precision"
+    )
+    return 0

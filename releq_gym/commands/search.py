@@ -1,0 +1,109 @@
+"""``releq search``."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+
+def add_commands(commands: Any) -> None:
+    """Puts it among the commands of a parser."""
+    search = commands.add_parser("search", help="find bitwidths that keep a network's accuracy")
+    add = search.add_argument
+    add("--net", required=True, help="a network's name, or package.module:factory of your own")
+    add("--data", help="a data set: folder, .npz file or name (default: the net's own)")
+    add("--max-loss", type=float, help="points that may be lost (default: the net's, mostly 0.3)")
+    add("--weights", help="full-precision checkpoint (safetensors)")
+    add(
+        "--quantizer",
+        default="uniform",
+        help="uniform (default), wrpn, or with retraining dorefa, dorefa_scaled or lsq",
+    )
+    channel = search.add_mutually_exclusive_group()
+    channel.add_argument(
+        "--per-channel", action="store_true", default=None, help="a step per output channel"
+    )
+    channel.add_argument("--per-layer", action="store_false", dest="per_channel")
+    add(
+        "--recipe",
+        default="ptq",
+        help="what follows quantization: ptq, nothing (default), or a short or long retraining",
+    )
+    add("--bitwidths", type=int, nargs="+", help="default: all the quantizer has")
+    add(
+        "--fix",
+        nargs="+",
+        default=[],
+        metavar="LAYER=BITS",
+        help="layers that are not chosen and their bitwidth, such as conv1=8 fc=8",
+    )
+    add(
+        "--group",
+        action="append",
+        metavar="LAYER,LAYER,...",
+        help="layers that share one bitwidth, such as conv1,conv2; may be given again",
+    )
+    add("--activation-bitwidth", type=int, help="32 (default) or 8")
+    add(
+        "--cost",
+        default="quantization_state",
+        help="what is to be small: quantization_state (default), average_bitwidth, "
+        "weighted_bitwidth, model_size or bit_operations",
+    )
+    add(
+        "--searcher",
+        default="integer_program",
+        help="integer_program (default), greedy, local_search, random, sensitivity or uniform",
+    )
+    add("--evaluations", type=int, help="assignments to measure (default: from the layers)")
+    add("--seed", type=int, default=0)
+    add("--output", help="folder for the result (default: a new one in ./runs)")
+    add("--search-from-train", action="store_true", help="accept search images trained on")
+    add("--device", default="auto", help="auto (default), cpu or cuda")
+    search.set_defaults(run=_search)
+
+
+def _search(options: argparse.Namespace) -> None:
+    from releq_gym.mixed_precision import search
+
+    per_channel = options.per_channel
+    folder = options.output or _new_folder(options.net)
+    result = search(
+        options.net,
+        options.data,
+        max_loss=options.max_loss,
+        weights=options.weights,
+        quantizer=options.quantizer,
+        quantizer_kwargs=None if per_channel is None else {"per_channel": per_channel},
+        recipe=options.recipe,
+        bitwidths=options.bitwidths,
+        fixed_bitwidths=dict(map(_fixed, options.fix)),
+        groups=options.group and [group.split(",") for group in options.group],
+        activation_bitwidth=options.activation_bitwidth,
+        cost=options.cost,
+        searcher=options.searcher,
+        evaluations=options.evaluations,
+        seed=options.seed,
+        search_from_train=options.search_from_train,
+        device=options.device,
+        folder=folder,
+        command=shlex.join(["releq", *options.typed]),
+    )
+    print(f"{result}\n\nwritten to {folder}")
+
+
+def _fixed(typed: str) -> tuple[str, int]:
+    """``"fc=8"`` as a layer and its bitwidth."""
+    layer, _, bits = typed.rpartition("=")
+    if not layer or not bits.isdecimal():
+        raise ValueError(f"--fix {typed} has to read LAYER=BITS, such as fc=8.")
+    return layer, int(bits)
+
+
+def _new_folder(net: str) -> Path:
+    name = re.sub(r"[^\w.-]+", "_", net)
+    return Path("runs") / f"search-{name}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -1,0 +1,247 @@
+"""``releq tasks`` and ``releq task``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def add_commands(commands: Any) -> None:
+    """Puts them among the commands of a parser."""
+    tasks = commands.add_parser("tasks", help="list the shipped tasks and the frozen ids")
+    tasks.add_argument("--table", action="store_true", help="their landscapes, as Markdown")
+    tasks.set_defaults(run=_tasks)
+
+    task = commands.add_parser("task", help="build, verify or show a task")
+    actions = task.add_subparsers(required=True, metavar="ACTION")
+    build = actions.add_parser(
+        "build", help="measure every assignment of a network, or fit a surrogate to a sample"
+    )
+    build.add_argument("net")
+    build.add_argument("--quantizer", default="wrpn")
+    build.add_argument("--recipe", default="short")
+    build.add_argument("--bitwidths", type=int, nargs="+", help="default: all the quantizer has")
+    build.add_argument("--repeats", type=int, default=10, help="per split (default 10)")
+    build.add_argument(
+        "--max-loss", type=float, help="tolerated loss in points (default: the net's)"
+    )
+    build.add_argument("--per-channel", action="store_true", help="a step per output channel")
+    build.add_argument(
+        "--batch-norm",
+        type=int,
+        default=0,
+        metavar="IMAGES",
+        help="measure batch norm anew on them",
+    )
+    build.add_argument("--activation-bitwidth", type=int, default=32, help="32 (default) or 8")
+    build.add_argument("--search-images", type=int, help="only the first of them (default: all)")
+    build.add_argument("--weights", help="full-precision checkpoint (safetensors)")
+    build.add_argument(
+        "--surrogate", action="store_true", help="measure a sample and fit a surrogate to it"
+    )
+    build.add_argument("--rows", type=int, help="size of that sample (default: 30 per layer)")
+    build.add_argument("--version", default="1.0.0")
+    build.add_argument("--data", help="folder that holds the data set")
+    build.add_argument("--workers", type=int, help="processes (default: one per core)")
+    build.add_argument("--output", default="tasks", help="parent folder (default ./tasks)")
+    build.set_defaults(run=_task_build)
+
+    add_import = actions.add_parser(
+        "import", help="make a task of accuracies that you have: a CSV of bitwidths and accuracy"
+    )
+    add_import.add_argument(
+        "file", help="with the columns bitwidths (such as 8 4 4 8) and accuracy"
+    )
+    add_import.add_argument("--net", required=True, help="a net's name, or package.module:factory")
+    add_import.add_argument(
+        "--full-precision", type=float, required=True, help="its accuracy, a fraction"
+    )
+    add_import.add_argument("--weights", help="checkpoint that was quantized (safetensors)")
+    add_import.add_argument("--images", type=int, help="that measured it (default: exact)")
+    add_import.add_argument("--bitwidths", type=int, nargs="+", help="default: those that occur")
+    add_import.add_argument("--max-loss", type=float, default=0.3, help="tolerated loss in points")
+    add_import.add_argument("--quantizer", default="uniform", help="whose (default uniform)")
+    add_import.add_argument("--recipe", default="unknown", help="how it was retrained, in a word")
+    add_import.add_argument(
+        "--unmeasured", default="mask", help="missing assignments: mask (default) or refuse"
+    )
+    add_import.add_argument("--version", default="1.0.0")
+    add_import.add_argument("--output", default="tasks", help="parent folder (default ./tasks)")
+    add_import.set_defaults(run=_task_import)
+
+    verify = actions.add_parser("verify", help="check hashes, and measure some cells again")
+    verify.add_argument("task", help="a shipped task by name, or a folder")
+    verify.add_argument("--cells", type=int, default=20, help="cells to measure again, 0 for none")
+    verify.add_argument("--data", help="folder that holds the data set")
+    verify.add_argument("--weights", help="full-precision checkpoint (safetensors)")
+    verify.set_defaults(run=_task_verify)
+
+    describe = actions.add_parser("landscape", help="work out a task's landscape facts again")
+    describe.add_argument("task", help="a task folder; the facts go into its card")
+    describe.set_defaults(run=_task_landscape)
+
+    proxy = actions.add_parser(
+        "proxy", help="retrain some assignments by the long recipe: does the task rank them alike?"
+    )
+    proxy.add_argument("task", help="a task folder; the answer goes into its card")
+    proxy.add_argument("--assignments", type=int, default=30, help="how many (default 30)")
+    proxy.add_argument("--data", help="folder that holds the data set")
+    proxy.add_argument("--weights", help="full-precision checkpoint (safetensors)")
+    proxy.set_defaults(run=_task_proxy)
+
+    show = actions.add_parser("show", help="print what a task's card says")
+    show.add_argument("task", help="a shipped task by name, or a folder")
+    show.add_argument("--json", action="store_true", help="the whole card as it stands")
+    show.add_argument("--picture", metavar="FILE.png", help="draw the task as well")
+    show.set_defaults(run=_task_show)
+
+
+def _tasks(options: argparse.Namespace) -> None:
+    from releq_gym.tasks import DEFAULT_TASKS, FROZEN, find_task, shipped_tasks
+    from releq_gym.tasks.show import table
+
+    if options.table:
+        print(table([find_task(name) for name in shipped_tasks()]))
+        return
+    for name, versions in shipped_tasks().items():
+        nets = [net for net, task in DEFAULT_TASKS.items() if task == name]
+        default = f" (default of net {nets[0]!r})" if nets else ""
+        print(f"{name}: {', '.join(versions)}{default}")
+    print("synthetic-LAYERS-SEED: generated, 4 to 64 layers (default of net 'synthetic': 20-0)")
+    for frozen_id, settings in FROZEN.items():
+        print(f"{frozen_id}: {settings['task']}")
+
+
+def _task_build(options: argparse.Namespace) -> None:
+    from releq_gym.tasks.build import build_task
+    from releq_gym.tasks.plan import Plan
+    from releq_gym.tasks.sampled import build_sampled_task
+
+    if options.rows is not None and not options.surrogate:
+        raise ValueError("--rows is the size of the sample that --surrogate is fitted to.")
+    plan = Plan(
+        net=options.net,
+        quantizer=options.quantizer,
+        recipe=options.recipe,
+        version=options.version,
+        bitwidths=tuple(options.bitwidths) if options.bitwidths else None,
+        repeats=options.repeats,
+        max_loss_points=options.max_loss,
+        quantizer_kwargs={"per_channel": True} if options.per_channel else {},
+        recipe_kwargs={"reestimate_batch_norm": options.batch_norm} if options.batch_norm else {},
+        activation_bitwidth=options.activation_bitwidth,
+        search_images=options.search_images,
+        weights=options.weights,
+    )
+    shared: dict[str, Any] = {
+        "data": options.data,
+        "workers": options.workers,
+        "command": _without_places(["releq", *options.typed]),
+    }
+    if options.surrogate:
+        task = build_sampled_task(plan, options.output, rows=options.rows, **shared)
+    else:
+        task = build_task(plan, options.output, **shared)
+    print(f"{task.name}: {task.configurations:,} assignments in {task.folder}")
+
+
+def _task_import(options: argparse.Namespace) -> None:
+    from releq_gym.networks import NETWORKS, network_layers, resolve_network
+    from releq_gym.quantized import load_weights
+    from releq_gym.tasks.importer import import_task
+    from releq_gym.tasks.show import describe
+    from releq_gym.training.weights import find_weights
+
+    network = resolve_network(options.net)
+    module, file = network.build(), options.weights
+    if file is None and network.name in NETWORKS:
+        file = find_weights(network.name)
+    if file is not None:
+        load_weights(module, file)
+    layers = network_layers(module, network.input_shape, options.quantizer)
+    task = import_task(
+        options.file,
+        options.output,
+        net=network.name,
+        layers=layers,
+        full_precision_accuracy=options.full_precision,
+        images=options.images,
+        bitwidths=options.bitwidths,
+        max_loss_points=options.max_loss,
+        unmeasured=options.unmeasured,
+        version=options.version,
+        stated={"quantizer": options.quantizer, "recipe": options.recipe},
+        command=_without_places(["releq", *options.typed]),
+    )
+    print(f"{describe(task)}\n\nwritten to {task.folder}")
+
+
+def _task_verify(options: argparse.Namespace) -> int:
+    from releq_gym.tasks import find_task
+    from releq_gym.tasks.verify import check_files, verify_cells
+
+    task = find_task(options.task)
+    check_files(task)
+    print(f"{task.name}: files are whole, hashes agree, no measurement is missing")
+    if not options.cells:
+        return 0
+    agreement = verify_cells(task, options.cells, data=options.data, weights=options.weights)
+    print(agreement)
+    return 0 if agreement.holds else 1
+
+
+def _task_landscape(options: argparse.Namespace) -> None:
+    from releq_gym.tasks import find_task
+    from releq_gym.tasks.build import add_landscape
+    from releq_gym.tasks.show import describe
+
+    print(describe(add_landscape(find_task(Path(options.task)))))
+
+
+def _task_proxy(options: argparse.Namespace) -> None:
+    from rich.progress import Progress
+
+    from releq_gym.tasks import find_task
+    from releq_gym.tasks.format import extend_card
+    from releq_gym.tasks.proxy import proxy_quality
+    from releq_gym.tasks.show import describe
+
+    task = find_task(Path(options.task))
+    with Progress() as progress:
+        bar = progress.add_task(f"{task.name}, long retraining", total=options.assignments)
+        found = proxy_quality(
+            task,
+            options.data,
+            count=options.assignments,
+            weights=options.weights,
+            advance=lambda done: progress.update(bar, completed=done),
+        )
+    print(describe(extend_card(task, proxy=found)))
+
+
+def _task_show(options: argparse.Namespace) -> None:
+    import json
+
+    from releq_gym.tasks import find_task
+    from releq_gym.tasks.show import describe
+
+    task = find_task(options.task)
+    print(json.dumps(task.card, indent=1) if options.json else describe(task))
+    if options.picture:
+        from releq_gym.tasks.pictures import draw_task
+
+        draw_task(task, options.picture)
+
+
+def _without_places(words: Sequence[str]) -> str:
+    """A command without the options that say where things lie on one machine."""
+    places = ("--data", "--output", "--weights", "--workers")
+    kept = [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if before not in places and not word.startswith(places)
+    ]
+    return shlex.join(kept)
