@@ -194,3 +194,11 @@ def test_informed_searchers_beat_local_search_with_few_evaluations(name):
         scorer = make_scorer(run.problem)
         regrets[searcher] = scorer.regret(run.ledger.best(run.problem).bitwidths)
     assert regrets[name] < 0.5 * regrets["local_search"]
+
+
+@pytest.mark.parametrize("name", SEARCHERS.names())
+def test_where_there_is_nothing_to_choose_the_only_assignment_is_asked(name):
+    env = gym.make("releq/QuantizeNet-v0", net="digits", bitwidths=(4,))
+    SEARCHERS[name](env, np.random.default_rng(0))
+    ledger, problem = env.unwrapped.ledger, env.unwrapped.problem
+    assert list(ledger.cells(problem)) == [(4, 4, 4, 4)]

@@ -50,6 +50,9 @@ def integer_program(env: gym.Env, rng: np.random.Generator) -> None:
         rng: Draws the losses.
     """
     player = Player(env)
+    if player.most_bits == player.least_bits:  # nothing to choose
+        player.ask(player.most_bits)
+        return
     model = _begin(player)
     if model is None:
         return
