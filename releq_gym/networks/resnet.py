@@ -43,7 +43,7 @@ class BasicBlock(nn.Module):
     std=CIFAR10_STD,
     recipes={
         "pretrain": Recipe(
-            images=50 * 45_000,
+            images=80 * 45_000,
             batch_size=128,
             learning_rate=0.1,
             weight_decay=5e-4,

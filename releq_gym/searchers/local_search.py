@@ -23,6 +23,9 @@ def local_search(env: gym.Env, rng: np.random.Generator) -> None:
     current = player.most_bits
     while not player.done:
         around = neighbours(current, player.choices)
+        if not around:  # nothing to choose
+            player.ask(current)
+            return
         for i in rng.permutation(len(around)):
             if player.ask(around[i]).objective > player.ask(current).objective:
                 current = around[i]
