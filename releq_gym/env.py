@@ -55,8 +55,9 @@ class QuantizeNetEnv(gym.Env[Any, int]):
 
     `Discrete(len(bitwidths))`: index 0 is the fewest bits. `action_masks()` (through wrappers
     `env.get_wrapper_attr("action_masks")()`) says which of them the cost budget, and a task that
-    lacks assignments, leave for the layer at hand. A masked action is executed as the nearest allowed lower bitwidth, else the
-    nearest allowed one, and `info["executed_bitwidth"]` says so; `on_masked="raise"` refuses it.
+    lacks assignments, leave for the layer at hand. A masked action is executed as the nearest
+    allowed lower bitwidth, else the nearest allowed one, and `info["executed_bitwidth"]` says so;
+    `on_masked="raise"` refuses it.
 
     ## Observation Space
 

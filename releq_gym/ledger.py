@@ -272,6 +272,15 @@ class Ledger:
             if owner == problem.evaluator.name
         }
 
+    def cell(self, problem: Problem, bitwidths: tuple[int, ...]) -> Cell:
+        """What was revealed about one assignment.
+
+        Raises:
+            KeyError: Where nothing was.
+        """
+        self._settle()
+        return self._cells[problem.evaluator.name, bitwidths]
+
     def _settle(self) -> None:
         """Sorts what waits into cells."""
         self._condense()
@@ -300,23 +309,19 @@ class Ledger:
             self._waiting += len(rows)
 
     def best(self, problem: Problem) -> Answer | None:
-        """The visited assignment with the best cautious objective, ties to the lower cost.
+        """The visited assignment that `Problem.rank` puts first at its mean revealed accuracy.
 
         Only assignments that the problem admits: what measuring at every step revealed on the way
         may break a cost budget.
 
-        Cautious: at the mean revealed accuracy, less one standard error of its images
-        (`Problem.caution`). The best of many is lucky too: without this, an answer sits so close
-        to an accuracy floor that every other one breaks it on new images.
+        The rank is cautious because the best of many is lucky too: without this, an answer sits
+        so close to an accuracy floor that every other one breaks it on new images.
         """
-
-        def rank(item: tuple[tuple[int, ...], Cell]) -> tuple[float, float]:
-            bitwidths, accuracy = item[0], item[1].accuracy
-            cautious = problem.objective(bitwidths, accuracy - problem.caution(accuracy))
-            return cautious, -problem.cost(bitwidths)
-
         admitted = [item for item in self.cells(problem).items() if problem.admits(item[0])]
-        return self._answer(problem, *max(admitted, key=rank)) if admitted else None
+        if not admitted:
+            return None
+        best = max(admitted, key=lambda item: problem.rank(item[0], item[1].accuracy))
+        return self._answer(problem, *best)
 
     def join(self, task: Mapping[str, Any]) -> int:
         """Takes up one more environment, described by ``task``; returns its number in the log."""

@@ -18,7 +18,7 @@ from releq_gym.observation import Measured, Observer, Situation, rows_of
 from releq_gym.problem import Economics, Problem
 
 TABLED = 2**16
-"""Prefixes of a problem that are tabled; with the default observation some 16 MiB."""
+"""Prefixes of a problem that are tabled at most, each with a row of its observation."""
 
 
 def make_prefixes(problem: Problem, observe: Observer) -> Prefixes:

@@ -244,11 +244,22 @@ class Problem:
     def admits(self, bitwidths: Sequence[int]) -> bool:
         """Whether an assignment may be the answer: as chosen, fixed and grouped, in the budget."""
         chosen = [bitwidths[layer] for layer in self.steps]
+        measured = self.measured is None or tuple(chosen) in self.measured
+        return measured and self._fits(bitwidths, chosen)
+
+    def _fits(self, bitwidths: Sequence[int], chosen: Sequence[int]) -> bool:
+        """`admits`, whether or not it was measured."""
         if tuple(bitwidths) != self.assignment(chosen) or not set(chosen) <= set(self.bitwidths):
             return False
-        if self.measured is not None and tuple(chosen) not in self.measured:
-            return False
         return not self.has_budget or self._share_of_budget(self.totals(bitwidths)) <= 1.0
+
+    def rank(self, bitwidths: Sequence[int], accuracy: float) -> tuple[float, float]:
+        """By what answers are compared: the cautious objective, then the lower cost.
+
+        Cautious: at the accuracy less one standard error of its images (`caution`).
+        """
+        cautious = self.objective(bitwidths, accuracy - self.caution(accuracy))
+        return cautious, -self.cost(bitwidths)
 
     def caution(self, accuracy: float) -> float:
         """One standard error of an accuracy's distance from full precision, as a fraction.
@@ -368,8 +379,9 @@ class Problem:
         measured = getattr(self.evaluator, "measured", None)
         if measured is None:
             return None
-        self.measured = None  # what `admits` looks at
-        choices = [[one[layer] for layer in self.steps] for one in measured if self.admits(one)]
+        chosen = [[one[layer] for layer in self.steps] for one in measured]
+        pairs = zip(measured, chosen, strict=True)
+        choices = [choice for bitwidths, choice in pairs if self._fits(bitwidths, choice)]
         if not choices:
             raise ValueError(
                 f"{self.evaluator.name} has measured nothing that bitwidths, fixed_bitwidths, "

@@ -16,7 +16,6 @@ from releq_gym.datasets.normalise import Normalise
 from releq_gym.evaluators.base import Evaluator
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.evaluators.remembered import RememberedEvaluator
-from releq_gym.evaluators.surrogate import SurrogateEvaluator
 from releq_gym.evaluators.table import TableEvaluator
 from releq_gym.networks import NetworkLike, Recipe, resolve_network
 from releq_gym.quantized import bake, load_quantized, save_quantized
@@ -105,20 +104,23 @@ def final_report(
         None for an invented landscape, which has no report split.
 
     Raises:
-        ValueError: For a surrogate without the images of its network at hand: nothing was measured.
+        ValueError: For a task that has not measured its report images, a surrogate for instance,
+            where those of its network are not at hand.
     """
     if isinstance(evaluator, RememberedEvaluator):
         evaluator = evaluator.live
     if isinstance(evaluator, LiveEvaluator):
         return retrain_and_report(evaluator, bitwidths, folder)
-    if not isinstance(evaluator, TableEvaluator | SurrogateEvaluator):
+    task = getattr(evaluator, "task", None)
+    if task is None:
         return None
     try:
-        live = live_twin(evaluator.task, data)
+        live = live_twin(task, data)
     except ValueError as error:
-        if isinstance(evaluator, SurrogateEvaluator):
+        if not isinstance(evaluator, TableEvaluator) or "report" not in task.splits:
             raise ValueError(
-                f"{evaluator.name} predicts accuracies; to measure that of its answer, {error}"
+                f"{evaluator.name} knows nothing of its answer on report images, and they cannot "
+                f"be measured: {error}"
             ) from error
         return task_report(evaluator, bitwidths, why=str(error))
     return retrain_and_report(live, bitwidths, folder)

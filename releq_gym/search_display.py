@@ -53,14 +53,8 @@ class Watched(gym.Wrapper):
         assert self._best is not None
         if bitwidths == self._best.bitwidths:
             return True
-        accuracy = self._ledger.cells(self._problem)[bitwidths].accuracy
-        return self._rank(bitwidths, accuracy) > self._rank(
-            self._best.bitwidths, self._best.accuracy
-        )
-
-    def _rank(self, bitwidths: tuple[int, ...], accuracy: float) -> tuple[float, float]:
-        cautious = accuracy - self._problem.caution(accuracy)
-        return self._problem.objective(bitwidths, cautious), -self._problem.cost(bitwidths)
+        rank, accuracy = self._problem.rank, self._ledger.cell(self._problem, bitwidths).accuracy
+        return rank(bitwidths, accuracy) > rank(self._best.bitwidths, self._best.accuracy)
 
 
 def progress_of_search(console: Console) -> Progress:

@@ -61,7 +61,6 @@ class SeveralNetsEnv(gym.Env[Any, int]):
         self.ledger = Ledger(budget, log) if shared is None else shared
         self.render_mode: str | None = options.get("render_mode")
         self._options = options
-        self._rng = np.random.default_rng()
         self._envs = {name: self._make(name) for name in self.names}
         self._current = self._envs[self.names[0]]
         self._seed: int | None = None
@@ -108,6 +107,7 @@ class SeveralNetsEnv(gym.Env[Any, int]):
         drawn = self.names[int(self.np_random.integers(len(self.names)))]
         self.net = drawn if chosen is None else chosen
         if is_family(self.net):
+            self._envs[self.net].close()  # which logs an episode that was cut
             self._envs[self.net] = self._make(self.net)
         self._current = self._envs[self.net]
         own_seed = None if self.net in self._seeded else self._seed
@@ -142,11 +142,10 @@ class SeveralNetsEnv(gym.Env[Any, int]):
         if not is_family(name):
             return name
         layers, seed = name.split("-")[1:]
-        generator = self.np_random if self._np_random is not None else self._rng
         if layers == ANY:
-            layers = str(generator.integers(LAYERS.start, LAYERS.stop))
+            layers = str(self.np_random.integers(LAYERS.start, LAYERS.stop))
         if seed == ANY:
-            seed = str(generator.integers(*FAMILY_SEEDS))
+            seed = str(self.np_random.integers(*FAMILY_SEEDS))
         return f"synthetic-{layers}-{seed}"
 
     def _check_alike(self, name: str, env: QuantizeNetEnv) -> None:

@@ -7,6 +7,7 @@ from toys import toy_layer
 
 import releq_gym
 from releq_gym.cli import main
+from releq_gym.report import final_report
 from releq_gym.searchers import SEARCHERS
 from releq_gym.tasks import TaskError, load_task
 from releq_gym.tasks.importer import import_task
@@ -179,3 +180,10 @@ def test_the_command_line_imports(tmp_path, capsys):
     # Of the shipped weights, not of untrained ones.
     shipped = gym.make("releq/QuantizeNet-v0", net="digits").unwrapped.problem.layers
     assert [one.weight_std for one in task.layers] == [one.weight_std for one in shipped]
+
+
+@pytest.mark.parametrize("assignments", [GRID, SOME])
+def test_an_imported_task_has_no_report_and_says_so(tmp_path, assignments):
+    evaluator = make(imported(tmp_path, assignments)).unwrapped.problem.evaluator
+    with pytest.raises(ValueError, match="knows nothing of its answer on report images"):
+        final_report(evaluator, (8, 8), tmp_path)

@@ -1,3 +1,5 @@
+import json
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -134,3 +136,14 @@ def test_the_specification_survives_json():
     env = gym.make(ID, net=NETS)
     again = gym.make(gym.envs.registration.EnvSpec.from_json(env.spec.to_json()))
     assert isinstance(again.unwrapped, SeveralNetsEnv) and again.unwrapped.names == tuple(NETS)
+
+
+def test_an_episode_of_a_family_that_is_cut_is_logged(tmp_path):
+    log = tmp_path / "log.jsonl"
+    env = gym.make(ID, task="synthetic-5-any", log=str(log))
+    env.reset(seed=0)
+    env.step(2)
+    env.reset()
+    env.close()
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [record["actions"] for record in records if record.get("cut")] == [[2]]

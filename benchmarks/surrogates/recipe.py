@@ -54,8 +54,8 @@ def measure(task: str) -> list[dict[str, Any]]:
         rows.append({"task": task, "model": name, "fitted": len(chosen), **quality._asdict()})
     costs = np.stack([problem.layer_costs(bitwidth) for bitwidth in table.bitwidths], axis=1)
     surrogate = NoiseTable(**export(fit_noise(sample), table.images), bitwidths=table.bitwidths)
-    lost = table.images * (1 - table.full_precision_accuracy + problem.max_loss_points / 100)
-    optimum = surrogate.cheapest(costs, int(lost + 1e-6))
+    most_wrong = surrogate.most_wrong(table.full_precision_accuracy, problem.max_loss_points)
+    optimum = surrogate.cheapest(costs, most_wrong)
     rows[0]["optimum_search_regret"] = TableScorer(problem).search_regret(optimum)
     return rows
 

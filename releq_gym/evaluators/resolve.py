@@ -96,7 +96,7 @@ def _from_task(
         card: dict[str, Any] = {}
     else:
         loaded = find_task(task)
-        found, card = TASK_EVALUATORS[loaded.card["completeness"]](loaded), loaded.card
+        found, card = task_evaluator(loaded), loaded.card
     if net is not None and net != found.net:
         raise ValueError(f"The task {str(task)!r} is about the net {found.net!r}, not {net!r}.")
     wrong = {k: v for k, v in stated.items() if v is not None and v != card.get(k)}
@@ -112,6 +112,11 @@ def _from_task(
             "To measure anything else: evaluator='live'."
         )
     return found
+
+
+def task_evaluator(task: Task) -> Evaluator:
+    """What answers for a task's search split."""
+    return TASK_EVALUATORS[task.card["completeness"]](task)
 
 
 def _default_task(net: Any, stated: dict[str, Any]) -> str:

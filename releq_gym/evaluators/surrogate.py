@@ -60,6 +60,12 @@ class NoiseTable:
         """Likewise of many, ``[assignments, layers]``."""
         return self.limits.searchsorted(self.noise[self._rows, bitwidths].sum(axis=1))
 
+    def most_wrong(self, full_precision_accuracy: float, points: float) -> int:
+        """How many images may be wrong where so many percentage points may be lost."""
+        images = len(self.limits)
+        right = full_precision_accuracy * images - points * images / 100
+        return images - math.ceil(right - 1e-6)
+
     def cheapest(self, layer_costs: ArrayLike, most_wrong: int) -> tuple[int, ...]:
         """The assignment of least cost with so many images wrong at most, exactly.
 
@@ -149,8 +155,8 @@ class SurrogateEvaluator:
             ValueError: Where no assignment keeps the loss within that.
         """
         points = self.max_loss_points if max_loss_points is None else max_loss_points
-        right = self.full_precision_accuracy * self._size - points * self._size / 100
-        return self._table.cheapest(layer_costs, self._size - math.ceil(right - 1e-6))
+        most_wrong = self._table.most_wrong(self.full_precision_accuracy, points)
+        return self._table.cheapest(layer_costs, most_wrong)
 
     @property
     def harmful_increase_share(self) -> float:

@@ -43,20 +43,19 @@ def build_task(
     Raises:
         TaskError: Where that version of the task exists already.
     """
-    name, target, memo = prepare(plan, folder, data)
-    measurer = Measurer(plan, data, memo, workers or os.cpu_count() or 1)
+    measurer, target = prepare(plan, folder, data, workers)
     evaluator = measurer.evaluator
     every = configurations(evaluator.bitwidths, len(evaluator.layers)).tolist()
-    measured = {split: measurer.measure(name, split, every) for split in SPLITS}
+    measured = {split: measurer.measure(split, every) for split in SPLITS}
     task = write_task(target, make_card(plan, evaluator, measured, command), measured)
-    clean_up(memo)
+    measurer.forget()
     return add_landscape(task)
 
 
 def prepare(
-    plan: Plan, folder: str | os.PathLike, data: str | os.PathLike | None
-) -> tuple[str, Path, Path]:
-    """The id of a task that is to be built, its folder, and the memo of its cells.
+    plan: Plan, folder: str | os.PathLike, data: str | os.PathLike | None, workers: int | None
+) -> tuple[Measurer, Path]:
+    """What measures a task that is to be built, and its folder.
 
     Raises:
         TaskError: Where that version of the task exists already.
@@ -67,7 +66,8 @@ def prepare(
     if (target / "card.json").exists():
         raise TaskError(f"{target} holds a task already; a changed task needs a new version.")
     folder.mkdir(parents=True, exist_ok=True)
-    return name, target, folder / f"{name}-{plan.version}.partial.sqlite"
+    memo = folder / f"{name}-{plan.version}.partial.sqlite"
+    return Measurer(plan, name, data, memo, workers or os.cpu_count() or 1), target
 
 
 def add_landscape(task: Task) -> Task:
@@ -77,9 +77,3 @@ def add_landscape(task: Task) -> Task:
     with Console().status("") as status:
         facts = landscape(task, lambda name: status.update(f"{task.name}, landscape: {name}"))
     return extend_card(task, landscape=facts)
-
-
-def clean_up(memo: Path) -> None:
-    """Removes the memo of a task that is written, and what SQLite put beside it."""
-    for leftover in memo.parent.glob(f"{memo.name}*"):
-        leftover.unlink()

@@ -10,6 +10,7 @@ import numpy as np
 from releq_gym.costs import make_cost
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.evaluators.base import Evaluator
+from releq_gym.evaluators.resolve import task_evaluator
 from releq_gym.evaluators.surrogate import SurrogateEvaluator
 from releq_gym.evaluators.table import TableEvaluator
 from releq_gym.problem import Problem
@@ -52,7 +53,7 @@ def landscape(
         task: With a table or a surrogate.
         advance: Told which searcher is at work.
     """
-    evaluator = _evaluator(task)
+    evaluator = task_evaluator(task)
     problem = Problem(
         evaluator, reward=make_reward("accuracy_floor"), cost_model=make_cost("quantization_state")
     )
@@ -80,13 +81,10 @@ def landscape(
     }
 
 
-def _evaluator(task: Task) -> TableEvaluator | SurrogateEvaluator:
-    return TableEvaluator(task) if task.exhaustive else SurrogateEvaluator(task)
-
-
-def _shape(evaluator: TableEvaluator | SurrogateEvaluator) -> dict[str, float]:
+def _shape(evaluator: Evaluator) -> dict[str, float]:
     if isinstance(evaluator, SurrogateEvaluator):
         return {"harmful_increase_share": evaluator.harmful_increase_share}
+    assert isinstance(evaluator, TableEvaluator)  # the scorer has seen to it
     accuracies = evaluator.mean_accuracies()
     highest = float(accuracies.max())
     one = evaluator.task.card["noise_points"]["search"] / 100
@@ -111,9 +109,9 @@ def _search(evaluator: Evaluator, name: str, evaluations: int, seed: int) -> tup
 
 
 def _described(problem: Problem, bitwidths: tuple[int, ...]) -> dict[str, Any]:
-    weights = np.array([layer.weights for layer in problem.layers])
+    economics = problem.economics(len(problem.steps), problem.totals(bitwidths))
     return {
         "bitwidths": list(bitwidths),
-        "cost": problem.cost(bitwidths),
-        "weighted_bitwidth": float(weights @ np.array(bitwidths) / weights.sum()),
+        "cost": economics.cost,
+        "weighted_bitwidth": economics.weighted_bitwidth,
     }

@@ -26,25 +26,29 @@ class Measurer:
 
     Args:
         plan: How to measure.
+        name: Of the task, for progress bars.
         data: Where the images lie.
         memo: File that keeps what was measured.
         workers: Processes, where assignments are retrained; without retraining they are measured
             together in this one.
 
     Attributes:
+        name: As given.
         evaluator: Of this process, on the same memo.
     """
 
-    def __init__(self, plan: Plan, data: str | os.PathLike | None, memo: Path, workers: int):
+    def __init__(
+        self, plan: Plan, name: str, data: str | os.PathLike | None, memo: Path, workers: int
+    ):
+        self.name, self._memo = name, memo
         self.evaluator = plan.evaluator(data, memo)
         self._start = partial(_start_worker, plan, data, memo)
         self._workers = workers
 
-    def measure(self, title: str, split: str, assignments: Sequence[Sequence[int]]) -> Measurements:
+    def measure(self, split: str, assignments: Sequence[Sequence[int]]) -> Measurements:
         """The rows of these assignments, each with all its repeats; shows progress.
 
         Args:
-            title: Of the progress bar.
             split: ``"search"`` or ``"report"``.
             assignments: One bitwidth per layer each.
         """
@@ -54,13 +58,18 @@ class Measurer:
         status = np.full(shape, OK, np.uint8)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, TimeRemainingColumn()) as progress:
-            bar = progress.add_task(f"{title}, {split}", total=len(assignments))
+            bar = progress.add_task(f"{self.name}, {split}", total=len(assignments))
             for row, cells in self._cells(split, assignments, partial(progress.advance, bar)):
                 correct[row] = [cell.correct for cell in cells]
                 milliseconds[row] = [max(round(cell.milliseconds), 1) for cell in cells]
                 status[row] = [DIVERGED if cell.diverged else OK for cell in cells]
         seed = np.array(seeds(split, evaluator.repeats), np.uint32)
         return Measurements(correct, milliseconds, status, seed)
+
+    def forget(self) -> None:
+        """Removes the memo of a task that is written, and what SQLite put beside it."""
+        for leftover in self._memo.parent.glob(f"{self._memo.name}*"):
+            leftover.unlink()
 
     def _cells(
         self,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from releq_gym.costs import make_cost
+from releq_gym.costs.quantization_state import layer_importance
 from releq_gym.evaluators.surrogate import SurrogateEvaluator
 from releq_gym.layers import BITWIDTHS
 from releq_gym.tasks.format import Measurements, Task, configurations
@@ -51,10 +51,8 @@ def draw_task(task: Task, path: str | os.PathLike) -> None:
 def _draw_losses(
     axes: Any, task: Task, assignments: NDArray[np.uint8], accuracies: NDArray[np.float64]
 ) -> None:
-    figures = make_cost("quantization_state")(task.layers, BITWIDTHS)
-    table = np.asarray(next(iter(figures.values())))
-    rows = np.arange(len(task.layers))
-    costs = table[rows, assignments.astype(np.intp) - 1].sum(axis=1) / table[:, -1].sum()
+    importance = np.array([layer_importance(layer) for layer in task.layers], dtype=np.float64)
+    costs = assignments @ importance / (BITWIDTHS[-1] * importance.sum())
     losses = 100.0 * (task.full_precision_accuracy("search") - accuracies)
     alike = (assignments == assignments[:, :1]).all(axis=1)
     order = np.lexsort((losses, costs))

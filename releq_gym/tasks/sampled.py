@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from releq_gym.costs import make_cost
+from releq_gym.costs.quantization_state import layer_importance
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.evaluators.surrogate import NoiseTable
-from releq_gym.layers import BITWIDTHS
-from releq_gym.tasks.build import add_landscape, clean_up, prepare
+from releq_gym.tasks.build import add_landscape, prepare
 from releq_gym.tasks.format import Measurements, Task, write_task
 from releq_gym.tasks.measure import Measurer
 from releq_gym.tasks.plan import Plan, make_card
@@ -71,19 +70,18 @@ def build_sampled_task(
     Raises:
         TaskError: Where that version of the task exists already.
     """
-    name, target, memo = prepare(plan, folder, data)
-    measurer = Measurer(plan, data, memo, workers or os.cpu_count() or 1)
+    measurer, target = prepare(plan, folder, data, workers)
     evaluator = measurer.evaluator
     wanted = ROWS_PER_LAYER * len(evaluator.layers) if rows is None else rows
-    sources = _first_sample(measurer, name, wanted)
-    best, gaps = _refine(measurer, name, sources)
-    searched = measurer.measure(name, "search", list(sources))
+    sources = _first_sample(measurer, wanted)
+    best, gaps = _refine(measurer, sources)
+    searched = measurer.measure("search", list(sources))
     sample = _sample(evaluator, list(sources), searched)
     arrays = export(fit_noise(sample), sample.images)
 
     uniform = [(bitwidth,) * len(evaluator.layers) for bitwidth in evaluator.bitwidths]
     reported = list(dict.fromkeys([*uniform, *best]))
-    on_report = measurer.measure(name, "report", reported)
+    on_report = measurer.measure("report", reported)
     measured = {
         "search": _with_rows(searched, sources, list(sources)),
         "report": _with_rows(on_report, sources, reported),
@@ -112,23 +110,25 @@ def build_sampled_task(
     )
     milliseconds = np.array(round(float(searched.milliseconds.mean())), dtype=np.int64)
     task = write_task(target, card, measured, {**arrays, "milliseconds": milliseconds})
-    clean_up(memo)
+    measurer.forget()
     return add_landscape(task)
 
 
-def _first_sample(measurer: Measurer, name: str, wanted: int) -> dict[tuple[int, ...], str]:
+def _first_sample(measurer: Measurer, wanted: int) -> dict[tuple[int, ...], str]:
     """The sources of about so many measured assignments, the searchers' behind those drawn."""
     evaluator = measurer.evaluator
     drawn = draw(len(evaluator.layers), evaluator.bitwidths, wanted, SEED)
     sources = {each.bitwidths: each.source for each in drawn}
-    measurer.measure(name, "search", list(sources))
+    measurer.measure("search", list(sources))
     missing = wanted - len(sources)
     with Console().status("") as status:
         asked = ask_searchers(
             evaluator,
             missing,
             SEED,
-            lambda found: status.update(f"{name}, searchers have asked for {found} of {missing}"),
+            lambda found: status.update(
+                f"{measurer.name}, searchers have asked for {found} of {missing}"
+            ),
         )
     for each in asked:
         sources.setdefault(each.bitwidths, each.source)
@@ -136,7 +136,7 @@ def _first_sample(measurer: Measurer, name: str, wanted: int) -> dict[tuple[int,
 
 
 def _refine(
-    measurer: Measurer, name: str, sources: dict[tuple[int, ...], str]
+    measurer: Measurer, sources: dict[tuple[int, ...], str]
 ) -> tuple[list[tuple[int, ...]], list[float]]:
     """Adds what the surrogate takes for the best, until it is no longer flattered.
 
@@ -145,14 +145,14 @@ def _refine(
     """
     evaluator, gaps = measurer.evaluator, []
     while True:
-        searched = measurer.measure(name, "search", list(sources))
+        searched = measurer.measure("search", list(sources))
         sample = _sample(evaluator, list(sources), searched)
         arrays = export(fit_noise(sample), sample.images)
         table = NoiseTable(**arrays, bitwidths=evaluator.bitwidths)
         best = optimised(evaluator, table, OPTIMISED)
-        found = measurer.measure(f"{name}, best by surrogate", "search", best)
-        predicted = 1 - table.wrong(np.array(best)) / sample.images
-        gaps.append(100 * float((predicted - _accuracy(found, sample.images)).mean()))
+        found = _sample(evaluator, best, measurer.measure("search", best))
+        predicted = 1 - table.wrong(found.bitwidths) / found.images
+        gaps.append(100 * float((predicted - found.accuracy).mean()))
         known = len(sources)
         for each in best:
             sources.setdefault(each, "optimised")
@@ -172,17 +172,14 @@ def optimised(evaluator: LiveEvaluator, table: NoiseTable, count: int) -> list[t
         count: How many in all.
     """
     bitwidths = np.array(evaluator.bitwidths)
-    figures = make_cost("quantization_state")(evaluator.layers, BITWIDTHS)
-    costs = np.asarray(next(iter(figures.values())))[:, bitwidths - 1]
-    images = len(table.limits)
-    right = evaluator.full_precision_accuracy * images
+    importance = np.array([layer_importance(layer) for layer in evaluator.layers])
+    costs = np.outer(importance, bitwidths)
     found: dict[tuple[int, ...], None] = {}
     for points in TOLERATED_POINTS:
-        most_wrong = images - int(np.ceil(right - points * images / 100 - 1e-6))
+        most_wrong = table.most_wrong(evaluator.full_precision_accuracy, points)
         around = _two_flips(table.cheapest(costs, most_wrong), bitwidths)
         around = around[table.wrong(around) <= most_wrong]
-        digits = np.searchsorted(bitwidths, around)
-        order = costs[np.arange(len(costs)), digits].sum(axis=1).argsort(kind="stable")
+        order = (around @ importance).argsort(kind="stable")
         share = order[: count // len(TOLERATED_POINTS)]
         found |= dict.fromkeys(map(tuple, around[share].tolist()))
     return list(found)
@@ -226,10 +223,6 @@ def _with_rows(
     )
 
 
-def _accuracy(measured: Measurements, images: int) -> NDArray[np.float64]:
-    return measured.correct.mean(axis=1) / images
-
-
 def _held_out(sample: Sample, measured: Measurements) -> dict[str, Any]:
     assert measured.source is not None
     searched = [SOURCES.index(name) for name in SEARCHED]
@@ -250,4 +243,4 @@ def _report_quality(
     full = evaluator.measure_full_precision("report").correct / images
     shift = full - evaluator.full_precision_accuracy
     predicted = 1 - table.wrong(np.array(assignments)) / evaluator.images + shift
-    return compare(predicted, _accuracy(measured, images), full)
+    return compare(predicted, measured.correct.mean(axis=1) / images, full)

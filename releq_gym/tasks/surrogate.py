@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,13 +60,7 @@ class Sample:
 
     def rows(self, chosen: NDArray) -> Sample:
         """Some of the rows."""
-        return Sample(
-            self.bitwidths[chosen],
-            self.correct[chosen],
-            self.images,
-            self.full_precision_correct,
-            self.sqnr_db,
-        )
+        return replace(self, bitwidths=self.bitwidths[chosen], correct=self.correct[chosen])
 
     def logits(self) -> NDArray[np.float64]:
         """Log odds of a correct answer, finite at none and at all."""
