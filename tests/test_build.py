@@ -13,7 +13,7 @@ from releq_gym.cli import main
 from releq_gym.tasks import Task, TaskError, find_task, load_task
 from releq_gym.tasks.build import build_task
 from releq_gym.tasks.format import configuration_index
-from releq_gym.tasks.plan import Plan
+from releq_gym.tasks.plan import Plan, task_id
 from releq_gym.tasks.verify import Agreement, cell_sd_points, check_files, verify_cells
 
 TASK = "digits-digits-wrpn-short-w2to8"
@@ -128,6 +128,20 @@ def test_agreement_asks_for_95_percent_of_the_cells_and_no_bias():
     assert agrees._replace(noisy=False, within=20, bias=1.0).holds
 
 
+@pytest.mark.parametrize(
+    ("stated", "ending"),
+    [
+        ({}, "-w2to8"),
+        ({"max_loss_points": 1.5}, "-w2to8"),  # what digits has anyway
+        ({"max_loss_points": 0.0}, "-w2to8-loss0"),
+        ({"max_loss_points": 0.5, "activation_bitwidth": 8}, "-w2to8-a8-loss0.5"),
+    ],
+)
+def test_a_task_is_named_by_a_loss_that_is_not_the_networks_own(stated, ending):
+    plan = Plan("digits", **stated)
+    assert task_id(plan.evaluator(None, memo=False), plan) == f"digits-digits-wrpn-short{ending}"
+
+
 @pytest.mark.parametrize("cells", [1, -3])
 def test_too_few_cells_to_verify_are_refused(cells):
     with pytest.raises(ValueError, match=rf"cells={cells}; at least 2"):
@@ -148,6 +162,7 @@ def test_a_task_about_other_weights_is_refused():
         "lenet-mnist-uniform-ptq-w1to8",
         "simplenet-cifar10-uniform-ptq-w1to8",
         "svhn10-mnistm-uniformpc-ptq-w1to8",
+        "vgg11-cifar10-uniformpc-ptq-w1to8",
     ],
 )
 def test_shipped_tasks_on_real_images_agree_with_measurements_made_now(task, data_root):

@@ -15,6 +15,7 @@ DEFAULT_TASKS = {
     "lenet": "lenet-mnist-uniform-ptq-w1to8",
     "simplenet": "simplenet-cifar10-uniform-ptq-w1to8",
     "svhn10": "svhn10-mnistm-uniformpc-ptq-w1to8",
+    "vgg11": "vgg11-cifar10-uniformpc-ptq-w1to8",
     "synthetic": "synthetic-20-0",
 }
 """What ``net=`` alone means."""
@@ -32,6 +33,7 @@ FROZEN: dict[str, dict[str, Any]] = {
     "releq/LeNetUniform-v0": {"task": "lenet-mnist-uniform-ptq-w1to8/1.0.0", **_SETTINGS},
     "releq/SimpleNetUniform-v0": {"task": "simplenet-cifar10-uniform-ptq-w1to8/1.0.0", **_SETTINGS},
     "releq/SVHN10Uniform-v0": {"task": "svhn10-mnistm-uniformpc-ptq-w1to8/1.0.0", **_SETTINGS},
+    "releq/VGG11Uniform-v0": {"task": "vgg11-cifar10-uniformpc-ptq-w1to8/1.0.0", **_SETTINGS},
     "releq/Synthetic20-v0": {"task": "synthetic-20-0", **_SETTINGS},
 }
 """Frozen ids and every setting they fix; a change of any of them is a new id."""

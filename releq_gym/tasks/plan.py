@@ -93,10 +93,10 @@ def make_live(
 
 
 def task_id(evaluator: LiveEvaluator, plan: Plan) -> str:
-    """``<net>-<data>-<quantizer>-<recipe>-w<lo>to<hi>[-a8]``.
+    """``<net>-<data>-<quantizer>-<recipe>-w<lo>to<hi>[-a8][-loss<points>]``.
 
     ``pc`` behind the quantizer means per channel, ``bn`` behind the recipe that it measures batch
-    norm anew.
+    norm anew; the tolerated loss is named where it is not the network's own.
     """
     low, high = evaluator.bitwidths[0], evaluator.bitwidths[-1]
     channel = "pc" if plan.quantizer_kwargs.get("per_channel") else ""
@@ -105,7 +105,11 @@ def task_id(evaluator: LiveEvaluator, plan: Plan) -> str:
         f"{plan.net}-{evaluator.splits.name}-{plan.quantizer}{channel}-{plan.recipe}{norm}"
         f"-w{low}to{high}"
     )
-    return name if plan.activation_bitwidth == 32 else f"{name}-a{plan.activation_bitwidth}"
+    if plan.activation_bitwidth != 32:
+        name += f"-a{plan.activation_bitwidth}"
+    if plan.max_loss_points not in (None, evaluator.max_loss_points):
+        name += f"-loss{plan.max_loss_points:g}"
+    return name
 
 
 def seeds(split: str, repeats: int) -> list[int]:
