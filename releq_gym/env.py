@@ -159,7 +159,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         gamma: float = 1.0,
         evaluate: str | None = None,
         cost: str | CostModel = "quantization_state",
-        cost_kwargs: Mapping[str, float] | None = None,
+        cost_kwargs: Mapping[str, Any] | None = None,
         cost_budget: Mapping[str, float] | None = None,
         evaluation_budget: int | Mapping[str, int] | None = None,
         noise: str = "sample",
@@ -202,7 +202,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             weights=weights,
             **dict(evaluator_kwargs or {}),
         )
-        self.problem = Problem(
+        problem = Problem(
             resolved,
             reward=make_reward(reward, **dict(reward_kwargs or {})),
             cost_model=make_cost(cost, **dict(cost_kwargs or {})),
@@ -211,7 +211,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             groups=groups,
             cost_budget=cost_budget,
         )
-        if self.problem.measured is not None and self.evaluate == "every_step":
+        if problem.measured is not None and self.evaluate == "every_step":
             raise ValueError(
                 f"{resolved.name} lacks assignments, among them such as an episode passes on its "
                 "way; use evaluate='final'."
@@ -222,16 +222,19 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             raise ValueError("A shared ledger carries its own evaluation_budget and log.")
         self.ledger = ledger if ledger is not None else Ledger(evaluation_budget, log)
         self.observation = observation
-        self.member = self.ledger.join(self.task)
-        self._trace = Trace(self.ledger, self.member)
-
-        observer = OBSERVATIONS[observation]
-        self.observe = observer(self.problem)
-        self.observation_space = self.observe.space
-        self.action_space = gym.spaces.Discrete(len(self.problem.bitwidths))  # type: ignore[assignment]
-
         self._noise_key: int | None = None
         self._visits: dict[int, int] = {}
+        self._take_up(problem)
+
+    def _take_up(self, problem: Problem) -> None:
+        """Poses this problem from the next reset on."""
+        self.problem = problem
+        self.member = self.ledger.join(self.task)
+        self._trace = Trace(self.ledger, self.member)
+        self.observe = OBSERVATIONS[self.observation](problem)
+        self.observation_space = self.observe.space
+        self.action_space = gym.spaces.Discrete(len(problem.bitwidths))  # type: ignore[assignment]
+        self.__dict__.pop("_prefixes", None)
         self._at: Any = None
         self._over = False
 
@@ -239,6 +242,20 @@ class QuantizeNetEnv(gym.Env[Any, int]):
     def _prefixes(self) -> Prefixes:
         """Made at the first reset: not every environment is walked."""
         return make_prefixes(self.problem, self.observe)
+
+    def set_cost(self, cost_model: CostModel, cost_budget: Mapping[str, float] | None) -> None:
+        """Changes what assignments cost and may cost, from the next reset on.
+
+        Args:
+            cost_model: As `releq_gym.costs.make_cost` returns it.
+            cost_budget: ``{figure: limit}``.
+
+        Raises:
+            ValueError: For an unknown figure, and a budget that cannot be met.
+        """
+        problem = self.problem.with_cost(cost_model, cost_budget)
+        self.close()
+        self._take_up(problem)
 
     # The MDP
 

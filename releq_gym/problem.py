@@ -134,6 +134,13 @@ class Problem:
         """The same problem with another source of accuracies, for instance report data."""
         return Problem(evaluator, **self._options)
 
+    def with_cost(
+        self, cost_model: CostModel, cost_budget: Mapping[str, float] | None = None
+    ) -> Problem:
+        """The same problem under another cost model and budget."""
+        changed = {"cost_model": cost_model, "cost_budget": cost_budget}
+        return Problem(self.evaluator, **{**self._options, **changed})
+
     # Totals: sums over layers of the figures, the state of quantization, plain and weighted bits.
     # Every method takes one situation or arrays of them, with the last axis of totals innermost.
 
@@ -330,15 +337,26 @@ class Problem:
         # Indexed by bitwidth, so column 0 is never read.
         self._table = np.full((len(self.layers), len(BITWIDTHS) + 1, len(columns)), np.nan)
         self._table[:, 1:, :] = np.stack(columns, axis=2)
-        used = self._table[:, self.bitwidths, : len(figures)]
-        if not (np.isfinite(used).all() and (used >= 0).all()):
-            raise ValueError("The cost model's figures must be finite and not negative.")
+        self._check_figures()
         self._rows = np.arange(len(self.layers))
         self._weights = float(weights.sum())
         self._cost_at_8 = float(self.totals([8] * len(self.layers))[0])
         if not self._cost_at_8 > 0:
             raise ValueError("The cost model gives all layers at 8 bits no cost; it cannot rank.")
         self.index = AssignmentIndex(self.evaluator.bitwidths, len(self.layers))
+
+    def _check_figures(self) -> None:
+        """Of all bitwidths that may occur, and of 8 bits, which the cost is relative to."""
+        occurring = sorted({*self.bitwidths, *self.start, BITWIDTHS[-1]})
+        figures = self._table[:, occurring, : len(self.figures)]
+        wrong = np.argwhere(~(np.isfinite(figures) & (figures >= 0)))
+        if len(wrong):
+            layer, bitwidth, figure = wrong[0]
+            raise ValueError(
+                f"The cost model's figure {self.figures[figure]!r} must be finite and not "
+                f"negative; for layer {self.layers[layer].name!r} at {occurring[bitwidth]} bits it "
+                f"is {figures[layer, bitwidth, figure]}."
+            )
 
     def _build_steps(self, fixed: list[int]) -> None:
         """What each step adds, and what later ones add at the start and at the least."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from releq_gym.costs import CostModel
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.evaluators.synthetic import LAYERS, is_synthetic
 from releq_gym.ledger import Ledger
@@ -85,6 +86,12 @@ class SeveralNetsEnv(gym.Env[Any, int]):
     def feature_names(self) -> tuple[str, ...]:
         """Of the observation, the same for all."""
         return self._current.feature_names
+
+    def set_cost(self, cost_model: CostModel, cost_budget: Mapping[str, float] | None) -> None:
+        """See `QuantizeNetEnv.set_cost`; in all networks."""
+        self._options |= {"cost": cost_model, "cost_kwargs": None, "cost_budget": cost_budget}
+        for env in self._envs.values():
+            env.set_cost(cost_model, cost_budget)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -8,6 +8,7 @@ its layers. The first figure is the headline: divided by its total at 8 bits it 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ CostModel = Callable[[Sequence[Layer], Sequence[int]], Figures]
 COSTS: Registry[Callable[..., CostModel]] = Registry("cost", "releq_gym.costs")
 
 
-def make_cost(name: str | CostModel, **kwargs: float) -> CostModel:
+def make_cost(name: str | CostModel, **kwargs: Any) -> CostModel:
     """The cost model called ``name`` with its parameters; a callable is returned as it is.
 
     Raises:

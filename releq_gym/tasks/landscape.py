@@ -31,7 +31,7 @@ GATE_REGRET = 0.1
 SHARE, MOST = 0.05, 1_000
 """They may reveal this share of the space, and so many assignments at most."""
 
-SEEDS = 3
+SEEDS = 9
 
 
 def landscape(

@@ -1,0 +1,121 @@
+"""A table of measured costs: one number per layer and bitwidth."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from releq_gym.costs import COSTS, Figures
+from releq_gym.layers import Layer
+
+COLUMNS = ("layer", "bitwidth", "value")
+
+
+@COSTS.register("lookup")
+@dataclass(frozen=True)
+class Lookup:
+    """What you measured on your device.
+
+    What it counts: whatever the table's values are, a sum over layers.
+    Units: the table's own, named by ``figure``.
+    What it leaves out: what is not a sum over layers: layers that are not in it, and how they
+        overlap on the device.
+    Source: your measurements; latency tables as in HAQ, Wang et al., CVPR 2019, arXiv 1811.08886.
+
+    Attributes:
+        path: A CSV with the columns ``layer``, ``bitwidth``, ``value``; or JSON: a list of such
+            rows, or an object with ``rows`` and perhaps ``figure``. Other columns and entries are
+            left alone. Layers of the network must all be there, those of others may.
+        figure: What the values are; None takes the file's ``figure``, else ``"value"``.
+        interpolate: Whether bitwidths between measured ones are interpolated linearly. What lies
+            outside them is never made up.
+    """
+
+    path: str | os.PathLike
+    figure: str | None = None
+    interpolate: bool = False
+
+    def __call__(self, layers: Sequence[Layer], bitwidths: Sequence[int]) -> Figures:
+        """Figures ``[layers, bitwidths]``, NaN where nothing is known.
+
+        Raises:
+            ValueError: For a file that is none of these, wrong rows, or a layer without any.
+        """
+        table, figure = read_table(self.path)
+        missing = [layer.name for layer in layers if layer.name not in table]
+        if missing:
+            raise ValueError(
+                f"{self.path} has no row for {_few(missing)}; it knows {_few(list(table))}."
+            )
+        rows = [self._row(table[layer.name], bitwidths) for layer in layers]
+        return {self.figure or figure: np.array(rows, dtype=np.float64)}
+
+    def _row(self, known: Mapping[int, float], bitwidths: Sequence[int]) -> list[float]:
+        if not self.interpolate:
+            return [known.get(bitwidth, np.nan) for bitwidth in bitwidths]
+        measured = sorted(known)
+        values = [known[bitwidth] for bitwidth in measured]
+        return np.interp(bitwidths, measured, values, left=np.nan, right=np.nan).tolist()
+
+
+def read_table(path: str | os.PathLike) -> tuple[dict[str, dict[int, float]], str]:
+    """The values by layer and bitwidth, and what they are.
+
+    Raises:
+        ValueError: For a file that cannot be read, lacks columns, or has rows that are no numbers,
+            negative, or there twice.
+    """
+    rows, figure = _read(Path(path))
+    table: dict[str, dict[int, float]] = {}
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, Mapping) or not all(name in row for name in COLUMNS):
+            raise ValueError(f"{path}, row {number}, lacks one of {', '.join(COLUMNS)}.")
+        try:
+            bitwidth, value = float(row["bitwidth"]), float(row["value"])
+        except (TypeError, ValueError):
+            bitwidth, value = math.nan, math.nan
+        if not (bitwidth.is_integer() and bitwidth > 0 and math.isfinite(value) and value >= 0):
+            raise ValueError(
+                f"{path}, row {number}: bitwidth={row['bitwidth']!r}, value={row['value']!r}; "
+                "a bitwidth is a whole number from 1 up, a value a number from 0 up."
+            )
+        of_layer = table.setdefault(str(row["layer"]), {})
+        if bitwidth in of_layer:
+            raise ValueError(
+                f"{path}, row {number}: {row['layer']} at {bitwidth:g} bits is there twice."
+            )
+        of_layer[int(bitwidth)] = value
+    if not table:
+        raise ValueError(f"{path} has no rows; it needs {', '.join(COLUMNS)}.")
+    return table, figure
+
+
+def _read(path: Path) -> tuple[list[Any], str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if path.suffix.lower() != ".json":
+        return list(csv.DictReader(text.splitlines(), skipinitialspace=True)), "value"
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    if isinstance(found, Mapping):
+        return list(found.get("rows", ())), str(found.get("figure", "value"))
+    if isinstance(found, list):
+        return found, "value"
+    raise ValueError(f"{path} holds neither rows nor an object with 'rows'.")
+
+
+def _few(names: list[str]) -> str:
+    listed = ", ".join(map(repr, names[:4]))
+    return f"{listed} and {len(names) - 4} more" if len(names) > 4 else listed

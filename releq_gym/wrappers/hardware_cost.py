@@ -1,0 +1,43 @@
+"""Another cost model, and another budget, on an environment that exists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+
+from releq_gym.costs import CostModel, make_cost
+
+
+class HardwareCost(gym.Wrapper, gym.utils.RecordConstructorArgs):
+    """What ``gym.make(..., cost=, cost_kwargs=, cost_budget=)`` does, afterwards.
+
+    From the next reset on, the model's figures (``cycles``, ``bytes``, ...) and the normalised
+    ``cost`` stand in ``info``, the reward and the observation follow them, and no assignment
+    exceeds the budget: what would is masked, and executed as something that does not. It works
+    under and over other wrappers, since it changes the environment itself.
+
+    Args:
+        env: Over `releq_gym.env.QuantizeNetEnv`, or over several networks.
+        model: A cost model by name, or a callable on (layers, bitwidths).
+        cost_budget: ``{figure: limit}``; any figure of the model, or ``"cost"``.
+        cost_kwargs: Parameters of a named model.
+
+    Raises:
+        ValueError: For an unknown model or figure, and a budget that cannot be met, which names the
+            least that can.
+    """
+
+    def __init__(
+        self,
+        env: gym.Env,
+        model: str | CostModel,
+        cost_budget: Mapping[str, float] | None = None,
+        cost_kwargs: Mapping[str, Any] | None = None,
+    ):
+        gym.utils.RecordConstructorArgs.__init__(
+            self, model=model, cost_budget=cost_budget, cost_kwargs=cost_kwargs
+        )
+        gym.Wrapper.__init__(self, env)
+        env.get_wrapper_attr("set_cost")(make_cost(model, **dict(cost_kwargs or {})), cost_budget)

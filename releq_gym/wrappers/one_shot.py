@@ -1,0 +1,58 @@
+"""The whole assignment as one action."""
+
+from __future__ import annotations
+
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+
+class OneShot(gym.Wrapper, gym.utils.RecordConstructorArgs):
+    """``MultiDiscrete`` with a number per step of an episode: a contextual bandit.
+
+    The observation is that of the first layer; with ``observation="full"`` it holds all of them.
+    `action_masks()` says what is left for the first layer alone: what a budget leaves for later
+    ones depends on the earlier ones. What is masked is executed as in the environment below, so
+    that a budget holds here too.
+
+    Args:
+        env: Over `releq_gym.env.QuantizeNetEnv` on one network, with ``evaluate="final"``.
+
+    Raises:
+        ValueError: For another environment.
+    """
+
+    def __init__(self, env: gym.Env):
+        gym.utils.RecordConstructorArgs.__init__(self)
+        gym.Wrapper.__init__(self, env)
+        if not env.has_wrapper_attr("evaluate"):
+            raise ValueError("OneShot goes over an environment on one network.")
+        if env.get_wrapper_attr("evaluate") != "final":
+            raise ValueError(
+                "OneShot asks for one assignment at a time, and evaluate='every_step' would measure"
+                " others on the way; use evaluate='final'."
+            )
+        if not isinstance(env.action_space, gym.spaces.Discrete):
+            raise ValueError(f"OneShot goes over a Discrete action space, not {env.action_space}.")
+        steps = len(env.get_wrapper_attr("problem").steps)
+        self.action_space = gym.spaces.MultiDiscrete([int(env.action_space.n)] * steps)
+
+    def step(
+        self, action: NDArray[np.int64]
+    ) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Walks over all layers."""
+        assert isinstance(self.action_space, gym.spaces.MultiDiscrete)
+        chosen = np.asarray(action)
+        whole = np.issubdtype(chosen.dtype, np.integer)
+        if not (whole and self.action_space.contains(chosen.astype(np.int64))):
+            raise ValueError(
+                f"The action {chosen.tolist()} is none of {self.action_space}: one index into the "
+                "bitwidths per step."
+            )
+        for index in chosen.tolist():
+            outcome = self.env.step(int(index))
+            if outcome[2] or outcome[3]:
+                break
+        return outcome

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from releq_gym.costs import make_cost
+from releq_gym.layers import Layer
+
+SQNR = (0.0,) * 8
+CONV = Layer("conv", "conv", (32, 20, 3, 3), 1, 100, 100 * 32 * 180, 0.1, SQNR)
+DEPTHWISE = Layer("deep", "depthwise", (40, 1, 3, 3), 1, 100, 100 * 40 * 9, 0.1, SQNR, 40)
+LINEAR = Layer("linear", "linear", (10, 1000), 1, 1, 10_000, 0.1, SQNR)
+FAST = {"dram_bits_per_cycle": 1e9}
+
+
+def test_weight_serial_takes_a_cycle_per_bit_of_a_filling():
+    cycles = make_cost("weight_serial", **FAST)([CONV, DEPTHWISE, LINEAR], [1, 3, 8])["cycles"]
+    # 32 filters fit into 16 tiles of 16; 180 inputs in steps of 16; 100 positions in steps of 16.
+    assert cycles[0].tolist() == [12 * 7 * bits for bits in (1, 3, 8)]
+    # 40 groups on 16 tiles, 9 of 16 inputs in use.
+    assert cycles[1].tolist() == [3 * 1 * 7 * bits for bits in (1, 3, 8)]
+    assert cycles[2].tolist() == [63 * bits for bits in (1, 3, 8)]
+
+
+def test_a_layer_takes_what_takes_longer_its_products_or_its_weights():
+    cycles = make_cost("weight_serial", dram_bits_per_cycle=64)([LINEAR], [1, 8])["cycles"]
+    assert cycles[0].tolist() == [np.ceil(10_000 / 64), 10_000 * 8 / 64]
+    slow = make_cost("stripes", dram_bits_per_cycle=1)([CONV], [2])["cycles"]
+    assert slow[0, 0] == 32 * 180 * 2
+
+
+def test_weight_serial_energy_by_hand():
+    found = make_cost("weight_serial", megahertz=500)([LINEAR], [4])
+    picojoules = (
+        10_000 * 0.3 / 2  # half of an 8-bit multiplication
+        + (1_000 + 10) * 8 * 20 / 64  # activations in and out
+        + 10_000 * 4 * (20 / 64 + 20)  # weights through the buffer, from DRAM
+    )
+    assert found["microjoules"][0, 0] == pytest.approx(picojoules / 1e6)
+    assert found["milliseconds"][0, 0] == pytest.approx(found["cycles"][0, 0] / 500e3)
+
+
+def test_stripes_is_serial_in_the_activations():
+    found = make_cost("stripes", **FAST)([CONV], [1, 8])
+    assert list(found) == ["microjoules", "cycles", "milliseconds"]
+    assert found["cycles"].tolist() == [[12 * 7 * 8, 12 * 7 * 8]]
+    fewer = make_cost("stripes", activation_bitwidth=4, **FAST)([CONV], [1, 8])
+    assert fewer["cycles"].tolist() == [[12 * 7 * 4, 12 * 7 * 4]]
+    assert found["microjoules"][0, 0] < found["microjoules"][0, 1]
+
+
+def test_bit_fusion_fills_up_to_whole_bricks():
+    cycles = make_cost("bit_fusion", **FAST)([CONV], range(1, 9))["cycles"][0]
+    # 16 rows take 16, 32 or 64 of the 180 inputs at 8, 4 and 2 bits; 100 positions, 32 filters.
+    assert cycles.tolist() == [300, 300, 600, 600, 1200, 1200, 1200, 1200]
+    quick = make_cost("bit_fusion", activation_bitwidth=2, **FAST)([CONV], [8, 2])["cycles"][0]
+    assert quick.tolist() == [300, 100]
+    energy = make_cost("bit_fusion")([CONV], [5, 8, 3, 4])["microjoules"][0]
+    assert energy[0] == energy[1] > energy[2] == energy[3]
+
+
+@pytest.mark.parametrize("name", ["weight_serial", "stripes", "bit_fusion"])
+def test_arrays_refuse_what_they_cannot_be(name):
+    with pytest.raises(ValueError, match="tiles=0 must be a number above 0"):
+        make_cost(name, tiles=0)
+    if name == "bit_fusion":
+        with pytest.raises(ValueError, match="activations of 2, 4 or 8 bits"):
+            make_cost(name, activation_bitwidth=16)

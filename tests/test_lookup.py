@@ -1,0 +1,102 @@
+import json
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from toys import ToyEvaluator, toy_problem
+
+from releq_gym.costs import make_cost
+
+LAYERS = ToyEvaluator.layers
+ROWS = [
+    {"layer": layer.name, "bitwidth": bitwidth, "value": bitwidth * (1 + place), "spread": 0.1}
+    for place, layer in enumerate(LAYERS)
+    for bitwidth in (2, 4, 8)
+]
+
+
+def as_csv(path, rows=ROWS):
+    lines = ["layer, bitwidth, value"]
+    lines += [f"{row['layer']}, {row['bitwidth']}, {row['value']}" for row in rows]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "list", "object"])
+def test_csv_and_json_say_the_same(tmp_path, kind):
+    if kind == "csv":
+        path, figure = as_csv(tmp_path / "table.csv"), "value"
+    else:
+        path, figure = tmp_path / "table.json", "value" if kind == "list" else "milliseconds"
+        content = ROWS if kind == "list" else {"figure": "milliseconds", "rows": ROWS}
+        path.write_text(json.dumps(content))
+    found = make_cost("lookup", path=str(path))(LAYERS, [2, 3, 8])
+    assert list(found) == [figure]
+    assert np.array_equal(found[figure], [[2, np.nan, 8], [4, np.nan, 16], [6, np.nan, 24]], True)
+    named = make_cost("lookup", path=path, figure="millijoules")
+    assert list(named(LAYERS, [2])) == ["millijoules"]
+
+
+def test_an_environment_with_a_table(tmp_path):
+    path = as_csv(tmp_path / "table.csv")
+    env = gym.make(
+        "releq/QuantizeNet-v0",
+        evaluator=ToyEvaluator(),
+        cost="lookup",
+        cost_kwargs={"path": str(path), "figure": "milliseconds"},
+        cost_budget={"milliseconds": 20.0},
+    )
+    env.reset(seed=0)
+    for action in (2, 2, 2):
+        *_, info = env.step(action)
+    assert info["milliseconds"] <= 20 and info["bitwidths"] != (8, 8, 8)
+
+
+def test_gaps_are_errors_unless_interpolated_and_nothing_is_extrapolated(tmp_path):
+    rows = [row for row in ROWS if (row["layer"], row["bitwidth"]) != ("middle", 4)]
+    path = as_csv(tmp_path / "table.csv", rows)
+    with pytest.raises(ValueError, match="layer 'middle' at 4 bits it is nan"):
+        toy_problem(cost_model=make_cost("lookup", path=path))
+    found = make_cost("lookup", path=path, interpolate=True)(LAYERS, [1, 2, 4, 5, 8])["value"]
+    assert np.array_equal(found[1], [np.nan, 4, 8, 10, 16], True)
+    assert toy_problem(cost_model=make_cost("lookup", path=path, interpolate=True)).cost(
+        (8, 4, 8)
+    ) == pytest.approx((8 + 8 + 24) / 48)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("layer,bitwidth,value\n", "has no rows"),
+        ("layer,bits,value\nfirst,2,1\n", "row 1, lacks one of layer, bitwidth, value"),
+        ("layer,bitwidth,value\nfirst,2.5,1\n", "row 1: bitwidth='2.5'"),
+        ("layer,bitwidth,value\nfirst,2,-1\n", "value='-1'"),
+        ("layer,bitwidth,value\nfirst,2,fast\n", "value='fast'"),
+        ("layer,bitwidth,value\nfirst,2\n", "value=None"),
+        ("layer,bitwidth,value\nfirst,2,1\nfirst,2,1\n", "row 2: first at 2 bits is there twice"),
+        ("layer,bitwidth,value\nfirst,8,1\n", "no row for 'middle', 'last'; it knows 'first'"),
+    ],
+)
+def test_a_wrong_table_gets_a_sentence(tmp_path, content, message):
+    path = tmp_path / "table.csv"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        make_cost("lookup", path=path)(LAYERS, [8])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.csv", None, "cannot be read"),
+        ("table.json", "{", "is no JSON"),
+        ("table.json", "3", "holds neither rows nor an object"),
+        ("table.json", "[3]", "row 1, lacks one of"),
+        ("table.json", '[{"layer": "first", "bitwidth": 2.5, "value": 1}]', "bitwidth=2.5"),
+    ],
+)
+def test_a_file_that_is_no_table_gets_a_sentence(tmp_path, name, content, message):
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        make_cost("lookup", path=path)(LAYERS, [8])

@@ -1,0 +1,186 @@
+import json
+import pickle
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from toys import ToyEvaluator
+
+from releq_gym.wrappers import ContinuousBitwidth, HardwareCost, OneShot
+
+ID = "releq/QuantizeNet-v0"
+
+
+def make(**options):
+    return gym.make(ID, evaluator=ToyEvaluator(), **options)
+
+
+def walk(env, actions, seed=0):
+    """Observations, rewards and the last info of an episode."""
+    observations, rewards = [env.reset(seed=seed)[0]], []
+    for action in actions:
+        observation, reward, terminated, truncated, info = env.step(action)
+        observations.append(observation)
+        rewards.append(reward)
+        if terminated or truncated:
+            break
+    return observations, rewards, info
+
+
+def same(first, second):
+    return all(
+        np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+# HardwareCost
+
+
+@pytest.mark.parametrize("reward", ["accuracy_floor", "releq", "lagrangian"])
+def test_hardware_cost_does_what_the_keywords_do(reward):
+    budget = {"microjoules": 0.012}
+    asked = {"dram_bits_per_cycle": 8}
+    by_keyword = make(reward=reward, cost="weight_serial", cost_kwargs=asked, cost_budget=budget)
+    wrapped = HardwareCost(make(reward=reward), "weight_serial", budget, asked)
+    for actions in ([2, 2, 2], [0, 1, 2], [2, 0, 0]):
+        for one, other in zip(walk(by_keyword, actions), walk(wrapped, actions), strict=True):
+            if isinstance(one, dict):
+                assert one == other and {"cycles", "milliseconds"} <= set(one)
+                assert one["microjoules"] <= 0.012
+            else:
+                assert same(one, other)
+    assert wrapped.get_wrapper_attr("task") == by_keyword.get_wrapper_attr("task")
+
+
+def test_hardware_cost_works_between_other_wrappers_and_after_pickling():
+    inner = gym.wrappers.TransformReward(make(), lambda reward: 2 * reward)
+    env = gym.wrappers.RecordEpisodeStatistics(HardwareCost(inner, "model_size", {"bytes": 80.0}))
+    *_, info = walk(env, [2, 2, 2])
+    assert info["bytes"] <= 80
+    bare = pickle.loads(pickle.dumps(HardwareCost(make(), "model_size", {"bytes": 80.0})))
+    assert walk(bare, [2, 2, 2])[2]["bytes"] == info["bytes"]
+
+
+def test_hardware_cost_starts_anew_and_logs_what_it_changed(tmp_path):
+    log = tmp_path / "log.jsonl"
+    env = make(log=str(log))
+    walk(env, [2, 2])
+    env = HardwareCost(env, "model_size", {"bytes": 80.0})
+    with pytest.raises(gym.error.ResetNeeded):
+        env.unwrapped.step(0)
+    walk(env, [0, 0, 0])
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    budgets = [record["task"]["cost_budget"] for record in records if "task" in record]
+    assert budgets == [{}, {"bytes": 80.0}]
+    assert [record["env"] for record in records if "actions" in record] == [0, 1]
+
+
+def test_hardware_cost_over_several_nets():
+    env = HardwareCost(gym.make(ID, net=["synthetic-5-any", "digits"]), "weighted_bitwidth")
+    env.reset(seed=0, options={"net": "digits"})
+    for net in ("digits", "synthetic-5-any"):
+        _, info = env.reset(options={"net": net})
+        assert info["bits_per_weight"] == pytest.approx(8)
+        assert info["cost"] == pytest.approx(1)
+
+
+def test_hardware_cost_refuses_what_cannot_be():
+    with pytest.raises(ValueError, match="least"):
+        HardwareCost(make(), "model_size", {"bytes": 3.0})
+    with pytest.raises(ValueError, match="Unknown figure in cost_budget 'byte'"):
+        HardwareCost(make(), "model_size", {"byte": 80.0})
+    with pytest.raises(ValueError, match="Unknown cost"):
+        HardwareCost(make(), "modelsize")
+    env = make()
+    with pytest.raises(ValueError, match="least"):
+        HardwareCost(env, "model_size", {"bytes": 3.0})
+    assert walk(env, [2, 2, 2])[2]["cost"] == 1  # as it was
+
+
+# ContinuousBitwidth
+
+
+@pytest.mark.filterwarnings("ignore:.*different from the unwrapped version")
+def test_continuous_bitwidth_cuts_the_interval_into_equal_parts():
+    env = ContinuousBitwidth(make())
+    check_env(env, skip_render_check=True)
+    cases = {0.0: 2, 0.33: 2, 0.34: 4, 0.66: 4, 0.67: 8, 1.0: 8, -3.0: 2, 7.0: 8}
+    for share, bitwidth in cases.items():
+        env.reset(seed=0)
+        info = env.step(np.array([share], np.float32))[4]
+        assert info["executed_bitwidth"] == bitwidth
+
+
+def test_continuous_bitwidth_is_haqs_rounding():
+    env = ContinuousBitwidth(gym.make(ID, task="synthetic-4-0"))
+    bitwidths = env.get_wrapper_attr("problem").bitwidths
+    low, high = bitwidths[0] - 0.5, bitwidths[-1] + 0.5
+    for share in np.random.default_rng(0).random(100):
+        expected = int(np.round((high - low) * share + low))
+        assert bitwidths[env.action(np.array([share]))] == expected
+
+
+def test_continuous_bitwidth_refuses_what_it_cannot_round():
+    env = ContinuousBitwidth(make())
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="NaN"):
+        env.action(np.array([np.nan], np.float32))
+    with pytest.raises(ValueError, match="Discrete action space, not Box"):
+        ContinuousBitwidth(env)
+
+
+# OneShot
+
+
+@pytest.mark.filterwarnings("ignore:.*different from the unwrapped version")
+@pytest.mark.parametrize("observation", ["layer", "full"])
+def test_one_shot_is_a_whole_episode(observation):
+    env, step_by_step = OneShot(make(observation=observation)), make(observation=observation)
+    check_env(env, skip_render_check=True)
+    for actions in ([2, 2, 2], [0, 1, 2]):
+        env.reset(seed=3)
+        _, reward, terminated, truncated, info = env.step(np.array(actions))
+        _, rewards, expected = walk(step_by_step, actions, seed=3)
+        assert reward == sum(rewards) and terminated and not truncated
+        assert info == expected
+
+
+def test_one_shot_keeps_budgets():
+    env = OneShot(make(cost="model_size", cost_budget={"bytes": 80.0}, evaluation_budget=1))
+    env.reset(seed=0)
+    *_, info = env.step(np.array([2, 2, 2]))
+    assert info["bytes"] <= 80
+    env.reset()
+    _, reward, terminated, truncated, info = env.step(np.array([0, 0, 0]))
+    assert truncated and not terminated and reward == 0 and not info["evaluated"]
+
+
+def test_one_shot_refuses_what_has_no_single_step():
+    with pytest.raises(ValueError, match="on one network"):
+        OneShot(gym.make(ID, net=["synthetic-5-0", "digits"]))
+    with pytest.raises(ValueError, match="use evaluate='final'"):
+        OneShot(make(evaluate="every_step"))
+    with pytest.raises(ValueError, match="Discrete action space, not Box"):
+        OneShot(ContinuousBitwidth(make()))
+    env = OneShot(make())
+    env.reset(seed=0)
+    for action in ([0, 0], [0, 0, 3], [0.5, 0, 0]):
+        with pytest.raises(ValueError, match="one index into the bitwidths per step"):
+            env.step(np.array(action))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda env: HardwareCost(env, "model_size", {"bytes": 8e4}),
+        ContinuousBitwidth,
+        OneShot,
+    ],
+)
+def test_the_specification_of_a_wrapped_environment_survives_json(wrap):
+    env = wrap(gym.make(ID, net="digits"))
+    again = gym.make(gym.envs.registration.EnvSpec.from_json(env.spec.to_json()))
+    assert type(again) is type(env) and again.action_space == env.action_space
+    assert again.get_wrapper_attr("task") == env.get_wrapper_attr("task")
