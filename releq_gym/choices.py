@@ -159,6 +159,23 @@ class MeasuredChoices:
         return np.array([self._masks.get(tuple(row[:taken]), self._nothing) for taken, row in rows])
 
 
+def nearest_allowed(count: int) -> NDArray[np.intp]:
+    """What is executed for each of so many choices, under every mask, ``[masks, choices]``.
+
+    The choice where it is allowed, else the nearest lower one that is, else the nearest. A mask is
+    the number whose bit ``i`` says whether choice ``i`` is allowed, as `np.packbits` counts with
+    ``bitorder="little"``; nothing allowed leaves every choice as it is.
+    """
+    taken = np.tile(np.arange(count), (2**count, 1))
+    for mask in range(1, 2**count):
+        allowed = [choice for choice in range(count) if mask >> choice & 1]
+        lower = [
+            max((one for one in allowed if one <= i), default=allowed[0]) for i in range(count)
+        ]
+        taken[mask] = lower
+    return taken
+
+
 def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 

@@ -367,18 +367,16 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         action = int(action)
         if not problem.has_masks:
             return action
-        allowed = np.flatnonzero(self._prefixes.allowed(self._at)).tolist()
-        if action not in allowed:
-            if self.on_masked == "raise":
-                name = problem.step_names[self._prefixes.step(self._at)]
-                choices = ", ".join(str(problem.bitwidths[i]) for i in allowed)
-                raise ValueError(
-                    f"{problem.bitwidths[action]} bits in layer {name!r} would break the "
-                    f"cost budget, or were not measured; {choices} are left. action_masks() says "
-                    "so beforehand."
-                )
-            action = max((i for i in allowed if i < action), default=allowed[0])
-        return action
+        executed = int(self._prefixes.executed(self._at, action))
+        if executed != action and self.on_masked == "raise":
+            allowed = np.flatnonzero(self._prefixes.allowed(self._at)).tolist()
+            name = problem.step_names[self._prefixes.step(self._at)]
+            choices = ", ".join(str(problem.bitwidths[i]) for i in allowed)
+            raise ValueError(
+                f"{problem.bitwidths[action]} bits in layer {name!r} would break the cost budget, "
+                f"or were not measured; {choices} are left. action_masks() says so beforehand."
+            )
+        return executed
 
     def _reveal(self) -> None:
         """Asks the evaluator, and books the answer."""

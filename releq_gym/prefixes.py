@@ -9,11 +9,13 @@ position or an array of them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from releq_gym.choices import nearest_allowed
 from releq_gym.observation import Measured, Observer, Situation, rows_of
 from releq_gym.problem import Economics, Problem
 
@@ -43,6 +45,7 @@ class Prefixes(ABC):
 
     def __init__(self, problem: Problem, observe: Observer):
         self.problem, self.observe = problem, observe
+        self._nearest = nearest_allowed(len(problem.bitwidths))
 
     def __deepcopy__(self, memo: dict) -> Prefixes:
         """Shared between copies: nothing in it changes."""
@@ -106,6 +109,14 @@ class Prefixes(ABC):
             chosen = self.bitwidths(position)[..., problem.steps]
             allowed = problem.measured.after(step, chosen)
         return allowed | (step > last)[..., None]
+
+    def executed(self, position: Any, choice: Any) -> Any:
+        """The choice, or what is taken in its place where it is masked: `nearest_allowed`."""
+        return self._nearest[self._masks(position), choice]
+
+    def _masks(self, position: Any) -> Any:
+        """`allowed` as numbers."""
+        return np.packbits(self.allowed(position), axis=-1, bitorder="little")[..., 0]
 
 
 class Standing(NamedTuple):
@@ -304,6 +315,22 @@ class TabledPrefixes(Prefixes):
     def decided(self, position: Any) -> NDArray[np.float64]:
         """See `Prefixes.decided`."""
         return rows_of(self._decided, position)
+
+    def allowed(self, position: Any) -> NDArray[np.bool_]:
+        """See `Prefixes.allowed`."""
+        return rows_of(self._allowed, position)
+
+    @cached_property
+    def _allowed(self) -> NDArray[np.bool_]:
+        """Made when it is asked for: many problems mask nothing."""
+        return super().allowed(np.arange(len(self._step)))
+
+    def _masks(self, position: Any) -> Any:
+        return self._allowed_masks[position]
+
+    @cached_property
+    def _allowed_masks(self) -> Any:
+        return super()._masks(np.arange(len(self._step)))
 
     def complete(self, position: Any) -> Any:
         """See `Prefixes.complete`."""

@@ -122,7 +122,11 @@ class Problem:
         if not isinstance(cost_budget or {}, Mapping):
             raise ValueError(f"cost_budget={cost_budget!r} must be a dict of {{figure: limit}}.")
         self._limits = self._check_budget(dict(cost_budget or {}))
-        self.has_budget = self._limits.size > 0
+        self._rooms = [
+            (figure, limit - self._choices_and_least[:, :, figure])
+            for figure, limit in self._limits.items()
+        ]
+        self.has_budget = bool(self._limits)
         self.measured = self._measured_choices()
         self.has_masks = self.has_budget or self.measured is not None
 
@@ -175,13 +179,14 @@ class Problem:
         else:
             totals = totals.T
             least = decided[:, 0] + self._undecided_least[step, 0]
-        spent = 0.0
-        if self.has_budget:
-            spent = self._share_of_budget(decided + self._undecided_least[step])
+        spent: Any = 0.0
+        for figure, limit in self._limits.items():
+            total = decided[..., figure] + self._undecided_least[step, figure]
+            spent = np.maximum(spent, total / limit)
         return Economics(
             cost=totals[0] / self._cost_at_8,
             least_cost=least / self._cost_at_8,
-            budget_left=1.0 - spent,
+            budget_left=1.0 - (float(spent) if single else spent),
             state_of_quantization=totals[-3],
             average_bitwidth=totals[-2] / len(self.layers),
             weighted_bitwidth=totals[-1] / self._weights,
@@ -258,7 +263,8 @@ class Problem:
         """`admits`, whether or not it was measured."""
         if tuple(bitwidths) != self.assignment(chosen) or not set(chosen) <= set(self.bitwidths):
             return False
-        return not self.has_budget or self._share_of_budget(self.totals(bitwidths)) <= 1.0
+        totals = self.totals(bitwidths)
+        return all(totals[figure] <= limit for figure, limit in self._limits.items())
 
     def rank(self, bitwidths: Sequence[int], accuracy: float) -> tuple[float, float]:
         """By what answers are compared: the cautious objective, then the lower cost.
@@ -296,15 +302,8 @@ class Problem:
         """Which bitwidths the cost budget leaves for this step, ``[bitwidths]``."""
         if not self.has_budget:
             return np.ones((*decided.shape[:-1], len(self.bitwidths)), dtype=np.bool_)
-        reached = (decided[..., None, :] + self._choices_and_least[step])[..., self._limited]
-        return (reached <= self._limits).all(axis=-1)
-
-    def _share_of_budget(self, totals: NDArray[np.float64]) -> Any:
-        """Share of the tightest limit that these totals take; 0 without a budget."""
-        if not self.has_budget:
-            return 0.0
-        share = (totals[..., self._limited] / self._limits).max(axis=-1)
-        return float(share) if totals.ndim == 1 else share
+        fits = [decided[..., figure, None] <= room[step] for figure, room in self._rooms]
+        return np.logical_and.reduce(fits)
 
     # Construction
 
@@ -369,8 +368,8 @@ class Problem:
         self._undecided_least = np.array([least[step:].sum(axis=0) for step in after])
         self._choices_and_least = choices + self._undecided_least[1:, None]
 
-    def _check_budget(self, budget: dict[str, float]) -> NDArray[np.float64]:
-        """The limits, checked to be reachable, with room for rounding."""
+    def _check_budget(self, budget: dict[str, float]) -> dict[int, float]:
+        """The limits by column of the totals, checked to be reachable, with room for rounding."""
         limits: dict[int, float] = {}
         least = self.at_start + self._undecided_least[0]
         for name, limit in budget.items():
@@ -387,10 +386,9 @@ class Problem:
                     f"{least[index] / unit:.6g}."
                 )
             limits[index] = min(limit * unit * (1 + TOLERANCE), limits.get(index, np.inf))
-        self._limited = list(limits)
         if len(limits) > 1:
-            self._check_common_least()
-        return np.array(list(limits.values()))
+            self._check_common_least(list(limits))
+        return limits
 
     def _measured_choices(self) -> MeasuredChoices | None:
         """Of what was measured, that which may be the answer."""
@@ -407,12 +405,12 @@ class Problem:
             )
         return MeasuredChoices(choices, self.bitwidths)
 
-    def _check_common_least(self) -> None:
+    def _check_common_least(self, limited: list[int]) -> None:
         """Several limits hold together only if one choice per step is least in all of them."""
         for name, table in zip(self.step_names, self._step_table, strict=True):
-            values = table[list(self.bitwidths)][:, self._limited]
+            values = table[list(self.bitwidths)][:, limited]
             if not (values == values.min(axis=0)).all(axis=1).any():
-                names = ", ".join(self.figures[i] for i in self._limited)
+                names = ", ".join(self.figures[i] for i in limited)
                 raise ValueError(
                     f"cost_budget limits {names}, whose least values in layer {name!r} lie "
                     "at different bitwidths, so they cannot be guaranteed together; limit one."

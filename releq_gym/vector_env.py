@@ -226,7 +226,7 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     def _decide(self, rows: Rows, actions: NDArray[np.intp]) -> None:
         positions = self._positions(rows)
         if self.problem.has_masks:
-            actions = self._allowed_actions(self._prefixes.allowed(positions), actions)
+            actions = self._allowed_actions(positions, actions)
         after = self._prefixes.after(positions, actions)
         if not isinstance(rows, slice):
             after = self._prefixes.replaced(self._at, rows, after)
@@ -241,19 +241,15 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     def _positions(self, rows: Rows) -> Any:
         return self._at if isinstance(rows, slice) else self._prefixes.part(self._at, rows)
 
-    def _allowed_actions(
-        self, allowed: NDArray[np.bool_], actions: NDArray[np.intp]
-    ) -> NDArray[np.intp]:
-        """Masked actions become the nearest allowed lower one, else the nearest allowed."""
-        number = np.arange(allowed.shape[1])
-        fine = allowed[np.arange(len(actions)), actions]
-        if self.on_masked == "raise" and not fine.all():
+    def _allowed_actions(self, positions: Any, actions: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The actions that are taken instead of those that are masked."""
+        executed = self._prefixes.executed(positions, actions)
+        if self.on_masked == "raise" and (executed != actions).any():
             raise ValueError(
-                f"{int((~fine).sum())} actions would break the cost budget, or were not measured; "
-                "action_masks() says which are allowed."
+                f"{int((executed != actions).sum())} actions would break the cost budget, or were "
+                "not measured; action_masks() says which are allowed."
             )
-        lower = np.where(allowed & (number <= actions[:, None]), number, -1).max(axis=1)
-        return np.where(lower >= 0, lower, allowed.argmax(axis=1))
+        return executed
 
     def _reveal(self, rows: Rows) -> Rows:
         """Asks the evaluator for these environments; returns those that the budget answered."""
