@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import releq_gym
+from benchmarks.learning import learn_until_spent
 from benchmarks.regret.sweep import AGENT, BUDGETS, EPISODES_PER_EVALUATION, VARIANTS
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.ledger import Answer, Ledger
@@ -119,20 +120,8 @@ def _learn(job: Job, ledger: Ledger) -> Problem:
     problem = QuantizeNetEnv(task=job.task).problem
     agent = AGENTS[AGENT](make_env, settings, job.seed)
     budget = BUDGETS[job.task][-1]
-    agent.learn(EPISODES_PER_EVALUATION * budget * len(problem.steps), _UntilSpent(ledger))
-    agent.close()
+    learn_until_spent(agent, ledger, EPISODES_PER_EVALUATION * budget * len(problem.steps))
     return problem
-
-
-class _UntilSpent:
-    def __init__(self, ledger: Ledger):
-        self._ledger = ledger
-
-    def after_step(self) -> bool:
-        return not self._ledger.spent
-
-    def after_rollout(self, probabilities: Any) -> None:
-        pass
 
 
 def _answers(

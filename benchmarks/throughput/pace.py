@@ -47,7 +47,7 @@ def measure_vector(
         gym.make_vec(name, copies, vectorization_mode="vector_entry_point", **options)
         for name, options in ((ID, {"task": task, **SETTINGS[setting]}), (REFERENCE, {}))
     ]
-    ours, cartpole, ratio = in_turns([partial(_walk_many, env, steps) for env in envs], rounds)
+    ours, cartpole, ratio = in_turns([partial(walk_many, env, steps) for env in envs], rounds)
     return {
         "task": task,
         "setting": setting,
@@ -80,7 +80,8 @@ def _walk(env: gym.Env, steps: int) -> float:
     return time.process_time() - started
 
 
-def _walk_many(envs: gym.vector.VectorEnv, steps: int) -> float:
+def walk_many(envs: gym.vector.VectorEnv, steps: int) -> float:
+    """Seconds that random actions take."""
     choices = envs.single_action_space.n  # type: ignore[attr-defined]
     actions = np.random.default_rng(0).integers(choices, size=(steps, envs.num_envs))
     envs.reset()

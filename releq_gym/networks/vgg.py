@@ -115,7 +115,7 @@ class VGG11(VGG):
     std=CIFAR10_STD,
     recipes={
         "pretrain": Recipe(
-            images=16 * 45_000,
+            images=36 * 45_000,
             batch_size=128,
             learning_rate=0.1,
             weight_decay=5e-4,

@@ -1,0 +1,121 @@
+"""Searches under budgets on several devices: is a budget ever exceeded, and do answers differ."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from releq_gym.env import QuantizeNetEnv
+from releq_gym.ledger import Ledger
+from releq_gym.searchers import SEARCHERS, confirm
+
+DEVICES = ("weight_serial", "bit_fusion", "tvm_cpu")
+
+BUDGETS = (0.4, 0.55, 0.7)
+"""Limits on ``cost``: shares of what all layers at 8 bits take on the device."""
+
+PLAYERS = ("local_search", "recurrent_ppo")
+"""The agent does not know of masks."""
+
+SEEDS = range(5)
+
+EVALUATIONS = {"lenet": 200, "resnet20": 600}
+"""Different assignments that a search may ask for."""
+
+MOST_STEPS = 200_000
+"""Of an agent that asks for nothing new."""
+
+COLUMNS = (
+    "net", "device", "budget", "player", "seed", "bitwidths", "accuracy", "loss_points", "cost",
+    "most_expensive", "evaluations",
+)  # fmt: skip
+
+DIFFERENCE_COLUMNS = ("net", "player", "budget", "between_seeds", "between_devices")
+
+
+def measure(net: str, device: str, budget: float, player: str) -> list[dict[str, Any]]:
+    """One row per seed: the most accurate assignment found that the budget allows.
+
+    ``most_expensive`` is the highest cost of any assignment that was asked for.
+
+    Raises:
+        ValueError: Where no measured table fits the network.
+    """
+    return [_row(net, device, budget, player, seed) for seed in SEEDS]
+
+
+def _row(net: str, device: str, budget: float, player: str, seed: int) -> dict[str, Any]:
+    ledger = Ledger(EVALUATIONS[net])
+
+    def make_env(**options: Any) -> QuantizeNetEnv:
+        return QuantizeNetEnv(
+            net=net,
+            reward="lagrangian",
+            reward_kwargs={"weight": 0.0},
+            cost=device,
+            cost_budget={"cost": budget},
+            ledger=ledger,
+            **options,
+        )
+
+    env = make_env()
+    if player in SEARCHERS:
+        env.reset(seed=seed)
+        SEARCHERS[player](env, np.random.default_rng(seed))
+        confirm(env)
+    else:
+        _learn(player, make_env, ledger, seed)
+    problem = env.problem
+    answer = ledger.best(problem)
+    assert answer is not None
+    return {
+        "net": net,
+        "device": device,
+        "budget": budget,
+        "player": player,
+        "seed": seed,
+        "bitwidths": " ".join(map(str, answer.bitwidths)),
+        "accuracy": answer.accuracy,
+        "loss_points": answer.loss_points,
+        "cost": answer.cost,
+        "most_expensive": max(map(problem.cost, ledger.cells(problem))),
+        "evaluations": ledger.distinct,
+    }
+
+
+def _learn(player: str, make_env: Any, ledger: Ledger, seed: int) -> None:
+    import torch
+
+    from agents.base import AGENTS
+    from benchmarks.learning import learn_until_spent
+
+    torch.set_num_threads(1)
+    preset = AGENTS[player].presets["default"]
+    options = {**preset.environment, "gamma": preset.settings.gamma}
+    agent = AGENTS[player](lambda: make_env(**options), preset.settings, seed)
+    learn_until_spent(agent, ledger, MOST_STEPS)
+
+
+def differences(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Mean difference in bits per layer, between seeds on one device and between devices.
+
+    Args:
+        rows: Of one network, player and budget.
+    """
+    answers = [(row["device"], np.array(row["bitwidths"].split(), dtype=int)) for row in rows]
+    apart: dict[bool, list[float]] = {True: [], False: []}
+    for (device, one), (other_device, other) in itertools.combinations(answers, 2):
+        apart[device == other_device].append(float(np.abs(one - other).mean()))
+    return [
+        {
+            "net": rows[0]["net"],
+            "player": rows[0]["player"],
+            "budget": rows[0]["budget"],
+            "between_seeds": statistics.fmean(apart[True]),
+            "between_devices": statistics.fmean(apart[False]),
+        }
+    ]
