@@ -485,7 +485,11 @@ def test_reports_are_measured_in_float32(untrained):
 def test_every_recipe_takes_options(untrained):
     options = {"recipe_kwargs": {"reestimate_batch_norm": 64, "regularizer": "sinreq"}}
     changed = untrained(**options)
-    assert changed.recipe == Recipe(reestimate_batch_norm=64, regularizer="sinreq")
+    # Batch norm knows digits as full-precision training showed them.
+    assert changed.recipe == Recipe(reestimate_batch_norm=64, regularizer="sinreq", augment="shift")
+    plain = untrained(recipe_kwargs=options["recipe_kwargs"] | {"augment": "none"})
+    assert plain.recipe == Recipe(reestimate_batch_norm=64, regularizer="sinreq")
+    assert untrained().recipes["ptq"] == Recipe()
     assert changed.recipes["long"].regularizer == "sinreq"
     assert "ptq(regularizer='sinreq', reestimate_batch_norm=64)" not in untrained().name
     assert "ptq(reestimate_batch_norm=64, regularizer='sinreq')" in changed.name

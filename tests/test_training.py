@@ -18,7 +18,7 @@ from releq_gym.training.batch_norm import fold_batch_norm, insert_batch_norm
 from releq_gym.training.device import resolve_device
 from releq_gym.training.fit import pretrain
 from releq_gym.training.loop import Run, learning_rate, shuffled
-from releq_gym.training.retrain import reestimate_batch_norm, retrain
+from releq_gym.training.retrain import finish, reestimate_batch_norm, retrain
 from releq_gym.training.weights import add_record, find_weights, read_record
 
 LAYERS = ("conv1", "conv2", "fc1", "fc2")
@@ -208,6 +208,18 @@ def test_any_recipe_can_measure_batch_norm_anew(normed, digits, recipe):
     assert anew > kept + 0.1
     if not recipe.images:
         assert accuracy(500, seed=1) == anew  # nothing random is left
+
+
+def test_batch_norm_is_measured_on_what_the_recipe_augments(normed, digits):
+    def running(augment):
+        recipe = Recipe(reestimate_batch_norm=500, augment=augment)
+        module = copy.deepcopy(normed)
+        assert finish(module, recipe, digits.train.images, PIXELS, finite=True)
+        return module[1].running_mean
+
+    assert torch.equal(running("shift"), running("shift"))
+    # Vacated pixels are 0, so that shifted digits are seen less often.
+    assert not torch.allclose(running("shift"), running("none"), rtol=1e-3)
 
 
 def test_batch_norm_is_measured_in_even_batches_that_fit_into_memory(normed, monkeypatch):

@@ -190,9 +190,13 @@ class LiveEvaluator:
         self._recipe_kwargs = dict(recipe_kwargs or {})
         stated = {name: one for name, one in network.recipes.items() if name != "pretrain"}
         self.states_recipes = bool(stated)
+        ptq = Recipe()
+        if self._recipe_kwargs.get("reestimate_batch_norm") and "pretrain" in network.recipes:
+            # Its statistics are of the images that the weights were trained on.
+            ptq = Recipe(augment=network.recipes["pretrain"].augment)
         self.recipes = {
             name: _with_fields(one, self._recipe_kwargs)
-            for name, one in ({"ptq": Recipe()} | (stated or GENERIC_RECIPES)).items()
+            for name, one in ({"ptq": ptq} | (stated or GENERIC_RECIPES)).items()
         }
         self.bitwidths = _resolve_bitwidths(bitwidths, self.quantizer)
         self.device = resolve_device(device)

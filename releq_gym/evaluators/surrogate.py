@@ -60,6 +60,12 @@ class NoiseTable:
         """Likewise of many, ``[assignments, layers]``."""
         return self.limits.searchsorted(self.noise[self._rows, bitwidths].sum(axis=1))
 
+    @property
+    def least_wrong(self) -> int:
+        """How many images are wrong at the least."""
+        least = self.noise[:, self.bitwidths].min(axis=1).sum()
+        return int(self.limits.searchsorted(least))
+
     def most_wrong(self, full_precision_accuracy: float, points: float) -> int:
         """How many images may be wrong where so many percentage points may be lost."""
         images = len(self.limits)
@@ -76,11 +82,14 @@ class NoiseTable:
         Raises:
             ValueError: Where there is none.
         """
+        if most_wrong < self.least_wrong:
+            raise ValueError(
+                f"No assignment gets only {most_wrong} images wrong; {self.least_wrong} are the "
+                "least."
+            )
         noise = self.noise[:, self.bitwidths]
         most = int(noise.max(axis=1).sum())
         limit = min(int(self.limits[most_wrong]), most) if most_wrong < len(self.limits) else most
-        if most_wrong < 0 or noise.min(axis=1).sum() > limit:
-            raise ValueError(f"No assignment gets only {most_wrong} images wrong.")
         allowed = float(limit)
         digits = cheapest(layer_costs, noise, allowed)
         while digits is not None and noise[self._rows, digits].sum() > limit:

@@ -33,9 +33,10 @@ class Recipe:
             levels, see `releq_gym.training.regularizers`: ``"none"`` or ``"sinreq"``. Where no
             layer is quantized there is none.
         regularizer_weight: Factor of that penalty in the loss.
-        reestimate_batch_norm: Training images, always the same, over which batch-norm statistics
-            are measured anew after quantization and retraining, if any; 0 leaves them. A recipe
-            of this alone, ``Recipe(reestimate_batch_norm=1_000)``, is ``ptq`` with it.
+        reestimate_batch_norm: Training images, always the same and augmented as ``augment`` says,
+            over which batch-norm statistics are measured anew after quantization and retraining,
+            if any; 0 leaves them. ``ptq`` with it, ``Recipe(reestimate_batch_norm=1_000)``, should
+            augment as full-precision training did, and does so where that is known.
         precision: What the forward and backward pass compute in, ``"float32"`` or ``"bfloat16"``
             (autocast); weights, loss and optimizer are float32 in both.
         fold_batch_norm: For ``pretrain`` of a network without batch norm: train with one after

@@ -163,6 +163,8 @@ def _refine(
 def optimised(evaluator: LiveEvaluator, table: NoiseTable, count: int) -> list[tuple[int, ...]]:
     """What a surrogate takes for the best, for each of `TOLERATED_POINTS` an equal share.
 
+    None for those that it takes for out of reach, since measuring batch norm anew costs more.
+
     The cheapest assignment within the loss, and the cheapest others of those that differ from it
     in two layers at most.
 
@@ -177,6 +179,8 @@ def optimised(evaluator: LiveEvaluator, table: NoiseTable, count: int) -> list[t
     found: dict[tuple[int, ...], None] = {}
     for points in TOLERATED_POINTS:
         most_wrong = table.most_wrong(evaluator.full_precision_accuracy, points)
+        if most_wrong < table.least_wrong:
+            continue
         around = _two_flips(table.cheapest(costs, most_wrong), bitwidths)
         around = around[table.wrong(around) <= most_wrong]
         order = (around @ importance).argsort(kind="stable")

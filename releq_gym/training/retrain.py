@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
+from releq_gym.datasets.augment import find_augmentation
 from releq_gym.datasets.normalise import PIXELS
 from releq_gym.networks.base import Recipe
 from releq_gym.quantized import quantize_network
@@ -106,7 +107,11 @@ def finish(
     if finite and recipe.reestimate_batch_norm:
         # Always the same images: a recipe without retraining has nothing random.
         order = shuffled(len(images), min(recipe.reestimate_batch_norm, len(images)), seed=0)
-        reestimate_batch_norm(module, images[order.to(images.device)], normalise)
+        chosen = images[order.to(images.device)]
+        augment = find_augmentation(recipe.augment)
+        if augment is not None:
+            chosen = augment(chosen, torch.Generator().manual_seed(0))
+        reestimate_batch_norm(module, chosen, normalise)
     module.eval()
     return finite and all(bool(tensor.isfinite().all()) for tensor in module.parameters())
 
