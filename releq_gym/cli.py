@@ -1,4 +1,4 @@
-"""The command ``releq``: networks, tasks, pretraining, evaluation, search."""
+"""The command ``releq``: networks, tasks, pretraining, evaluation, search, measuring."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from releq_gym.commands import networks, search, tasks
+from releq_gym.commands import hardware, networks, search, tasks
 
 EXTRAS = {
     "agents": ("pandas", "sb3_contrib", "stable_baselines3", "tyro"),
     "live": ("PIL", "rich", "safetensors", "scipy", "sklearn", "timm", "torch", "torchvision"),
+    "tvm": ("tvm",),
 }
 """Modules that come with an extra of this package."""
 
@@ -30,8 +31,10 @@ FLAGS = {
     "groups": "--group",
     "max_loss=": "--max-loss",
     "net=": "--net",
+    "output=": "--output",
     "per_channel=": "--per-channel",
     "recipe=": "--recipe",
+    "rounds=": "--rounds",
     "search_from_train=": "--search-from-train",
     "weights=": "--weights",
 }
@@ -103,7 +106,7 @@ def _with_flags(sentence: str, options: argparse.Namespace) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="releq", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for kind in (networks, search, tasks):
+    for kind in (hardware, networks, search, tasks):
         kind.add_commands(commands)
     return parser
 

@@ -139,7 +139,7 @@ def _task_build(options: argparse.Namespace) -> None:
     shared: dict[str, Any] = {
         "data": options.data,
         "workers": options.workers,
-        "command": _without_places(["releq", *options.typed]),
+        "command": without_places(["releq", *options.typed]),
     }
     if options.surrogate:
         task = build_sampled_task(plan, options.output, rows=options.rows, **shared)
@@ -174,7 +174,7 @@ def _task_import(options: argparse.Namespace) -> None:
         unmeasured=options.unmeasured,
         version=options.version,
         stated={"quantizer": options.quantizer, "recipe": options.recipe},
-        command=_without_places(["releq", *options.typed]),
+        command=without_places(["releq", *options.typed]),
     )
     print(f"{describe(task)}\n\nwritten to {task.folder}")
 
@@ -236,7 +236,7 @@ def _task_show(options: argparse.Namespace) -> None:
         draw_task(task, options.picture)
 
 
-def _without_places(words: Sequence[str]) -> str:
+def without_places(words: Sequence[str]) -> str:
     """A command without the options that say where things lie on one machine."""
     places = ("--data", "--output", "--weights", "--workers")
     kept = [
