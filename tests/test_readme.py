@@ -29,6 +29,17 @@ def test_your_own_network_in_15_lines_runs(capsys, tmp_path, monkeypatch):
     assert (tmp_path / "quantized" / "quantized.safetensors").is_file()
 
 
+def test_the_hardware_example_keeps_its_budget():
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    (example,) = [code for code in blocks if "HardwareCost" in code]
+    names = {}
+    exec(compile(example, "README.md", "exec"), names)
+    env, over = names["env"], False
+    while not over:
+        *_, over, _, info = env.step(env.action_space.n - 1)
+    assert info["microjoules"] <= 150
+
+
 def test_the_metric_it_shows_scores_each_input_in_0_to_1():
     metric = eval(re.search(r"`(lambda outputs, targets: .+)`", README)[1])
     targets = torch.tensor([[0.0], [1.0], [-3.0]])

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.hardware import activations, pace, published, ranks, searches
+from benchmarks.hardware.pictures import draw_fronts
 from benchmarks.live_speed.nets import PUBLISHED
 from benchmarks.parts import Part, add_options, one_row, run
 from benchmarks.rows import read_rows
@@ -47,7 +48,10 @@ def main() -> int:
     )
     options = parser.parse_args()
     weights = dict(each.split("=", 1) for each in options.weights)
-    return run(_parts(options.data, weights), TITLES, RESULTS, options)
+    status = run(_parts(options.data, weights), TITLES, RESULTS, options)
+    if rows := read_rows(RESULTS / "searches.csv"):
+        draw_fronts(rows, RESULTS / "fronts.png")
+    return status
 
 
 def _parts(data: str | None, weights: dict[str, str]) -> dict[str, Part]:

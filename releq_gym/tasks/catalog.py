@@ -31,6 +31,10 @@ _SETTINGS = {
 FROZEN: dict[str, dict[str, Any]] = {
     "releq/DigitsWRPN-v0": {"task": "digits-digits-wrpn-short-w2to8/1.0.0", **_SETTINGS},
     "releq/LeNetUniform-v0": {"task": "lenet-mnist-uniform-ptq-w1to8/1.0.0", **_SETTINGS},
+    "releq/LeNetUniformLossless-v0": {
+        "task": "lenet-mnist-uniform-ptq-w1to8-loss0/1.0.0",
+        **_SETTINGS,
+    },
     "releq/SimpleNetUniform-v0": {"task": "simplenet-cifar10-uniform-ptq-w1to8/1.0.0", **_SETTINGS},
     "releq/SVHN10Uniform-v0": {"task": "svhn10-mnistm-uniformpc-ptq-w1to8/1.0.0", **_SETTINGS},
     "releq/VGG11Uniform-v0": {"task": "vgg11-cifar10-uniformpc-ptq-w1to8/1.0.0", **_SETTINGS},

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks.hardware import pace, published, ranks, searches
+from benchmarks.hardware.pictures import draw_fronts
 from benchmarks.live_speed.nets import PUBLISHED
 from releq_gym.networks.profile import network_layers
 
@@ -60,3 +61,10 @@ def test_the_pace_under_a_budget(monkeypatch):
     monkeypatch.setattr(pace, "COPIES", 8)
     row = pace.measure("digits-digits-wrpn-short-w2to8", "weight_serial, budget")
     assert row["ratio"] > 0 and row["steps_per_s"] > 0
+
+
+def test_the_picture_of_the_fronts(tmp_path):
+    row = {"net": "lenet", "player": "local_search", "cost": "0.5", "loss_points": "0.2"}
+    rows = [{**row, "device": device} for device in searches.DEVICES]
+    draw_fronts(rows, tmp_path / "fronts.png")
+    assert (tmp_path / "fronts.png").stat().st_size > 1_000
