@@ -8,7 +8,7 @@ SQNR = (0.0,) * 8
 CONV = Layer("conv", "conv", (32, 20, 3, 3), 1, 100, 100 * 32 * 180, 0.1, SQNR)
 DEPTHWISE = Layer("deep", "depthwise", (40, 1, 3, 3), 1, 100, 100 * 40 * 9, 0.1, SQNR, 40)
 LINEAR = Layer("linear", "linear", (10, 1000), 1, 1, 10_000, 0.1, SQNR)
-FAST = {"dram_bits_per_cycle": 1e9}
+FAST = {"weight_bits_per_cycle": 1e9}
 
 
 def test_weight_serial_takes_a_cycle_per_bit_of_a_filling():
@@ -21,9 +21,9 @@ def test_weight_serial_takes_a_cycle_per_bit_of_a_filling():
 
 
 def test_a_layer_takes_what_takes_longer_its_products_or_its_weights():
-    cycles = make_cost("weight_serial", dram_bits_per_cycle=64)([LINEAR], [1, 8])["cycles"]
+    cycles = make_cost("weight_serial", weight_bits_per_cycle=64)([LINEAR], [1, 8])["cycles"]
     assert cycles[0].tolist() == [np.ceil(10_000 / 64), 10_000 * 8 / 64]
-    slow = make_cost("stripes", dram_bits_per_cycle=1)([CONV], [2])["cycles"]
+    slow = make_cost("stripes", weight_bits_per_cycle=1)([CONV], [2])["cycles"]
     assert slow[0, 0] == 32 * 180 * 2
 
 
@@ -32,7 +32,7 @@ def test_weight_serial_energy_by_hand():
     picojoules = (
         10_000 * 0.3 / 2  # half of an 8-bit multiplication
         + (1_000 + 10) * 8 * 20 / 64  # activations in and out
-        + 10_000 * 4 * (20 / 64 + 20)  # weights through the buffer, from DRAM
+        + 10_000 * 4 * (20 / 64 + 100 / 64)  # weights from their memory, through the buffer
     )
     assert found["microjoules"][0, 0] == pytest.approx(picojoules / 1e6)
     assert found["milliseconds"][0, 0] == pytest.approx(found["cycles"][0, 0] / 500e3)

@@ -37,7 +37,7 @@ def test_the_hardware_example_keeps_its_budget():
     env, over = names["env"], False
     while not over:
         *_, over, _, info = env.step(env.action_space.n - 1)
-    assert info["microjoules"] <= 150
+    assert info["microjoules"] <= 30
 
 
 def test_the_metric_it_shows_scores_each_input_in_0_to_1():

@@ -40,15 +40,17 @@ def same(first, second):
 
 @pytest.mark.parametrize("reward", ["accuracy_floor", "releq", "lagrangian"])
 def test_hardware_cost_does_what_the_keywords_do(reward):
-    budget = {"microjoules": 0.012}
-    asked = {"dram_bits_per_cycle": 8}
+    budget = {"microjoules": 0.0022}
+    asked = {"weight_bits_per_cycle": 8}
+    free = make(reward=reward, cost="weight_serial", cost_kwargs=asked)
+    assert walk(free, [2, 2, 2])[2]["microjoules"] > 0.0022
     by_keyword = make(reward=reward, cost="weight_serial", cost_kwargs=asked, cost_budget=budget)
     wrapped = HardwareCost(make(reward=reward), "weight_serial", budget, asked)
     for actions in ([2, 2, 2], [0, 1, 2], [2, 0, 0]):
         for one, other in zip(walk(by_keyword, actions), walk(wrapped, actions), strict=True):
             if isinstance(one, dict):
                 assert one == other and {"cycles", "milliseconds"} <= set(one)
-                assert one["microjoules"] <= 0.012
+                assert one["microjoules"] <= 0.0022
             else:
                 assert same(one, other)
     assert wrapped.get_wrapper_attr("task") == by_keyword.get_wrapper_attr("task")

@@ -18,8 +18,11 @@ problem", ISSCC 2014."""
 BUFFER_PICOJOULES_PER_BIT = 20 / 64
 """Of a 32 KB SRAM, from there."""
 
-DRAM_PICOJOULES_PER_BIT = 20.0
-"""From there, 1.3 nJ for 64 bits, the lower end of its range."""
+CHIP_PICOJOULES_PER_BIT = 100 / 64
+"""Of a 1 MB SRAM, from there."""
+
+DRAM_PICOJOULES_PER_BIT = 1_300 / 64
+"""From there, the lower end of its range."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,9 @@ class Array:
 
     All tiles work on the same outputs' positions. Tiles that work on one group of channels share
     its inputs; a tile never works on two groups. Where a layer does not fill the array, the rest
-    idles. The weights of a layer come from DRAM once per image, while the layer before is computed;
-    a layer takes what takes longer, computing or that. Activations stay on the chip.
+    idles. The weights of a layer are fetched from their memory once per image, while the layer
+    before is computed; a layer takes what takes longer, computing or that. Activations stay in a
+    buffer beside the array.
 
     Attributes:
         activation_bitwidth: Bits of every activation.
@@ -37,7 +41,8 @@ class Array:
         filters: Output channels that a tile works on at a time.
         inputs: Products of each of them that are summed up at a time.
         positions: Output positions at a time.
-        dram_bits_per_cycle: Bandwidth.
+        weight_bits_per_cycle: Bandwidth of the memory that holds the weights.
+        weight_picojoules_per_bit: Energy of a bit from there.
         megahertz: Clock.
     """
 
@@ -46,7 +51,8 @@ class Array:
     filters: int = 1
     inputs: int = 1
     positions: int = 1
-    dram_bits_per_cycle: float = 256
+    weight_bits_per_cycle: float = 256
+    weight_picojoules_per_bit: float = DRAM_PICOJOULES_PER_BIT
     megahertz: float = 1_000
 
     def __post_init__(self) -> None:
@@ -80,11 +86,11 @@ class Array:
         stored = of.weights * np.asarray(stored_bits)
         sets = np.minimum(of.groups, self.tiles)  # of inputs, one per group that is worked on
         activations = of.positions * (rounds * sets * of.inputs + of.groups * of.filters)
-        taken = np.maximum(fillings * cycles, np.ceil(stored / self.dram_bits_per_cycle))
+        taken = np.maximum(fillings * cycles, np.ceil(stored / self.weight_bits_per_cycle))
         picojoules = (
             of.macs * np.asarray(mac_share) * MAC_PICOJOULES
             + (activations * self.activation_bitwidth + stored * moves) * BUFFER_PICOJOULES_PER_BIT
-            + stored * DRAM_PICOJOULES_PER_BIT
+            + stored * self.weight_picojoules_per_bit
         )
         return {
             "cycles": taken,

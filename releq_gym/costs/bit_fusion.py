@@ -24,11 +24,11 @@ class BitFusion(Array):
     bitwidth that no brick ends at costs as the next one: 3 as 4; 5, 6 and 7 as 8; 1 as 2.
 
     What it counts: cycles of the array, layers that do not fill it included, or those of fetching
-        the weights from DRAM where they take longer; energy of multiplying, of the on-chip buffer
-        and of DRAM.
+        the weights from DRAM where they take longer; energy of multiplying, of the buffer and of
+        DRAM.
     Units: ``cycles``, ``milliseconds``, ``microjoules``, of one image.
     What it leaves out: layers that are not quantized, leakage, control, the array's filling and
-        draining, what does not fit on the chip.
+        draining; activations are taken to fit on the chip.
     Source: Sharma et al., "Bit Fusion", ISCA 2018, arXiv 1712.01507; its 512 units, here as 16
         inputs x 32 filters, at 500 MHz; energies from Horowitz, ISSCC 2014, a brick taking a
         sixteenth of an 8-bit multiplication. The bandwidth is a round number.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from releq_gym.costs import COSTS, Figures
-from releq_gym.costs.accelerator import Array
+from releq_gym.costs.accelerator import CHIP_PICOJOULES_PER_BIT, Array
 from releq_gym.layers import Layer
 
 
@@ -19,15 +19,15 @@ class Stripes(Array):
 
     Fewer bits per weight save memory traffic alone, so the headline is the energy.
 
-    What it counts: energy of multiplying, of the on-chip buffer and of DRAM; cycles of an array
-        that multiplies whole weights with one bit of the activations at a time, layers that do not
-        fill it included, or those of fetching the weights where they take longer.
+    What it counts: energy of multiplying, of the buffer and of the weights' memory; cycles of an
+        array that multiplies whole weights with one bit of the activations at a time, layers that
+        do not fill it included, or those of fetching the weights where they take longer.
     Units: ``microjoules``, ``cycles``, ``milliseconds``, of one image.
-    What it leaves out: layers that are not quantized, leakage, control, what does not fit on the
-        chip.
+    What it leaves out: layers that are not quantized, leakage, control, DRAM: all weights lie on
+        the chip.
     Source: Judd et al., "Stripes: bit-serial deep neural network computing", MICRO 2016 (16 tiles
         of 16 filters, 16 inputs, 16 positions, multipliers as wide as 16-bit weights); energies
-        from Horowitz, ISSCC 2014. Clock and bandwidth are round numbers of that order.
+        from Horowitz, ISSCC 2014. The clock is a round number of that order.
 
     Attributes:
         activation_bitwidth: See `Array`, as for all others.
@@ -37,6 +37,8 @@ class Stripes(Array):
     filters: int = 16
     inputs: int = 16
     positions: int = 16
+    weight_bits_per_cycle: float = 16 * 16 * 16 * 16
+    weight_picojoules_per_bit: float = CHIP_PICOJOULES_PER_BIT
 
     def __call__(self, layers: Sequence[Layer], bitwidths: Sequence[int]) -> Figures:
         """Figures ``[layers, bitwidths]``."""

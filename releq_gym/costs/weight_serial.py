@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from releq_gym.costs import COSTS, Figures
-from releq_gym.costs.accelerator import Array
+from releq_gym.costs.accelerator import CHIP_PICOJOULES_PER_BIT, Array
 from releq_gym.layers import Layer
 
 
@@ -18,15 +18,16 @@ class WeightSerial(Array):
     """A cycle per bit of a weight: what the ReLeQ evaluation calls Stripes.
 
     What it counts: cycles of an array that multiplies whole activations with one bit of the weights
-        at a time, layers that do not fill it included, or those of fetching the weights from DRAM
-        where they take longer; energy of multiplying, of the on-chip buffer and of DRAM.
+        at a time, layers that do not fill it included, or those of fetching the weights where
+        they take longer; energy of multiplying, of the buffer and of the weights' memory.
     Units: ``cycles``, ``milliseconds``, ``microjoules``, of one image.
-    What it leaves out: layers that are not quantized, leakage, control, what does not fit on the
-        chip; the published Stripes takes *activations* bit by bit (`stripes`).
+    What it leaves out: layers that are not quantized, leakage, control, DRAM: all weights lie on
+        the chip, as in DaDianNao and Stripes. The published Stripes takes *activations* bit by
+        bit (`stripes`).
     Source: the shape of Stripes' array (Judd et al., MICRO 2016: 16 tiles of 16 filters, 16 inputs,
         16 positions) with the roles of weights and activations exchanged, as arXiv 1811.01704,
-        section 6, needs it; energies from Horowitz, ISSCC 2014. Clock and bandwidth are round
-        numbers of that order, no publication's.
+        section 6, needs it; energies from Horowitz, ISSCC 2014. The clock is a round number of
+        that order; the bandwidth feeds 16-bit weights to every multiplier in each cycle.
 
     Attributes:
         activation_bitwidth: See `Array`, as for all others.
@@ -36,6 +37,8 @@ class WeightSerial(Array):
     filters: int = 16
     inputs: int = 16
     positions: int = 16
+    weight_bits_per_cycle: float = 16 * 16 * 16 * 16
+    weight_picojoules_per_bit: float = CHIP_PICOJOULES_PER_BIT
 
     def __call__(self, layers: Sequence[Layer], bitwidths: Sequence[int]) -> Figures:
         """Figures ``[layers, bitwidths]``."""
