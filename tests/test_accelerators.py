@@ -1,9 +1,12 @@
+import gymnasium as gym
 import numpy as np
 import pytest
 
+import releq_gym  # noqa: F401
 from releq_gym.costs import make_cost
 from releq_gym.layers import Layer
 
+ID = "releq/QuantizeNet-v0"
 SQNR = (0.0,) * 8
 CONV = Layer("conv", "conv", (32, 20, 3, 3), 1, 100, 100 * 32 * 180, 0.1, SQNR)
 DEPTHWISE = Layer("deep", "depthwise", (40, 1, 3, 3), 1, 100, 100 * 40 * 9, 0.1, SQNR, 40)
@@ -64,3 +67,36 @@ def test_arrays_refuse_what_they_cannot_be(name):
     if name == "bit_fusion":
         with pytest.raises(ValueError, match="activations of 2, 4 or 8 bits"):
             make_cost(name, activation_bitwidth=16)
+
+
+@pytest.mark.parametrize(
+    ("task", "model"),
+    [
+        ("digits-digits-wrpn-short-w2to8", "bit_fusion"),
+        ("lenet-mnist-uniform-ptq-w1to8", "tvm_cpu"),
+        ("svhn10-mnistm-uniformpc-ptq-w1to8", "weight_serial"),
+        ("synthetic-12-0", "stripes"),
+    ],
+)
+@pytest.mark.parametrize("reward", ["accuracy_floor", "releq"])
+def test_no_agent_exceeds_a_budget_on_any_figure(task, model, reward):
+    free = gym.make(ID, task=task, cost=model).unwrapped.problem
+    most, least = free.totals((8,) * len(free.layers)), free.economics(0, free.at_start)
+    ended = 0
+    for number, figure in enumerate(free.figures):
+        share = least.least_cost if number == 0 else 0.0
+        limit = (share + 0.3 * (1 - share)) * most[number]
+        options = {"task": task, "cost": model, "reward": reward, "cost_budget": {figure: limit}}
+        try:
+            envs = gym.make_vec(ID, 32, vectorization_mode="vector_entry_point", **options)
+        except ValueError as error:
+            assert "cannot be met: the least reachable" in str(error)
+            continue
+        envs.reset(seed=0)
+        envs.action_space.seed(0)
+        for _ in range(3 * len(free.layers)):
+            *_, infos = envs.step(envs.action_space.sample())
+            if "final_info" in infos:
+                ended += len(infos["final_info"][figure])
+                assert (infos["final_info"][figure] <= limit * (1 + 1e-9)).all()
+    assert ended >= 3 * 32

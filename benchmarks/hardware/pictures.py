@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.hardware.searches import BUDGETS, DEVICES, PLAYERS
+from benchmarks.hardware.searches import DEVICES, PLAYERS
 
 MARKERS = dict(zip(PLAYERS, "ox", strict=True))
 
@@ -40,8 +40,6 @@ def draw_fronts(rows: Sequence[Mapping[str, str]], path: Path) -> None:
                     label=f"{device}, {player}",
                     fillstyle="none",
                 )
-        for budget in BUDGETS:
-            panel.axvline(budget, color="0.8", linewidth=1, zorder=0)
         panel.set(title=net, xlabel="cost (all layers at 8 bits: 1)", ylabel="points lost")
         panel.set_yscale("symlog", linthresh=0.1)
     panels[0][-1].legend(fontsize=7)

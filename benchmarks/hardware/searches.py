@@ -15,8 +15,8 @@ from releq_gym.searchers import SEARCHERS, confirm
 
 DEVICES = ("weight_serial", "bit_fusion", "tvm_cpu")
 
-BUDGETS = (0.4, 0.55, 0.7)
-"""Limits on ``cost``: shares of what all layers at 8 bits take on the device."""
+BUDGETS = (0.1, 0.25, 0.5)
+"""Limits on ``cost``, as shares of the way from the least that the device allows to 8 bits."""
 
 PLAYERS = ("local_search", "recurrent_ppo")
 """The agent does not know of masks."""
@@ -30,8 +30,8 @@ MOST_STEPS = 200_000
 """Of an agent that asks for nothing new."""
 
 COLUMNS = (
-    "net", "device", "budget", "player", "seed", "bitwidths", "accuracy", "loss_points", "cost",
-    "most_expensive", "evaluations",
+    "net", "device", "budget", "limit", "player", "seed", "bitwidths", "accuracy", "loss_points",
+    "cost", "most_expensive", "evaluations",
 )  # fmt: skip
 
 DIFFERENCE_COLUMNS = ("net", "player", "budget", "between_seeds", "between_devices")
@@ -50,6 +50,9 @@ def measure(net: str, device: str, budget: float, player: str) -> list[dict[str,
 
 def _row(net: str, device: str, budget: float, player: str, seed: int) -> dict[str, Any]:
     ledger = Ledger(EVALUATIONS[net])
+    free = QuantizeNetEnv(net=net, cost=device).problem
+    least = free.economics(0, free.at_start).least_cost
+    limit = float(least + budget * (1.0 - least))
 
     def make_env(**options: Any) -> QuantizeNetEnv:
         return QuantizeNetEnv(
@@ -57,7 +60,7 @@ def _row(net: str, device: str, budget: float, player: str, seed: int) -> dict[s
             reward="lagrangian",
             reward_kwargs={"weight": 0.0},
             cost=device,
-            cost_budget={"cost": budget},
+            cost_budget={"cost": limit},
             ledger=ledger,
             **options,
         )
@@ -76,6 +79,7 @@ def _row(net: str, device: str, budget: float, player: str, seed: int) -> dict[s
         "net": net,
         "device": device,
         "budget": budget,
+        "limit": limit,
         "player": player,
         "seed": seed,
         "bitwidths": " ".join(map(str, answer.bitwidths)),
