@@ -48,8 +48,7 @@ class QuantizeActivation(nn.Module):
     @classmethod
     def fit(cls, activations: Tensor) -> QuantizeActivation:
         """The one whose step has the least squared error on a sample of activations."""
-        flat = activations.detach().flatten().float()
-        flat = flat[:: max(1, len(flat) // SAMPLE)]
+        flat = _sample(activations.detach()).float()
         signed = bool(flat.min() < 0)
         # A signed grid of 9 bits reaches 255, as an unsigned one of 8 does.
         step = least_squares_step(flat[None], 8 if signed else 9)
@@ -78,8 +77,7 @@ def with_quantized_activations(
 
     def keep(name: str) -> Any:
         def hook(layer: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            flat = (args[0] if args else keywords["input"]).flatten()
-            seen[name].append(flat[:: max(1, len(flat) // SAMPLE)].clone())
+            seen[name].append(_sample(args[0] if args else keywords["input"]))
 
         return hook
 
@@ -96,6 +94,15 @@ def with_quantized_activations(
         found = QuantizeActivation.fit(torch.cat(seen[name])).to(images.device)
         attach(quantized.get_submodule(name), found)
     return quantized
+
+
+def _sample(activations: Tensor) -> Tensor:
+    """Some of them, drawn: equally spaced ones may all lie in the padding of an image."""
+    flat = activations.flatten()
+    if len(flat) <= SAMPLE:
+        return flat.clone()
+    drawn = torch.randint(len(flat), (SAMPLE,), generator=torch.Generator().manual_seed(0))
+    return flat[drawn.to(flat.device)]
 
 
 def activation_bitwidth(module: nn.Module, layers: Sequence[str]) -> int:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from releq_gym.activations import (
+    SAMPLE,
     QuantizeActivation,
     activation_bitwidth,
     with_quantized_activations,
@@ -50,6 +51,14 @@ def test_the_step_has_less_error_than_its_neighbours():
         return float((other(inputs) - inputs).square().sum())
 
     assert error(1.0) < min(error(0.9), error(1.1))
+
+
+def test_padding_does_not_hide_what_a_step_is_fitted_to():
+    inputs = torch.rand(64, 64, 16, 4, generator=torch.Generator().manual_seed(0))
+    inputs[..., 0] = 0
+    assert inputs.numel() == 4 * SAMPLE  # every fourth one is a zero
+    quantizer = QuantizeActivation.fit(inputs)
+    assert 0.9 < quantizer.step * quantizer.highest < 1.1
 
 
 def test_the_gradient_passes_inside_and_stops_outside():

@@ -46,6 +46,9 @@ REPORT_SEED = 1_000_000
 CODE_VERSION = 3
 """Raised whenever a change of the code changes what is measured; old results are then ignored."""
 
+ACTIVATION_VERSION = 2
+"""Likewise, of what 8-bit activations alone are measured by."""
+
 CALIBRATION_IMAGES = 512
 """Inputs on which the ranges of activations are fitted."""
 
@@ -536,7 +539,7 @@ class LiveEvaluator:
             "train": self._train.sha256 if _uses_images(recipe) else None,
             "precision": self._precision_of(split, recipe),
             "activation_bitwidth": self.activation_bitwidth,
-            "calibration": self._calibration_sha256,
+            "calibration": self._calibrated_on,
             "stack": self.stack if recipe.images else 1,
         }
 
@@ -580,10 +583,10 @@ class LiveEvaluator:
         return self.normalise(self._calibration.images[:CALIBRATION_IMAGES].to(self.device))
 
     @cached_property
-    def _calibration_sha256(self) -> str | None:
+    def _calibrated_on(self) -> list[str | int] | None:
         if self.activation_bitwidth == FULL_PRECISION:
             return None
-        return self._calibration.sha256
+        return [self._calibration.sha256, ACTIVATION_VERSION]
 
     @property
     def _calibration(self) -> Split:
