@@ -99,6 +99,21 @@ class Array:
         }
 
 
+@dataclass(frozen=True)
+class StripesArray(Array):
+    """That of Stripes: as many weights per cycle as there are multipliers, all kept on the chip.
+
+    Source: Judd et al., "Stripes: bit-serial deep neural network computing", MICRO 2016.
+    """
+
+    tiles: int = 16
+    filters: int = 16
+    inputs: int = 16
+    positions: int = 16
+    weight_bits_per_cycle: float = 16 * 16 * 16 * 16
+    weight_picojoules_per_bit: float = CHIP_PICOJOULES_PER_BIT
+
+
 class _Columns:
     """Numbers of the layers, each ``[layers, 1]``, to be spread over bitwidths."""
 

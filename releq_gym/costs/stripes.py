@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from releq_gym.costs import COSTS, Figures
-from releq_gym.costs.accelerator import CHIP_PICOJOULES_PER_BIT, Array
+from releq_gym.costs.accelerator import StripesArray
 from releq_gym.layers import Layer
 
 
 @COSTS.register("stripes")
 @dataclass(frozen=True)
-class Stripes(Array):
+class Stripes(StripesArray):
     """A cycle per bit of an activation; weights are multiplied whole.
 
     Fewer bits per weight save memory traffic alone, so the headline is the energy.
@@ -32,13 +32,6 @@ class Stripes(Array):
     Attributes:
         activation_bitwidth: See `Array`, as for all others.
     """
-
-    tiles: int = 16
-    filters: int = 16
-    inputs: int = 16
-    positions: int = 16
-    weight_bits_per_cycle: float = 16 * 16 * 16 * 16
-    weight_picojoules_per_bit: float = CHIP_PICOJOULES_PER_BIT
 
     def __call__(self, layers: Sequence[Layer], bitwidths: Sequence[int]) -> Figures:
         """Figures ``[layers, bitwidths]``."""
