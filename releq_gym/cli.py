@@ -23,6 +23,8 @@ EXTRAS = {
 FLAGS = {
     "activation_bitwidth=": "--activation-bitwidth",
     "bitwidths=": "--bitwidths",
+    "cost_budget": "--cost-budget",
+    "cost_kwargs": "--cost-kwargs",
     "data=": "--data",
     "device=": "--device",
     "evaluations=": "--evaluations",

@@ -66,7 +66,7 @@ def search(
     loss: Callable[..., Any] | None = None,
     precision: str | None = None,
     cost: str | CostModel = "quantization_state",
-    cost_kwargs: Mapping[str, float] | None = None,
+    cost_kwargs: Mapping[str, Any] | None = None,
     cost_budget: Mapping[str, float] | None = None,
     searcher: str = "integer_program",
     evaluations: int | None = None,

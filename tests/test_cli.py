@@ -317,6 +317,12 @@ def test_a_closed_pipe_is_no_traceback():
         (["search", "--net", "digitz"], "Did you mean 'digits'"),
         (["search", "--net", "digits", "--searcher", "gredy"], "Did you mean 'greedy'"),
         (["search", "--net", "digits", "--fix", "fc2"], "has to read LAYER=BITS"),
+        (["search", "--net", "digits", "--cost-kwargs", "path"], "has to read NAME=VALUE"),
+        (["search", "--net", "digits", "--cost-budget", "cost"], "has to read FIGURE=LIMIT"),
+        (
+            ["search", "--net", "digits", "--data", "digits", "--cost-budget", "cost=0.01"],
+            "cost_budget is --cost-budget",
+        ),
         (["search", "--net", "digits", "--fix", "fc3=8"], "Did you mean 'fc2'"),
         (["search", "--net", "digits", "--fix", "fc2=9"], "fixed_bitwidths is --fix"),
         (["search", "--net", "digits", "--max-loss", "-1"], "has to be 0 or more"),

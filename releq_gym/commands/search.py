@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shlex
 import time
@@ -52,7 +53,22 @@ def add_commands(commands: Any) -> None:
         "--cost",
         default="quantization_state",
         help="what is to be small: quantization_state (default), average_bitwidth, "
-        "weighted_bitwidth, model_size or bit_operations",
+        "weighted_bitwidth, model_size, bit_operations, weight_serial, stripes, bit_fusion, "
+        "tvm_cpu (measured) or lookup (your table)",
+    )
+    add(
+        "--cost-kwargs",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="its parameters, such as path=table.csv figure=milliseconds",
+    )
+    add(
+        "--cost-budget",
+        nargs="+",
+        default=[],
+        metavar="FIGURE=LIMIT",
+        help="what no assignment may exceed, such as cost=0.4 or milliseconds=3",
     )
     add(
         "--searcher",
@@ -85,6 +101,8 @@ def _search(options: argparse.Namespace) -> None:
         groups=options.group and [group.split(",") for group in options.group],
         activation_bitwidth=options.activation_bitwidth,
         cost=options.cost,
+        cost_kwargs=dict(map(_parameter, options.cost_kwargs)),
+        cost_budget=dict(map(_limit, options.cost_budget)),
         searcher=options.searcher,
         evaluations=options.evaluations,
         seed=options.seed,
@@ -102,6 +120,28 @@ def _fixed(typed: str) -> tuple[str, int]:
     if not layer or not bits.isdecimal():
         raise ValueError(f"--fix {typed} has to read LAYER=BITS, such as fc=8.")
     return layer, int(bits)
+
+
+def _parameter(typed: str) -> tuple[str, Any]:
+    """``"path=table.csv"`` as a name and a value: a number, true or false, else text."""
+    name, equals, value = typed.partition("=")
+    if not name or not equals:
+        raise ValueError(f"--cost-kwargs {typed} has to read NAME=VALUE, such as path=table.csv.")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _limit(typed: str) -> tuple[str, float]:
+    """``"cost=0.4"`` as a figure and its limit."""
+    figure, _, value = typed.partition("=")
+    try:
+        return figure, float(value)
+    except ValueError:
+        raise ValueError(
+            f"--cost-budget {typed} has to read FIGURE=LIMIT, such as cost=0.4."
+        ) from None
 
 
 def _new_folder(net: str) -> Path:
