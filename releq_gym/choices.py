@@ -132,6 +132,7 @@ class MeasuredChoices:
     def __init__(self, choices: Sequence[Sequence[int]], bitwidths: Sequence[int]):
         self._masks: dict[tuple[int, ...], NDArray[np.bool_]] = {}
         self._choices = set(map(tuple, choices))
+        self._bitwidths = np.array(bitwidths)
         self._nothing = np.zeros(len(bitwidths), dtype=np.bool_)
         positions = {bitwidth: position for position, bitwidth in enumerate(bitwidths)}
         for choice in self._choices:
@@ -145,6 +146,11 @@ class MeasuredChoices:
     def __contains__(self, choice: Sequence[int]) -> bool:
         """Whether this was measured."""
         return tuple(choice) in self._choices
+
+    def ever(self) -> NDArray[np.bool_]:
+        """Which bitwidths occur at each step, ``[steps, bitwidths]``."""
+        choices = np.array(sorted(self._choices))
+        return (choices[:, :, None] == self._bitwidths).any(axis=0)
 
     def after(self, step: Any, chosen: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Which bitwidths lead to something measured, ``[..., bitwidths]``.

@@ -24,6 +24,16 @@ TOLERANCE = 1e-9
 """Relative slack of a cost limit, for sums in floating point."""
 
 
+RESERVED = frozenset(
+    {
+        "bitwidths", "executed_bitwidth", "evaluated", "accuracy", "relative_accuracy",
+        "loss_points", "diverged", "cost", "state_of_quantization", "average_bitwidth",
+        "weighted_bitwidth", "net", "episode", "final_obs", "final_info",
+    }
+)  # fmt: skip
+"""What stands in ``info`` already, so that no figure may be called that."""
+
+
 class Economics(NamedTuple):
     """Where the costs of an episode stand, or of many: every field a float, or an array of them.
 
@@ -305,6 +315,13 @@ class Problem:
         fits = [decided[..., figure, None] <= room[step] for figure, room in self._rooms]
         return np.logical_and.reduce(fits)
 
+    def possible(self) -> NDArray[np.bool_]:
+        """What each step may take in some assignment that is allowed, ``[steps, bitwidths]``."""
+        if self.measured is not None:
+            return self.measured.ever()
+        before = self.at_start + self._undecided_least[0] - self._undecided_least[:-1]
+        return self.allowed(np.arange(len(self.steps)), before)
+
     # Construction
 
     def _build_tables(self, cost_model: CostModel) -> None:
@@ -318,6 +335,11 @@ class Problem:
         shape = (len(self.layers), len(BITWIDTHS))
         columns = []
         for name, values in figures.items():
+            if name in RESERVED:
+                raise ValueError(
+                    f"The cost model calls a figure {name!r}, which info has already; give it the "
+                    "name of its unit, such as 'milliseconds'."
+                )
             values = np.asarray(values, dtype=np.float64)
             if values.shape != shape:
                 raise ValueError(
@@ -354,7 +376,9 @@ class Problem:
             raise ValueError(
                 f"The cost model's figure {self.figures[figure]!r} must be finite and not "
                 f"negative; for layer {self.layers[layer].name!r} at {occurring[bitwidth]} bits it "
-                f"is {figures[layer, bitwidth, figure]}."
+                f"is {figures[layer, bitwidth, figure]}. A table with gaps serves where bitwidths= "
+                "leaves them out (8 bits are always needed, costs are relative to them), or with "
+                "interpolate=True."
             )
 
     def _build_steps(self, fixed: list[int]) -> None:

@@ -86,8 +86,8 @@ class Registry(Generic[T]):
 
         Raises:
             UnknownNameError: Where nothing has that name.
-            ValueError: For an unknown parameter, parameters beside an object, or something that
-                is neither a name nor callable.
+            ValueError: For an unknown or a missing parameter, parameters beside an object, or
+                something that is neither a name nor callable.
         """
         if isinstance(name, str):
             factory: Any = self[name]
@@ -99,6 +99,18 @@ class Registry(Generic[T]):
                 raise ValueError(
                     f"The {self.kind} {name!r} has no parameter {unknown[0]!r}; "
                     f"it takes {', '.join(allowed) or 'none'}."
+                )
+            needed = [
+                field.name
+                for field in dataclasses.fields(factory)
+                if field.default is dataclasses.MISSING
+                and field.default_factory is dataclasses.MISSING
+                and field.name not in kwargs
+            ]
+            if needed:
+                raise ValueError(
+                    f"The {self.kind} {name!r} needs {', '.join(needed)}; pass "
+                    f"{self.kind}_kwargs={{{needed[0]!r}: ...}}."
                 )
             return factory(**kwargs)
         if kwargs:

@@ -21,6 +21,7 @@ from releq_gym.observation import Measured
 from releq_gym.prefixes import Prefixes, make_prefixes
 from releq_gym.registry import UnknownNameError
 from releq_gym.rewards import reward_many
+from releq_gym.several_nets import is_family
 
 Rows = slice | NDArray[np.intp]
 """Which environments; all of them are `EVERYONE`, which numpy serves without copying."""
@@ -65,7 +66,8 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
                 "evaluator='live' measures one assignment at a time; use "
                 "gym.make_vec(..., vectorization_mode='sync')."
             )
-        if isinstance(options.get("net"), list | tuple):
+        named = str(options.get("task") or options.get("net"))
+        if isinstance(options.get("net"), list | tuple) or is_family(named):
             raise ValueError(
                 "The vector environment walks over one net; for several use "
                 "gym.make_vec(..., vectorization_mode='sync')."

@@ -58,6 +58,11 @@ def test_wrong_costs_get_a_sentence():
         make_cost("modelsize")
     with pytest.raises(ValueError, match="no parameter 'x'"):
         make_cost("model_size", x=1)
+    with pytest.raises(ValueError, match="needs path; pass cost_kwargs="):
+        make_cost("lookup")
+    for name in ("cost", "accuracy"):
+        with pytest.raises(ValueError, match=f"calls a figure '{name}', which info has already"):
+            toy_problem(cost_model=lambda layers, bitwidths, name=name: {name: np.ones((3, 8))})
     with pytest.raises(ValueError, match="neither a name nor a callable"):
         make_cost(5)
     with pytest.raises(ValueError, match="shape"):

@@ -11,6 +11,7 @@ from releq_gym.report import final_report
 from releq_gym.searchers import SEARCHERS
 from releq_gym.tasks import TaskError, load_task
 from releq_gym.tasks.importer import import_task
+from releq_gym.tasks.landscape import landscape
 
 LAYERS = [toy_layer("first", 10, 100), toy_layer("last", 30, 50)]
 GRID = list(itertools.product((2, 4, 8), repeat=2))
@@ -187,3 +188,18 @@ def test_an_imported_task_has_no_report_and_says_so(tmp_path, assignments):
     evaluator = make(imported(tmp_path, assignments)).unwrapped.problem.evaluator
     with pytest.raises(ValueError, match="knows nothing of its answer on report images"):
         final_report(evaluator, (8, 8), tmp_path)
+
+
+def test_an_imported_task_cannot_be_scored_and_says_so(tmp_path):
+    with pytest.raises(ValueError, match="has no report split"):
+        landscape(imported(tmp_path, GRID))
+
+
+def test_accuracies_that_so_many_images_cannot_give_are_refused(tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_text("bitwidths,accuracy\n2 2,0.5\n2 8,0.9527\n")
+    layers = [toy_layer("first", 10, 100), toy_layer("last", 30, 50)]
+    options = {"net": "mine", "layers": layers, "full_precision_accuracy": 0.96}
+    with pytest.raises(ValueError, match=r"0\.9527 cannot come from 450 images"):
+        import_task(file, tmp_path / "tasks", images=450, **options)
+    assert import_task(file, tmp_path / "tasks", images=10_000, **options)

@@ -52,8 +52,13 @@ def test_layers_without_a_table_get_a_sentence(tmp_path):
     changed = [dataclasses.replace(layer, macs=1) for layer in network_layers("lenet")]
     with pytest.raises(ValueError, match="No measured table is about these layers"):
         make_cost("tvm_cpu")(changed, BITWIDTHS)
-    # Your own is used whatever it was measured on, as long as it names the layers.
+    # Nor does a table of another network with the same names serve.
     own = make_cost("tvm_cpu", table=str(TABLES / "lenet.json"))
-    assert own(changed, [8])["milliseconds"].shape == (4, 1)
+    with pytest.raises(ValueError, match=r"is about another 'conv1', .*\[20, 1, 5, 5\]"):
+        own(network_layers("digits"), BITWIDTHS)
     with pytest.raises(ValueError, match="has no row for 'first'"):
         own(ToyEvaluator.layers, BITWIDTHS)
+    renamed = tmp_path / "table.csv"
+    renamed.write_text("layer,bitwidth,value\nfirst,8,1\nmiddle,8,1\nlast,8,1\n")
+    with pytest.raises(ValueError, match="goes with cost='lookup'"):
+        make_cost("tvm_cpu", table=str(renamed))(ToyEvaluator.layers, [8])

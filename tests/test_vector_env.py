@@ -263,3 +263,9 @@ def test_wrong_use_gets_a_sentence():
         envs.step([0, 0])
     with pytest.raises(ResetNeeded, match="reset them by reset_mask"):
         envs.step([0, 0])
+
+
+@pytest.mark.parametrize("options", [{"net": ["digits", "lenet"]}, {"task": "synthetic-20-any"}])
+def test_another_net_in_each_episode_is_for_synchronous_environments(options):
+    with pytest.raises(ValueError, match="walks over one net; for several use"):
+        QuantizeNetVectorEnv(2, **options)

@@ -93,6 +93,8 @@ def test_hardware_cost_refuses_what_cannot_be():
         HardwareCost(make(), "model_size", {"bytes": 3.0})
     with pytest.raises(ValueError, match="Unknown figure in cost_budget 'byte'"):
         HardwareCost(make(), "model_size", {"byte": 80.0})
+    with pytest.raises(ValueError, match="goes over a releq environment"):
+        HardwareCost(gym.make("CartPole-v1"), "model_size")
     with pytest.raises(ValueError, match="Unknown cost"):
         HardwareCost(make(), "modelsize")
     env = make()
@@ -157,6 +159,14 @@ def test_one_shot_keeps_budgets():
     env.reset()
     _, reward, terminated, truncated, info = env.step(np.array([0, 0, 0]))
     assert truncated and not terminated and reward == 0 and not info["evaluated"]
+
+
+def test_one_shot_masks_say_what_each_step_may_take():
+    env = OneShot(make(cost="model_size", cost_budget={"bytes": 50.0}))
+    # 12 scale bytes; 10, 70 and 20 weights: at 2 bits 26 bytes in all, 12 left.
+    masks = env.action_masks().reshape(3, 3)
+    assert masks.tolist() == [[True, True, True], [True, False, False], [True, True, False]]
+    assert OneShot(make()).action_masks().all()
 
 
 def test_one_shot_refuses_what_has_no_single_step():

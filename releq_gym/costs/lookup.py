@@ -32,8 +32,9 @@ class Lookup:
 
     Attributes:
         path: A CSV with the columns ``layer``, ``bitwidth``, ``value``; or JSON: a list of such
-            rows, or an object with ``rows`` and perhaps ``figure``. Other columns and entries are
-            left alone. Layers of the network must all be there, those of others may.
+            rows, or an object with ``rows`` and perhaps ``figure`` and ``layers``, as ``releq
+            hardware measure`` writes it. Layers of the network must all be there, those of others
+            may; where ``layers`` states shapes and MACs, they have to be the network's.
         figure: What the values are; None takes the file's ``figure``, else ``"value"``.
         interpolate: Whether bitwidths between measured ones are interpolated linearly. What lies
             outside them is never made up.
@@ -49,7 +50,14 @@ class Lookup:
         Raises:
             ValueError: For a file that is none of these, wrong rows, or a layer without any.
         """
-        table, figure = read_table(self.path)
+        table, figure, about = _read_table(self.path)
+        for layer in layers:
+            if about.get(layer.name, _about(layer)) != _about(layer):
+                raise ValueError(
+                    f"{self.path} is about another {layer.name!r}, with weights of shape "
+                    f"{about[layer.name][0]} and {about[layer.name][1]:,} MACs; this one has "
+                    f"{list(layer.weight_shape)} and {layer.macs:,}. Measure this network."
+                )
         missing = [layer.name for layer in layers if layer.name not in table]
         if missing:
             raise ValueError(
@@ -66,14 +74,20 @@ class Lookup:
         return np.interp(bitwidths, measured, values, left=np.nan, right=np.nan).tolist()
 
 
-def read_table(path: str | os.PathLike) -> tuple[dict[str, dict[int, float]], str]:
-    """The values by layer and bitwidth, and what they are.
+def _about(layer: Layer) -> tuple[list[int], int]:
+    return list(layer.weight_shape), layer.macs
+
+
+def _read_table(
+    path: str | os.PathLike,
+) -> tuple[dict[str, dict[int, float]], str, dict[str, tuple[list[int], int]]]:
+    """The values by layer and bitwidth, what they are, and the layers' shapes and MACs if stated.
 
     Raises:
         ValueError: For a file that cannot be read, lacks columns, or has rows that are no numbers,
             negative, or there twice.
     """
-    rows, figure = _read(Path(path))
+    rows, figure, stated = _read(Path(path))
     table: dict[str, dict[int, float]] = {}
     for number, row in enumerate(rows, 1):
         if not isinstance(row, Mapping) or not all(name in row for name in COLUMNS):
@@ -95,24 +109,31 @@ def read_table(path: str | os.PathLike) -> tuple[dict[str, dict[int, float]], st
         of_layer[int(bitwidth)] = value
     if not table:
         raise ValueError(f"{path} has no rows; it needs {', '.join(COLUMNS)}.")
-    return table, figure
+    try:
+        about = {one["layer"]: (list(one["weight_shape"]), int(one["macs"])) for one in stated}
+    except (TypeError, KeyError, ValueError):
+        raise ValueError(
+            f"{path}: each of 'layers' has to state layer, weight_shape and macs."
+        ) from None
+    return table, figure, about
 
 
-def _read(path: Path) -> tuple[list[Any], str]:
+def _read(path: Path) -> tuple[list[Any], str, list[Any]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if path.suffix.lower() != ".json":
-        return list(csv.DictReader(text.splitlines(), skipinitialspace=True)), "value"
+        return list(csv.DictReader(text.splitlines(), skipinitialspace=True)), "value", []
     try:
         found = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     if isinstance(found, Mapping):
-        return list(found.get("rows", ())), str(found.get("figure", "value"))
+        figure = str(found.get("figure", "value"))
+        return list(found.get("rows", ())), figure, list(found.get("layers", ()))
     if isinstance(found, list):
-        return found, "value"
+        return found, "value", []
     raise ValueError(f"{path} holds neither rows nor an object with 'rows'.")
 
 

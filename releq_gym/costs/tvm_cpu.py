@@ -48,7 +48,13 @@ class TvmCpu:
             ValueError: Where no shipped table is about these layers, or the one named is not.
         """
         path = self.table if self.table is not None else _shipped(layers)
-        return Lookup(path, figure="milliseconds")(layers, bitwidths)
+        found = Lookup(path)(layers, bitwidths)
+        if "milliseconds" not in found:
+            raise ValueError(
+                f"{path} is no file of 'releq hardware measure'; a table of your own goes with "
+                "cost='lookup', cost_kwargs={'path': FILE}."
+            )
+        return found
 
 
 def _shipped(layers: Sequence[Layer]) -> Path:

@@ -76,6 +76,9 @@ def import_task(
     if counted < 1:
         raise ValueError(f"images={images} has to be at least 1.")
     cells = _read(Path(file), len(layers))
+    if images is not None:
+        for accuracies in ([full_precision_accuracy], *cells.values()):
+            _check_multiples(accuracies, images)
     seen = sorted({bitwidth for assignment in cells for bitwidth in assignment})
     allowed = seen if bitwidths is None else sorted(set(bitwidths))
     if not set(seen) <= set(allowed):
@@ -146,6 +149,17 @@ def _read(file: Path, layers: int) -> dict[tuple[int, ...], list[float]]:
     if not cells:
         raise TaskError(f"{file} has no rows below its first line.")
     return cells
+
+
+def _check_multiples(accuracies: list[float], images: int) -> None:
+    """Refuses what so many images cannot give, as far as it is printed."""
+    for accuracy in accuracies:
+        printed = len(f"{accuracy!r}".partition(".")[2])
+        if abs(round(accuracy * images) / images - accuracy) > 0.51 * 10.0**-printed:
+            raise ValueError(
+                f"An accuracy of {accuracy!r} cannot come from {images} images; correct images=, "
+                "or leave it out where accuracies are averages."
+            )
 
 
 def _assignment(typed: str | None, layers: int, where: str) -> tuple[int, ...]:

@@ -31,7 +31,7 @@ class TableScorer:
         problem: The search problem, on a `TableEvaluator`, without restrictions.
 
     Raises:
-        ValueError: For another evaluator, or a restricted problem.
+        ValueError: For another evaluator, a task without report split, or a restricted problem.
     """
 
     def __init__(self, problem: Problem):
@@ -40,6 +40,10 @@ class TableScorer:
         _refuse_restrictions(problem)
         self._search = problem
         self._task = problem.evaluator.task
+        if "report" not in self._task.splits:
+            raise ValueError(
+                f"{self._task.name} has no report split, so that nothing in it can be scored."
+            )
         self._report_table = TableEvaluator(self._task, "report")
         self._report = problem.with_evaluator(self._report_table)
 

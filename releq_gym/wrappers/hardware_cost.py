@@ -40,4 +40,6 @@ class HardwareCost(gym.Wrapper, gym.utils.RecordConstructorArgs):
             self, model=model, cost_budget=cost_budget, cost_kwargs=cost_kwargs
         )
         gym.Wrapper.__init__(self, env)
+        if not env.has_wrapper_attr("set_cost"):
+            raise ValueError(f"HardwareCost goes over a releq environment, not over {env}.")
         env.get_wrapper_attr("set_cost")(make_cost(model, **dict(cost_kwargs or {})), cost_budget)

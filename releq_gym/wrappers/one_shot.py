@@ -13,9 +13,9 @@ class OneShot(gym.Wrapper, gym.utils.RecordConstructorArgs):
     """``MultiDiscrete`` with a number per step of an episode: a contextual bandit.
 
     The observation is that of the first layer; with ``observation="full"`` it holds all of them.
-    `action_masks()` says what is left for the first layer alone: what a budget leaves for later
-    ones depends on the earlier ones. What is masked is executed as in the environment below, so
-    that a budget holds here too.
+    `action_masks()` says what each step may take in some allowed assignment; together such choices
+    may still break a budget, since what it leaves for later layers depends on the earlier ones.
+    Then they are executed as in the environment below, so that a budget holds here too.
 
     Args:
         env: Over `releq_gym.env.QuantizeNetEnv` on one network, with ``evaluate="final"``.
@@ -56,3 +56,7 @@ class OneShot(gym.Wrapper, gym.utils.RecordConstructorArgs):
             if outcome[2] or outcome[3]:
                 break
         return outcome
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Of all steps, one behind the other, bool ``[steps * bitwidths]``."""
+        return self.env.get_wrapper_attr("problem").possible().ravel()
