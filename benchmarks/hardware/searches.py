@@ -26,8 +26,8 @@ SEEDS = range(5)
 EVALUATIONS = {"lenet": 200, "resnet20": 600}
 """Different assignments that a search may ask for."""
 
-MOST_STEPS = 200_000
-"""Of an agent that asks for nothing new."""
+EPISODES_PER_EVALUATION = 20
+"""An agent that asks for nothing new ends after so many: a tight budget leaves few assignments."""
 
 COLUMNS = (
     "net", "device", "budget", "limit", "player", "seed", "bitwidths", "accuracy", "loss_points",
@@ -71,7 +71,7 @@ def _row(net: str, device: str, budget: float, player: str, seed: int) -> dict[s
         SEARCHERS[player](env, np.random.default_rng(seed))
         confirm(env)
     else:
-        _learn(player, make_env, ledger, seed)
+        _learn(net, player, make_env, ledger, seed)
     problem = env.problem
     answer = ledger.best(problem)
     assert answer is not None
@@ -91,7 +91,7 @@ def _row(net: str, device: str, budget: float, player: str, seed: int) -> dict[s
     }
 
 
-def _learn(player: str, make_env: Any, ledger: Ledger, seed: int) -> None:
+def _learn(net: str, player: str, make_env: Any, ledger: Ledger, seed: int) -> None:
     import torch
 
     from agents.base import AGENTS
@@ -101,7 +101,8 @@ def _learn(player: str, make_env: Any, ledger: Ledger, seed: int) -> None:
     preset = AGENTS[player].presets["default"]
     options = {**preset.environment, "gamma": preset.settings.gamma}
     agent = AGENTS[player](lambda: make_env(**options), preset.settings, seed)
-    learn_until_spent(agent, ledger, MOST_STEPS)
+    steps = EPISODES_PER_EVALUATION * EVALUATIONS[net] * len(make_env().problem.steps)
+    learn_until_spent(agent, ledger, steps)
 
 
 def differences(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
