@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.regret.sweep import EPISODES_PER_EVALUATION
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.ledger import Ledger
 from releq_gym.searchers import SEARCHERS, confirm
@@ -25,9 +26,6 @@ SEEDS = range(5)
 
 EVALUATIONS = {"lenet": 200, "resnet20": 600}
 """Different assignments that a search may ask for."""
-
-EPISODES_PER_EVALUATION = 20
-"""An agent that asks for nothing new ends after so many: a tight budget leaves few assignments."""
 
 COLUMNS = (
     "net", "device", "budget", "limit", "player", "seed", "bitwidths", "accuracy", "loss_points",
@@ -101,6 +99,7 @@ def _learn(net: str, player: str, make_env: Any, ledger: Ledger, seed: int) -> N
     preset = AGENTS[player].presets["default"]
     options = {**preset.environment, "gamma": preset.settings.gamma}
     agent = AGENTS[player](lambda: make_env(**options), preset.settings, seed)
+    # A tight budget leaves fewer assignments than it may ask for.
     steps = EPISODES_PER_EVALUATION * EVALUATIONS[net] * len(make_env().problem.steps)
     learn_until_spent(agent, ledger, steps)
 
