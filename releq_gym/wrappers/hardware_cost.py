@@ -16,7 +16,8 @@ class HardwareCost(gym.Wrapper, gym.utils.RecordConstructorArgs):
     From the next reset on, the model's figures (``cycles``, ``bytes``, ...) and the normalised
     ``cost`` stand in ``info``, the reward and the observation follow them, and no assignment
     exceeds the budget: what would is masked, and executed as something that does not. It works
-    under and over other wrappers, since it changes the environment itself.
+    under and over other wrappers, since it changes the environment itself. Over a frozen id it
+    makes another problem of it, which the action log says and ``env.spec.id`` does not.
 
     Args:
         env: Over `releq_gym.env.QuantizeNetEnv`, or over several networks.
