@@ -197,7 +197,7 @@ def test_an_imported_task_cannot_be_scored_and_says_so(tmp_path):
 
 def test_accuracies_that_so_many_images_cannot_give_are_refused(tmp_path):
     file = tmp_path / "mine.csv"
-    file.write_text("bitwidths,accuracy\n2 2,0.5\n2 8,0.9527\n")
+    file.write_text("bitwidths, accuracy\n2 2, 0.5\n2 8, 0.9527\n")
     layers = [toy_layer("first", 10, 100), toy_layer("last", 30, 50)]
     options = {"net": "mine", "layers": layers, "full_precision_accuracy": 0.96}
     with pytest.raises(ValueError, match=r"0\.9527 cannot come from 450 images"):

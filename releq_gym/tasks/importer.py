@@ -134,11 +134,11 @@ def _read(file: Path, layers: int) -> dict[tuple[int, ...], list[float]]:
     cells: dict[tuple[int, ...], list[float]] = {}
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
-            rows = csv.DictReader(stream)
+            rows = csv.DictReader(stream, skipinitialspace=True)
             if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
                 raise TaskError(
-                    f"{file} has no column {missing[0]!r} in its first line; it needs "
-                    f"{' and '.join(COLUMNS)}."
+                    f"{file} has no column {missing[0]!r} in its first line, which reads "
+                    f"{','.join(rows.fieldnames or ())!r:.80}; it needs {' and '.join(COLUMNS)}."
                 )
             for row in rows:
                 where = f"{file}, line {rows.line_num}"
