@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -165,6 +166,7 @@ class MeasuredChoices:
         return np.array([self._masks.get(tuple(row[:taken]), self._nothing) for taken, row in rows])
 
 
+@cache
 def nearest_allowed(count: int) -> NDArray[np.intp]:
     """What is executed for each of so many choices, under every mask, ``[masks, choices]``.
 
@@ -179,6 +181,7 @@ def nearest_allowed(count: int) -> NDArray[np.intp]:
             max((one for one in allowed if one <= i), default=allowed[0]) for i in range(count)
         ]
         taken[mask] = lower
+    taken.flags.writeable = False  # shared by all that ask
     return taken
 
 

@@ -45,7 +45,6 @@ class Prefixes(ABC):
 
     def __init__(self, problem: Problem, observe: Observer):
         self.problem, self.observe = problem, observe
-        self._nearest = nearest_allowed(len(problem.bitwidths))
 
     def __deepcopy__(self, memo: dict) -> Prefixes:
         """Shared between copies: nothing in it changes."""
@@ -112,7 +111,7 @@ class Prefixes(ABC):
 
     def executed(self, position: Any, choice: Any) -> Any:
         """The choice, or what is taken in its place where it is masked: `nearest_allowed`."""
-        return self._nearest[self._masks(position), choice]
+        return nearest_allowed(len(self.problem.bitwidths))[self._masks(position), choice]
 
     def _masks(self, position: Any) -> Any:
         """`allowed` as numbers."""
