@@ -56,8 +56,9 @@ def test_landscape_facts_go_into_the_card(capsys, tmp_path):
     shutil.copytree(find_task(TASK).folder, tmp_path / "task")
     out = printed(capsys, "task", "landscape", str(tmp_path / "task"))
     facts = load_task(tmp_path / "task").card["landscape"]
-    optimum = " ".join(map(str, facts["optimum"]["bitwidths"]))
-    assert f"optimum     {optimum}: cost {facts['optimum']['cost']:.3f}" in out
+    for name, title in (("search_optimum", "search data"), ("optimum", "report data")):
+        optimum = " ".join(map(str, facts[name]["bitwidths"]))
+        assert f"{optimum}: optimum, on {title}, cost {facts[name]['cost']:.3f}" in out
     assert facts["evaluations"] == 120
     assert facts["ranks_searchers"] == (
         min(facts["search_regret"][name] for name in GATE) > GATE_REGRET

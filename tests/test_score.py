@@ -1,4 +1,7 @@
+import math
+
 import gymnasium as gym
+import numpy as np
 import pytest
 from toys import toy_task
 
@@ -19,7 +22,8 @@ def test_worth_is_the_objective_at_the_mean_report_accuracy(tmp_path):
     index = scorer.assignments.index((4, 8))
     accuracy = report.evaluate((4, 8), -1).accuracy
     held = problem.with_evaluator(report)
-    assert scorer.worth[index] == pytest.approx(held.objective((4, 8), accuracy))
+    doubt = 2 * math.sqrt((report.full_precision_accuracy - accuracy) / report.images)
+    assert scorer.worth[index] == pytest.approx(held.objective((4, 8), accuracy + doubt))
 
 
 def test_regret_as_computed_by_hand_where_the_splits_disagree(tmp_path):
@@ -30,12 +34,15 @@ def test_regret_as_computed_by_hand_where_the_splits_disagree(tmp_path):
     best = 1 - (8 * 1300 + 4 * 3650) / (8 * 4950)
     assert scorer.optimum == (8, 4)
     assert scorer.best_worth == pytest.approx(best)
-    # (4, 8), (8, 4) and (8, 8) are tolerable: 5200 / 39600, 14600 / 39600, 0. Six others lose
-    # 38.5, 28.5, 18.5, 8.5, 2.5 and 7.5 points too many. The sum is 0.5 - 1.04.
-    assert scorer.random_worth == pytest.approx(-0.54 / 9)
+    # (4, 8), (8, 4) and (8, 8) are tolerable: 5200 / 39600, 14600 / 39600, 0. Six others lose so
+    # many points, 2 of which they may, and have the benefit of two standard errors.
+    lost = np.array([40.5, 30.5, 20.5, 10.5, 4.5, 9.5])
+    excess = lost - 2 - 2 * 100 * np.sqrt(lost / 100 / 1000)
+    assert scorer.random_worth == pytest.approx((0.5 - excess.sum() / 100) / 9)
     assert scorer.oracle == (4, 4)
-    assert scorer.regret((4, 4)) == pytest.approx((best + 0.025) / (best + 0.06))
-    assert scorer.regret((8, 8)) == pytest.approx(best / (best + 0.06))
+    gap = best - scorer.random_worth
+    assert scorer.regret((4, 4)) == pytest.approx((best + excess[4] / 100) / gap)
+    assert scorer.regret((8, 8)) == pytest.approx(best / gap)
     assert scorer.regret((8, 4)) == 0
 
 
@@ -47,6 +54,15 @@ def test_the_shipped_tasks_optimum_holds_its_floor_beyond_doubt():
     sure = report.mean_accuracies()[row] - 2 * report.standard_errors()[row]
     assert 100 * (report.full_precision_accuracy - sure) <= problem.max_loss_points
     assert scorer.regret(scorer.oracle) < 0.2
+
+
+@pytest.mark.parametrize(("correct", "holds"), [(874, True), (873, False)])
+def test_answers_have_the_benefit_of_two_standard_errors(tmp_path, correct, holds):
+    # 3.1 points lost are 2 and less than twice 0.56, their standard error; 3.2 are more than that.
+    report = [[500, 600, 700], [800, correct, 890], [810, 900, 905]]
+    scorer = make_scorer(toy_problem(tmp_path, report))
+    assert (scorer.regret((4, 4)) < 0) is holds
+    assert scorer.optimum == (8, 4)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from releq_gym.problem import Problem
 from releq_gym.rewards import make_reward
 from releq_gym.searchers import SEARCHERS, confirm
 from releq_gym.tasks.format import Task
-from releq_gym.tasks.score import make_scorer
+from releq_gym.tasks.score import ExactScorer, TableScorer, make_scorer
 
 SEARCHED = ("random", "greedy", "local_search", "integer_program")
 """Searchers whose regret stands in a card."""
@@ -31,6 +31,9 @@ GATE_REGRET = 0.1
 SHARE, MOST = 0.05, 1_000
 """They may reveal this share of the space, and so many assignments at most."""
 
+LEAST = 100
+"""Fewer say nothing about searchers."""
+
 SEEDS = 9
 
 
@@ -43,11 +46,16 @@ def landscape(
       measurement of the highest, by repeats or, where there are none, by the images.
     * ``harmful_increase_share``: of all ways to give one layer its next higher bitwidth, those
       that lower the accuracy.
-    * ``optimum``, and ``best_uniform``: bitwidths, ``cost`` and ``weighted_bitwidth``.
+    * ``optimum``, on report data, and ``best_uniform``: bitwidths, ``cost`` and
+      ``weighted_bitwidth``.
+    * ``search_optimum`` of a table: likewise, the answer of somebody who knows all search data.
+    * ``cheapest_measured`` of a surrogate: of the measured assignments that keep the tolerated
+      loss on search images, the cheapest; the surrogate's optimum is only predicted.
     * ``regret`` and ``search_regret``: of searchers on report data and on search data, median
       over seeds, after ``evaluations`` different assignments; see `releq_gym.tasks.score`.
     * ``ranks_searchers``: whether the ``search_regret`` of those in `GATE` stays above
-      `GATE_REGRET`. Regret on report data adds what is luck of the images.
+      `GATE_REGRET` after at least `LEAST` assignments. Regret on report data adds what is luck of
+      the images.
 
     Args:
         task: With a table or a surrogate.
@@ -70,6 +78,7 @@ def landscape(
     return {
         **_shape(evaluator),
         "optimum": _described(problem, scorer.optimum),
+        **_known_to_searches(problem, scorer),
         "best_uniform": {
             **_described(problem, best_uniform),
             "regret": float(scorer.regret(best_uniform)),
@@ -77,7 +86,24 @@ def landscape(
         "evaluations": evaluations,
         "regret": regret,
         "search_regret": search_regret,
-        "ranks_searchers": min(search_regret[name] for name in GATE) > GATE_REGRET,
+        "ranks_searchers": evaluations >= LEAST
+        and min(search_regret[name] for name in GATE) > GATE_REGRET,
+    }
+
+
+def _known_to_searches(problem: Problem, scorer: TableScorer | ExactScorer) -> dict[str, Any]:
+    if isinstance(scorer, TableScorer):
+        return {"search_optimum": _described(problem, scorer.oracle)}
+    assert isinstance(problem.evaluator, SurrogateEvaluator)
+    measured = problem.evaluator.task.measurements("search")
+    assert measured.bitwidths is not None
+    accuracies = measured.correct.mean(axis=1) / problem.evaluator.task.images("search")
+    lost = 100.0 * (problem.evaluator.full_precision_accuracy - accuracies)
+    within = measured.bitwidths[lost <= problem.max_loss_points + 1e-9]
+    if not len(within):
+        return {}
+    return {
+        "cheapest_measured": _described(problem, min(map(tuple, within.tolist()), key=problem.cost))
     }
 
 

@@ -14,6 +14,9 @@ from releq_gym.evaluators.table import TableEvaluator
 from releq_gym.problem import Problem
 from releq_gym.rewards.accuracy_floor import AccuracyFloor
 
+BENEFIT = 2.0
+"""Standard errors of the report images by which an accuracy may be better than it looks."""
+
 RANDOM_DRAWS = 20_000
 """Assignments behind the random mean of a space that is too large to enumerate."""
 
@@ -21,11 +24,14 @@ RANDOM_DRAWS = 20_000
 class TableScorer:
     """Regret on an exhaustive task.
 
-    The worth ``mu`` of an assignment is its objective at the *mean report* accuracy. The optimum
-    is the assignment that is best at its mean report accuracy less two standard errors over the
-    repeats, so that luck is not mistaken for worth; a slightly negative regret is therefore
-    possible. (Choosing it on half of the repeats and valuing it on the others, the usual way,
-    fails under an objective with a floor: the best on one half as a rule breaks it on the other.)
+    The worth ``mu`` of an assignment is its objective at the *mean report* accuracy and
+    `BENEFIT` standard errors of the report images (`Problem.caution`): no search can see these
+    images, so that an answer counts as too inaccurate only where they show it. The optimum gets
+    no such benefit. It is the assignment that is best at its mean report accuracy less two
+    standard errors over the repeats, so that luck is not mistaken for worth; negative regret is
+    therefore possible. (Choosing it on half of the repeats and valuing it on the others, the usual
+    way, fails under an objective with a floor: the best on one half as a rule breaks it on the
+    other.)
 
     Args:
         problem: The search problem, on a `TableEvaluator`, without restrictions.
@@ -56,7 +62,9 @@ class TableScorer:
     @cached_property
     def worth(self) -> NDArray[np.float64]:
         """``mu`` of every assignment."""
-        return self._worth(self._report, self._report_table.mean_accuracies())
+        accuracies = self._report_table.mean_accuracies()
+        doubt = np.array([self._report.caution(accuracy) for accuracy in accuracies.tolist()])
+        return self._worth(self._report, np.minimum(accuracies + BENEFIT * doubt, 1.0))
 
     @cached_property
     def optimum(self) -> tuple[int, ...]:
@@ -98,7 +106,7 @@ class TableScorer:
         """The same on search data, against the search oracle: how well somebody has searched.
 
         `regret` measures beside that how well the search images stand for others, which no search
-        can help: under a floor, an answer that breaks it on them by one image is worth nothing.
+        can help: under a floor, an answer that clearly breaks it on others is worth nothing.
         """
         worths = self.search_worth
         worth, best = worths[self._report_table.index(bitwidths)], worths.max()

@@ -17,7 +17,8 @@ COLUMNS = (
     "task",
     "assignments",
     "full precision",
-    "optimum",
+    "search optimum",
+    "report optimum",
     "best uniform",
     "as good as any",
     "harmful",
@@ -33,8 +34,8 @@ COLUMNS = (
 def table(tasks: Sequence[Task]) -> str:
     """What the landscapes of several tasks are like, as a Markdown table.
 
-    Optimum and best uniform assignment are bits per weight. Searchers stand with their regret on
-    search data and, behind it, on report data.
+    Optima and best uniform assignment are bits per weight; a surrogate has one optimum. Searchers
+    stand with their regret on search data and, behind it, on report data.
     """
     rows = [COLUMNS, ("---",) * len(COLUMNS), *map(_row, tasks)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -57,6 +58,7 @@ def _row(task: Task) -> tuple[str, ...]:
     plateau = facts.get("plateau_share")
     return (
         *start,
+        f"{facts.get('search_optimum', facts['optimum'])['weighted_bitwidth']:.2f}",
         f"{facts['optimum']['weighted_bitwidth']:.2f}",
         f"{facts['best_uniform']['weighted_bitwidth']:.2f}",
         "-" if plateau is None else f"{100 * plateau:.1f} %",
@@ -141,11 +143,21 @@ def _surrogate_lines(quality: dict[str, Any]) -> Iterator[str]:
 
 
 def _landscape_lines(facts: dict[str, Any]) -> Iterator[str]:
-    for name, title in (("optimum", "optimum"), ("best_uniform", "best uniform")):
+    # A surrogate has one optimum, a table one on search and one on report data.
+    of_table = "search_optimum" in facts
+    titles = {
+        "search_optimum": "optimum, on search data",
+        "optimum": "optimum, on report data" if of_table else "optimum, as predicted",
+        "cheapest_measured": "cheapest that was measured to hold the loss",
+        "best_uniform": "best uniform, in hindsight",
+    }
+    for name, title in titles.items():
+        if name not in facts:
+            continue
         one = facts[name]
         regret = f", regret {one['regret']:.3f}" if "regret" in one else ""
         yield (
-            f"  {title:<11} {' '.join(map(str, one['bitwidths']))}: cost {one['cost']:.3f}, "
+            f"  {' '.join(map(str, one['bitwidths']))}: {title}, cost {one['cost']:.3f}, "
             f"{one['weighted_bitwidth']:.2f} bits per weight{regret}"
         )
     if "plateau_share" in facts:
