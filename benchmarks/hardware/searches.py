@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.regret.sweep import EPISODES_PER_EVALUATION
+from benchmarks.runs import EPISODES_PER_EVALUATION
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.ledger import Ledger
 from releq_gym.searchers import SEARCHERS, confirm

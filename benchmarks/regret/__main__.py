@@ -5,22 +5,18 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import pandas as pd
-from rich.progress import Progress
 
+from benchmarks.pool import append_each
 from benchmarks.regret.analysis import draw, markdown
-from benchmarks.regret.run import Job, oracle_rows, run
+from benchmarks.regret.run import COLUMNS, run, shown
 from benchmarks.regret.sweep import STUDIES
 from benchmarks.rows import append_rows, read_rows
+from benchmarks.runs import Job, known_rows
 
 RESULTS = Path(__file__).parent / "results"
-COLUMNS = (
-    *("task", "searcher", "seed", "budget", "bitwidths", "regret", "objective", "accuracy"),
-    *("loss_points", "cost", "weighted_bitwidth", "fresh", "seconds", "version"),
-)
 
 
 def main() -> int:
@@ -43,33 +39,20 @@ def main() -> int:
         for seed in study.seeds[: 1 if searcher == "uniform" else options.seeds]
     ]
     try:
-        _run_all([job for job in jobs if job not in done], path, options.workers)
+        missing = [(job,) for job in jobs if job not in done]
+        append_each(run, missing, path, COLUMNS, options.workers)
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from here.", file=sys.stderr)
         return 130
     for task in study.tasks:
         if Job(task, "optimum", 0) not in done:
-            append_rows(path, oracle_rows(task), COLUMNS)
+            append_rows(path, map(shown, known_rows(task)), COLUMNS)
     rows = pd.read_csv(path)
     text = markdown(rows)
     (folder / "tables.md").write_text(text, encoding="utf-8")
     draw(rows, folder / "regret.png")
     print(text)
     return 0
-
-
-def _run_all(jobs: list[Job], path: Path, workers: int) -> None:
-    context = multiprocessing.get_context("spawn")
-    with Progress() as progress, ProcessPoolExecutor(workers, mp_context=context) as pool:
-        bar = progress.add_task("runs", total=len(jobs))
-        futures = [pool.submit(run, job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                append_rows(path, future.result(), COLUMNS)
-                progress.advance(bar)
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _done(path: Path) -> set[Job]:

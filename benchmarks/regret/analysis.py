@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from benchmarks.regret.sweep import AGENT, VARIANTS
+from benchmarks.statistics import difference_interval, interquartile_mean, interval
 
 LABELS = {
     **{name: name.replace(AGENT, "RecurrentPPO") for name in VARIANTS},
@@ -24,38 +24,11 @@ SINGLE = ("uniform", "uniform_hindsight", "search_oracle", "optimum")
 """Those without seeds."""
 
 
-def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Mean of the middle half."""
-    return stats.trim_mean(values, 0.25, axis=axis)
-
-
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """Bootstrap 95 % interval of the interquartile mean; a constant is its own interval."""
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    drawn = stats.bootstrap(
-        (values,), interquartile_mean, method="percentile", rng=np.random.default_rng(0)
-    )
-    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
-
-
-def difference_interval(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """Bootstrap 95 % interval of the difference of two interquartile means."""
-
-    def difference(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
-        return interquartile_mean(a, axis) - interquartile_mean(b, axis)
-
-    drawn = stats.bootstrap(
-        (first, second), difference, method="percentile", rng=np.random.default_rng(0)
-    )
-    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
-
-
 def score(rows: pd.DataFrame) -> pd.DataFrame:
     """Median, interquartile mean and its interval over seeds, per task, searcher and budget.
 
     Args:
-        rows: As `benchmarks.regret.run.run` returns them.
+        rows: As `benchmarks.runs.run` returns them.
     """
     records = []
     for (task, searcher, budget), group in rows.groupby(["task", "searcher", "budget"]):
@@ -68,7 +41,7 @@ def score(rows: pd.DataFrame) -> pd.DataFrame:
                 "budget": int(budget),
                 "seeds": len(regrets),
                 "median": float(np.median(regrets)),
-                "iqm": float(interquartile_mean(regrets)),
+                "iqm": float(interquartile_mean(regrets[:, None])),
                 "low": low,
                 "high": high,
                 "weighted_bitwidth": float(group["weighted_bitwidth"].median()),

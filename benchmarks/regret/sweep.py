@@ -48,6 +48,3 @@ STUDIES = {
     "searchers": Study(tuple(BUDGETS), (AGENT, "random", "local_search", "uniform"), SEEDS),
     "settings": Study(("synthetic-20-0",), (*VARIANTS, "random"), SEEDS[:10]),
 }
-
-EPISODES_PER_EVALUATION = 20
-"""A policy that has played this many episodes per assignment of its budget has converged."""

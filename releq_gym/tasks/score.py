@@ -13,6 +13,7 @@ from releq_gym.evaluators.synthetic import SyntheticEvaluator
 from releq_gym.evaluators.table import TableEvaluator
 from releq_gym.problem import Problem
 from releq_gym.rewards.accuracy_floor import AccuracyFloor
+from releq_gym.transition import Transition
 
 BENEFIT = 2.0
 """Standard errors of the report images by which an accuracy may be better than it looks."""
@@ -97,10 +98,20 @@ class TableScorer:
         caution = [self._search.caution(accuracy) for accuracy in accuracies.tolist()]
         return self._worth(self._search, accuracies - caution)
 
+    @property
+    def best_search_worth(self) -> float:
+        """Of the search oracle."""
+        return float(self.search_worth.max())
+
     def regret(self, bitwidths: tuple[int, ...]) -> float:
         """``(mu* - mu) / (mu* - mu_random)``: 0 is the optimum, 1 a random assignment."""
         worth = self.worth[self._report_table.index(bitwidths)]
         return float((self.best_worth - worth) / (self.best_worth - self.random_worth))
+
+    def report_transition(self, bitwidths: tuple[int, ...]) -> Transition:
+        """What the report data say of an assignment, without any benefit."""
+        accuracy = self._report_table.mean_accuracies()[self._report_table.index(bitwidths)]
+        return self._report.transition(bitwidths, float(accuracy))
 
     def search_regret(self, bitwidths: tuple[int, ...]) -> float:
         """The same on search data, against the search oracle: how well somebody has searched.
@@ -108,9 +119,9 @@ class TableScorer:
         `regret` measures beside that how well the search images stand for others, which no search
         can help: under a floor, an answer that clearly breaks it on others is worth nothing.
         """
-        worths = self.search_worth
-        worth, best = worths[self._report_table.index(bitwidths)], worths.max()
-        return float((best - worth) / (best - worths.mean()))
+        best = self.best_search_worth
+        worth = self.search_worth[self._report_table.index(bitwidths)]
+        return float((best - worth) / (best - self.search_worth.mean()))
 
     def _worth(self, problem: Problem, accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.array(
@@ -158,12 +169,22 @@ class ExactScorer:
         return self._worth(self.optimum)
 
     @cached_property
-    def random_worth(self) -> float:
-        """Mean objective of random assignments."""
+    def search_worth(self) -> NDArray[np.float64]:
+        """Objectives of `RANDOM_DRAWS` random assignments: the space is too large for all."""
         rng = np.random.default_rng(0)
         shape = (RANDOM_DRAWS, len(self._problem.layers))
         draws = rng.choice(self._evaluator.bitwidths, size=shape).tolist()
-        return float(np.mean([self._worth(tuple(draw)) for draw in draws]))
+        return np.array([self._worth(tuple(draw)) for draw in draws])
+
+    @cached_property
+    def random_worth(self) -> float:
+        """Mean objective of random assignments."""
+        return float(self.search_worth.mean())
+
+    @property
+    def best_search_worth(self) -> float:
+        """Of the optimum: there is one kind of data."""
+        return self.best_worth
 
     def regret(self, bitwidths: tuple[int, ...]) -> float:
         """``(mu* - mu) / (mu* - mu_random)``: 0 is the optimum, 1 a random assignment."""
@@ -171,6 +192,11 @@ class ExactScorer:
         return (self.best_worth - self._worth(bitwidths)) / gap
 
     search_regret = regret
+
+    def report_transition(self, bitwidths: tuple[int, ...]) -> Transition:
+        """What is known of an assignment; there are no report data."""
+        accuracy = self._evaluator.evaluate(bitwidths, 0).accuracy
+        return self._problem.transition(bitwidths, accuracy)
 
     def _worth(self, bitwidths: tuple[int, ...]) -> float:
         return self._problem.objective(bitwidths, self._evaluator.evaluate(bitwidths, 0).accuracy)

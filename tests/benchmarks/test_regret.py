@@ -1,10 +1,10 @@
-import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.regret.analysis import difference_interval, interval, markdown, score
-from benchmarks.regret.run import Job, oracle_rows, run
+from benchmarks.regret.analysis import markdown, score
+from benchmarks.regret.run import run
 from benchmarks.regret.sweep import BUDGETS, STUDIES, VARIANTS
+from benchmarks.runs import Job, known_rows
 from releq_gym.searchers import SEARCHERS
 
 
@@ -28,16 +28,6 @@ def test_the_interquartile_mean_ignores_the_outer_quarters():
     assert record["iqm"] == pytest.approx(0.3)
     assert record["median"] == pytest.approx(0.3)
     assert record["low"] <= record["iqm"] <= record["high"]
-
-
-def test_a_constant_is_its_own_interval():
-    assert interval(np.full(5, 0.25)) == (0.25, 0.25)
-
-
-def test_the_interval_of_a_clear_difference_excludes_zero():
-    rng = np.random.default_rng(0)
-    low, high = difference_interval(rng.normal(0.1, 0.01, 20), rng.normal(0.3, 0.01, 20))
-    assert -0.25 < low < high < -0.15
 
 
 def test_the_table_has_a_column_per_budget_and_states_the_differences():
@@ -72,7 +62,7 @@ def test_a_run_gives_a_row_per_budget_and_regret_falls():
 
 
 def test_the_oracles_know_what_searches_cannot():
-    known = {row["searcher"]: row for row in oracle_rows("synthetic-20-0")}
+    known = {row["searcher"]: row for row in known_rows("synthetic-20-0")}
     assert known["optimum"]["regret"] == 0
     assert 0 < known["uniform_hindsight"]["regret"] < 1
     assert "search_oracle" not in known

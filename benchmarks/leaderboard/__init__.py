@@ -1,0 +1,1 @@
+"""Who finds good bitwidths with few evaluations? Every algorithm under one protocol."""

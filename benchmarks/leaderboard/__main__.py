@@ -1,0 +1,119 @@
+"""``python -m benchmarks.leaderboard``: runs what is missing, then draws up the board."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.leaderboard import pictures
+from benchmarks.leaderboard.analysis import Table, markdown, tables
+from benchmarks.leaderboard.page import Picture, Section, render
+from benchmarks.leaderboard.run import run
+from benchmarks.leaderboard.sweep import ENTRANTS, TRACKS, Track
+from benchmarks.pool import append_each
+from benchmarks.rows import append_rows, read_rows
+from benchmarks.runs import COLUMNS, Job, known_rows, random_search
+from releq_gym.registry import UnknownNameError
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Goes on where an earlier call was stopped; a finished run is never repeated."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.leaderboard", description=__doc__)
+    parser.add_argument("--track", action="append", help=f"default: all of {', '.join(TRACKS)}")
+    parser.add_argument("--task", action="append", help="default: all of the tracks")
+    parser.add_argument(
+        "--searcher", action="append", metavar="NAME",
+        help="agent of agents/ or searcher of releq_gym/searchers/ (default: all)",
+    )  # fmt: skip
+    parser.add_argument("--seeds", type=int, help="the first so many (default: all planned)")
+    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of rows, logs, page")
+    options = parser.parse_args(arguments)
+    options.results.mkdir(parents=True, exist_ok=True)
+    path = options.results / "rows.csv"
+    try:
+        jobs = list(_jobs(options))
+        done = {Job(row["task"], row["searcher"], int(row["seed"])) for row in read_rows(path)}
+        missing = {job: budgets for job, budgets in jobs if job not in done}
+        calls = [(job, budgets, options.results) for job, budgets in missing.items()]
+        append_each(run, calls, path, COLUMNS, options.workers)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped; the same command goes on from here.", file=sys.stderr)
+        return 130
+    for task in dict.fromkeys(job.task for job, _ in jobs):
+        if Job(task, "optimum", 0) not in done:
+            rows = [row for row in known_rows(task) if row["searcher"] in ENTRANTS]
+            append_rows(path, rows, COLUMNS)
+    print(_publish(pd.read_csv(path), options.results))
+    return 0
+
+
+def _jobs(options: argparse.Namespace) -> Iterator[tuple[Job, tuple[int, ...]]]:
+    """Runs that are asked for, with their budgets."""
+    for name in options.track or TRACKS:
+        if name not in TRACKS:
+            raise UnknownNameError("track", name, TRACKS)
+        track = TRACKS[name]
+        for task in track.tasks:
+            if options.task and task not in options.task:
+                continue
+            for searcher in options.searcher or ENTRANTS:
+                if searcher not in ENTRANTS:
+                    raise UnknownNameError("searcher", searcher, ENTRANTS)
+                if ENTRANTS[searcher].kind == "known":
+                    continue
+                most = ENTRANTS[searcher].most or track.budgets[-1]
+                budgets = tuple(budget for budget in track.budgets if budget <= most)
+                for seed in track.seeds[: options.seeds]:
+                    yield Job(task, searcher, seed), budgets
+
+
+def _publish(rows: pd.DataFrame, results: Path) -> str:
+    """Writes tables, pictures and page; returns the tables."""
+    every: list[Table] = []
+    sections = []
+    for name, track in TRACKS.items():
+        found = list(tables(rows, track))
+        if not found:
+            continue
+        drawn = []
+        for title, figure in {
+            "anytime": pictures.anytime(rows, track, _expected(track)),
+            "standings": pictures.standing_bars(rows, track),
+            "profiles": pictures.profiles(rows, track),
+        }.items():
+            figure.savefig(results / f"{name}_{title}.png", dpi=110)
+            drawn.append(Picture(f"{track.title}: {title}", pictures.png(figure)))
+        every += found
+        sections.append(Section(found, drawn))
+    (results / "leaderboard.html").write_text(
+        render(sections, "python -m benchmarks.leaderboard"), encoding="utf-8"
+    )
+    text = markdown(every)
+    (results / "leaderboard.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def _expected(track: Track) -> pd.DataFrame:
+    """Random search's curve, a point per budget."""
+    return pd.DataFrame(
+        [
+            {"task": task, "budget": budget, "search_regret": random_search(task, budget)}
+            for task in track.tasks
+            for budget in track.budgets
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

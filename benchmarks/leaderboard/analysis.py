@@ -1,0 +1,242 @@
+"""From rows to tables; nothing here runs a search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmarks.leaderboard.sweep import ENTRANTS, Track
+from benchmarks.statistics import difference_interval, interquartile_mean, interval
+
+REFERENCE = "recurrent_ppo"
+"""Whose differences from everybody else are shown."""
+
+
+class Table(NamedTuple):
+    """What is printed, whatever it is printed on.
+
+    Attributes:
+        title: Above it.
+        note: What its numbers are.
+        head: Names of the columns.
+        rows: As many cells each.
+    """
+
+    title: str
+    note: str
+    head: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+class Standing(NamedTuple):
+    """One entrant on a track.
+
+    Attributes:
+        entrant: By name.
+        scores: Search regret by budget, each ``[runs, tasks]``.
+        report: Report regret by budget, likewise.
+        excess: Bits per weight above the optimum's at the last budget, median.
+        seconds: Of the search itself, median.
+    """
+
+    entrant: str
+    scores: dict[int, NDArray[np.float64]]
+    report: dict[int, NDArray[np.float64]]
+    excess: float
+    seconds: float
+
+    @property
+    def label(self) -> str:
+        """In tables."""
+        return ENTRANTS[self.entrant].label
+
+    def iqm(self, budget: int) -> float:
+        """Interquartile mean of the search regret at a budget, or at its last one before."""
+        return float(interquartile_mean(at(self.scores, budget)))
+
+
+def at(scores: dict[int, NDArray[np.float64]], budget: int) -> NDArray[np.float64]:
+    """What was reached at a budget: where a run has ended before it, its end."""
+    return scores[max((one for one in scores if one <= budget), default=min(scores))]
+
+
+def standings(rows: pd.DataFrame, track: Track) -> list[Standing]:
+    """Everybody who has finished all runs of a track, best at its shared budget first.
+
+    Args:
+        rows: As `benchmarks.runs.run` returns them.
+        track: Which.
+    """
+    of_track = rows[rows["task"].isin(track.tasks)]
+    found = []
+    for entrant, group in of_track.groupby("searcher"):
+        scores = _matrices(group, "search_regret", track)
+        if scores is None:
+            continue
+        report = _matrices(group, "regret", track)
+        assert report is not None
+        last = group[group["budget"] == max(scores)]
+        found.append(
+            Standing(
+                str(entrant),
+                scores,
+                report,
+                float(last["excess_bits"].median()),
+                float(last["seconds"].median()),
+            )
+        )
+    return sorted(found, key=lambda one: one.iqm(shared_budget(found, track)))
+
+
+def shared_budget(found: Iterable[Standing], track: Track) -> int:
+    """The largest budget of a track that everybody has reached."""
+    reached = [max(one.scores) for one in found if ENTRANTS[one.entrant].kind != "known"]
+    return min([*reached, track.budgets[-1]])
+
+
+def _matrices(
+    group: pd.DataFrame, column: str, track: Track
+) -> dict[int, NDArray[np.float64]] | None:
+    """``[runs, tasks]`` by budget; None where runs are missing."""
+    matrices = {}
+    for budget, of_budget in group.groupby("budget"):
+        by_task = [
+            of_budget.loc[of_budget["task"] == task].sort_values("seed")[column].to_numpy(float)
+            for task in track.tasks
+        ]
+        if min(map(len, by_task)) < max(map(len, by_task)) or not by_task[0].size:
+            return None
+        matrices[int(budget)] = np.stack(by_task, axis=1)
+    return matrices or None
+
+
+def tables(rows: pd.DataFrame, track: Track) -> Iterator[Table]:
+    """The board of a track, the differences, and each task alone."""
+    found = standings(rows, track)
+    if not found:
+        return
+    yield _board(found, track)
+    if any(one.entrant == REFERENCE for one in found):
+        yield _differences(found, track)
+    for task in track.tasks:
+        yield _task(rows[rows["task"] == task], task, track)
+
+
+def _board(found: Sequence[Standing], track: Track) -> Table:
+    shared = shared_budget(found, track)
+    lines = []
+    for one in found:
+        cells = []
+        for budget in track.budgets:
+            if budget > max(one.scores) and ENTRANTS[one.entrant].most is not None:
+                cells.append("")
+                continue
+            scores = at(one.scores, budget)
+            cells.append(f"{float(interquartile_mean(scores)):.3f}{_spread(scores)}")
+        report = float(interquartile_mean(at(one.report, shared)))
+        lines.append(
+            (
+                one.label,
+                *cells,
+                f"{report:.3f}",
+                f"{one.excess:+.2f}",
+                "" if np.isnan(one.seconds) else f"{one.seconds:.0f}",
+            )
+        )
+    return Table(
+        track.title,
+        "Search regret after so many different assignments, 0 the best that search data can tell, "
+        "1 a random assignment: interquartile mean over tasks and seeds, and its stratified "
+        f"bootstrap 95 % interval; report regret at {shared:,}; bits per weight above the "
+        "optimum's and seconds of computing, medians at the end.",
+        ("", *(f"{budget:,}" for budget in track.budgets), "report", "bits", "seconds"),
+        lines,
+    )
+
+
+def _spread(scores: NDArray[np.float64]) -> str:
+    if len(scores) == 1:
+        return ""
+    low, high = interval(scores)
+    return f" ({low:.3f} to {high:.3f})"
+
+
+def _differences(found: Sequence[Standing], track: Track) -> Table:
+    ours = next(one for one in found if one.entrant == REFERENCE)
+    lines = []
+    for other in found:
+        if other is ours or ENTRANTS[other.entrant].kind == "known":
+            continue
+        cells = []
+        for budget in track.budgets:
+            if budget > max(other.scores):
+                cells.append("")
+                continue
+            low, high = difference_interval(at(ours.scores, budget), at(other.scores, budget))
+            verdict = "ahead" if high < 0 else "behind" if low > 0 else "undecided"
+            cells.append(f"{verdict} ({low:+.3f} to {high:+.3f})")
+        lines.append((other.label, *cells))
+    return Table(
+        f"{ENTRANTS[REFERENCE].label} against the others",
+        "Its search regret minus theirs, 95 % interval of the difference; ahead or behind where "
+        "that excludes 0.",
+        ("against", *(f"{budget:,}" for budget in track.budgets)),
+        lines,
+    )
+
+
+def _task(rows: pd.DataFrame, task: str, track: Track) -> Table:
+    lines = []
+    for entrant, one in ENTRANTS.items():
+        group = rows[rows["searcher"] == entrant]
+        if not len(group):
+            continue
+        medians = group.groupby("budget")[["search_regret", "regret"]].median()
+        cells = []
+        for budget in track.budgets:
+            before = medians[medians.index <= budget]
+            known = before.iloc[-1] if len(before) else medians.iloc[0]
+            ended = one.most is not None and budget > one.most
+            cells.append("" if ended else f"{known['search_regret']:.3f} / {known['regret']:.3f}")
+        last = group[group["budget"] == group["budget"].max()]
+        lines.append(
+            (
+                one.label,
+                *cells,
+                f"{last['weighted_bitwidth'].median():.2f}",
+                f"{last['report_loss_points'].median():+.2f}",
+                f"{last['releq'].median():.3f}",
+                *(_counted(last[name]) for name in ("fresh", "simulated_seconds", "seconds")),
+            )
+        )
+    return Table(
+        task,
+        "Medians over seeds: search regret / report regret after so many different assignments; "
+        "then of the last answers: bits per weight, points lost on report data, the paper's reward "
+        "there, accuracies revealed, seconds that measuring them takes, seconds of computing.",
+        (
+            "",
+            *(f"{budget:,}" for budget in track.budgets),
+            *("bits", "lost", "releq", "fresh", "measuring", "seconds"),
+        ),
+        lines,
+    )
+
+
+def _counted(values: pd.Series) -> str:
+    """A median, or nothing of what nobody ran."""
+    return f"{values.median():,.0f}" if values.notna().any() else ""
+
+
+def markdown(tables_: Iterable[Table]) -> str:
+    """All tables, one under the other."""
+    parts = []
+    for table in tables_:
+        lines = [table.head, ("---",) * len(table.head), *table.rows]
+        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        parts.append(f"## {table.title}\n\n{table.note}\n\n{body}")
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,70 @@
+"""What is run: data only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SEEDS = tuple(range(200, 220))
+"""None of them was used while tuning."""
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One algorithm.
+
+    Attributes:
+        label: In tables.
+        kind: ``"agent"`` of ``agents/``, ``"searcher"`` of ``releq_gym/searchers/``, or
+            ``"known"``: an assignment that nobody finds who searches.
+        most: Evaluations at which its runs end; None means the track's last budget.
+    """
+
+    label: str
+    kind: str
+    most: int | None = None
+
+
+ENTRANTS: dict[str, Entrant] = {
+    "recurrent_ppo": Entrant("RecurrentPPO", "agent"),
+    "random": Entrant("random search", "searcher"),
+    "uniform": Entrant("best uniform bitwidth", "searcher"),
+    "greedy": Entrant("greedy descent", "searcher"),
+    "local_search": Entrant("one-flip local search", "searcher"),
+    "integer_program": Entrant("additive integer program", "searcher"),
+    "search_oracle": Entrant("search oracle", "known"),
+    "optimum": Entrant("optimum", "known"),
+}
+"""By name; in this order where nothing ranks them."""
+
+
+@dataclass(frozen=True)
+class Track:
+    """Tasks that are run and shown together.
+
+    Attributes:
+        title: Of its tables.
+        tasks: By name.
+        budgets: Different assignments revealed at which answers are taken; the last ends a run.
+        seeds: Of every run.
+    """
+
+    title: str
+    tasks: tuple[str, ...]
+    budgets: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+
+TRACKS = {
+    "tables": Track(
+        "Tables: every assignment was measured",
+        ("digits-digits-wrpn-short-w2to8", "lenet-mnist-uniform-ptq-w1to8-loss0"),
+        (24, 60, 120, 240, 600),
+        SEEDS,
+    ),
+    "deep": Track(
+        "Deep networks: surrogates fitted to measurements",
+        ("svhn10-mnistm-uniformpc-ptq-w1to8", "vgg11-cifar10-uniformpc-ptq-w1to8"),
+        (100, 300, 1_000, 3_000),
+        SEEDS[:10],
+    ),
+}

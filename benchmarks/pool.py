@@ -1,0 +1,42 @@
+"""Runs in several processes; the rows of each are kept as soon as it ends."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+
+from benchmarks.rows import append_rows
+
+
+def append_each(
+    function: Callable[..., Iterable[Mapping[str, Any]]],
+    calls: Sequence[tuple[Any, ...]],
+    path: Path,
+    columns: Sequence[str],
+    workers: int,
+) -> None:
+    """Appends what a function returns for each of many arguments; Ctrl-C drops what has not begun.
+
+    Args:
+        function: Of a module that processes can import.
+        calls: Its arguments.
+        path: Of the rows.
+        columns: Of theirs.
+        workers: Processes.
+    """
+    context = multiprocessing.get_context("spawn")
+    with Progress() as progress, ProcessPoolExecutor(workers, mp_context=context) as pool:
+        bar = progress.add_task("runs", total=len(calls))
+        futures = [pool.submit(function, *arguments) for arguments in calls]
+        try:
+            for future in as_completed(futures):
+                append_rows(path, future.result(), columns)
+                progress.advance(bar)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

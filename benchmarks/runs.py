@@ -1,0 +1,213 @@
+"""One run of one searcher, be it an agent: played on a budget, answers read from its action log."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import releq_gym
+from benchmarks.learning import learn_until_spent
+from benchmarks.statistics import best_of_random
+from releq_gym.env import QuantizeNetEnv
+from releq_gym.ledger import Answer, Ledger
+from releq_gym.problem import Problem
+from releq_gym.replay import Revealed, read_revealed
+from releq_gym.rewards import make_reward
+from releq_gym.searchers import SEARCHERS, confirm
+from releq_gym.tasks.score import ExactScorer, TableScorer, make_scorer
+
+EPISODES_PER_EVALUATION = 20
+"""A policy that has played this many episodes per assignment of its budget has converged."""
+
+COLUMNS = (
+    *("task", "searcher", "seed", "budget", "bitwidths", "search_regret", "regret", "objective"),
+    *("accuracy", "loss_points", "report_loss_points", "releq", "cost", "weighted_bitwidth"),
+    *("excess_bits", "evaluations", "fresh", "simulated_seconds", "seconds", "version"),
+)
+"""Of a row: who, the answer at a budget, its scores, and what it took."""
+
+
+class Job(NamedTuple):
+    """What identifies a run."""
+
+    task: str
+    searcher: str
+    seed: int
+
+
+def run(
+    job: Job, budgets: Sequence[int], log: Path, changes: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """Plays one run; one row per budget.
+
+    Args:
+        job: Which; the searcher is one of ``releq_gym/searchers/``, or an agent (its name up to
+            the first comma, where several variants of one are told apart).
+        budgets: Of different assignments, ascending; the last one ends it.
+        log: Where its action log goes.
+        changes: Settings of the agent, or arguments of its environment, other than its default.
+    """
+    started = time.perf_counter()
+    ledger = Ledger(budgets[-1], log)
+    problem = _search(job, ledger, changes or {})
+    seconds = round(time.perf_counter() - started, 2)
+    found = answers(job, read_revealed(log, problem), problem, budgets)
+    return [
+        {
+            **worth(job, budget, one.answer.bitwidths),
+            "objective": one.answer.objective,
+            "accuracy": one.answer.accuracy,
+            "loss_points": one.answer.loss_points,
+            "evaluations": one.distinct,
+            "fresh": one.fresh,
+            "simulated_seconds": round(one.milliseconds / 1000, 1),
+            "seconds": seconds,
+        }
+        for budget, one in zip(budgets, found, strict=True)
+    ]
+
+
+def random_search(task: str, draws: int) -> float:
+    """Search regret that random search without repetition is expected to reach.
+
+    Args:
+        task: By name.
+        draws: Different assignments. Where repeats differ, each is taken to be known by their mean.
+    """
+    scorer = _scorer(task)
+    worths = scorer.search_worth
+    expected = best_of_random(worths, worths, draws)
+    return (scorer.best_search_worth - expected) / (scorer.best_search_worth - float(worths.mean()))
+
+
+def known_rows(task: str) -> list[dict[str, Any]]:
+    """What nobody can know who searches: the best uniform in hindsight, oracle, optimum."""
+    problem = QuantizeNetEnv(task=task).problem
+    scorer = _scorer(task)
+    depth = len(problem.layers)
+    uniform = [(bitwidth,) * depth for bitwidth in problem.bitwidths]
+    known = {"uniform_hindsight": min(uniform, key=scorer.regret), "optimum": scorer.optimum}
+    if isinstance(scorer, TableScorer):
+        known["search_oracle"] = scorer.oracle
+    every = len(problem.bitwidths) ** depth
+    return [
+        worth(Job(task, searcher, 0), every, bitwidths) for searcher, bitwidths in known.items()
+    ]
+
+
+class Found(NamedTuple):
+    """What a run had found when a budget was reached.
+
+    Attributes:
+        answer: Confirmed.
+        distinct: Different assignments revealed by then.
+        fresh: Accuracies revealed, those that confirmed the answer included.
+        milliseconds: That measuring these takes.
+    """
+
+    answer: Answer
+    distinct: int
+    fresh: int
+    milliseconds: float
+
+
+def answers(
+    job: Job, revealed: Iterable[Revealed], problem: Problem, budgets: Sequence[int]
+) -> Iterator[Found]:
+    """The confirmed answer when each budget was reached, before the next new assignment.
+
+    Args:
+        job: The run.
+        revealed: By it, in order.
+        problem: Of it.
+        budgets: Of different assignments, ascending.
+    """
+    ledger, waiting = Ledger(), list(budgets)
+    known: set[tuple[int, ...]] = set()
+    for one in revealed:
+        if waiting and one.bitwidths not in known and len(known) == waiting[0]:
+            yield _confirmed(job, ledger)
+            waiting.pop(0)
+        known.add(one.bitwidths)
+        milliseconds = problem.evaluator.evaluate(one.bitwidths, one.repeat).milliseconds
+        ledger.charge(problem, one.bitwidths, one.accuracy, milliseconds, one.repeat)
+    for _ in waiting:  # The last budget, and those that a converged policy never spends.
+        yield _confirmed(job, ledger)
+
+
+def _confirmed(job: Job, ledger: Ledger) -> Found:
+    """Of a run that stops here."""
+    env = QuantizeNetEnv(task=job.task, ledger=pickle.loads(pickle.dumps(ledger)))
+    env.reset(seed=job.seed)
+    confirm(env)
+    answer = env.ledger.best(env.problem)
+    assert answer is not None
+    return Found(answer, env.ledger.distinct, env.ledger.fresh, env.ledger.milliseconds)
+
+
+def worth(job: Job, budget: int, bitwidths: tuple[int, ...]) -> dict[str, Any]:
+    """Those columns of a row that say who it is about and what an answer is worth."""
+    scorer = _scorer(job.task)
+    report = scorer.report_transition(bitwidths)
+    optimum = scorer.report_transition(scorer.optimum)
+    return {
+        **job._asdict(),
+        "budget": budget,
+        "bitwidths": " ".join(map(str, bitwidths)),
+        "search_regret": scorer.search_regret(bitwidths),
+        "regret": scorer.regret(bitwidths),
+        "report_loss_points": report.loss_points,
+        "releq": make_reward("releq")(report),
+        "cost": report.cost,
+        "weighted_bitwidth": report.weighted_bitwidth,
+        "excess_bits": report.weighted_bitwidth - optimum.weighted_bitwidth,
+        "version": releq_gym.__version__,
+    }
+
+
+@cache
+def _scorer(task: str) -> TableScorer | ExactScorer:
+    return make_scorer(QuantizeNetEnv(task=task).problem)
+
+
+def _search(job: Job, ledger: Ledger, changes: Mapping[str, Any]) -> Problem:
+    if job.searcher in SEARCHERS:
+        env = QuantizeNetEnv(task=job.task, ledger=ledger)
+        env.reset(seed=job.seed)
+        SEARCHERS[job.searcher](env, np.random.default_rng(job.seed))
+        env.close()
+        return env.problem
+    return _learn(job, ledger, changes)
+
+
+def _learn(job: Job, ledger: Ledger, changes: Mapping[str, Any]) -> Problem:
+    import torch
+
+    from agents.base import AGENTS
+
+    torch.set_num_threads(1)
+    agent_type = AGENTS[job.searcher.partition(",")[0]]
+    preset = agent_type.presets["default"]
+    fields = {field.name for field in dataclasses.fields(preset.settings)}
+    settings = dataclasses.replace(
+        preset.settings, **{name: value for name, value in changes.items() if name in fields}
+    )
+    options = {**preset.environment, "gamma": settings.gamma}
+    options |= {name: value for name, value in changes.items() if name not in fields}
+
+    def make_env() -> QuantizeNetEnv:
+        return QuantizeNetEnv(task=job.task, ledger=ledger, **options)
+
+    problem = QuantizeNetEnv(task=job.task).problem
+    agent = agent_type(make_env, settings, job.seed)
+    assert ledger.evaluation_budget is not None
+    steps = EPISODES_PER_EVALUATION * ledger.evaluation_budget["distinct"] * len(problem.steps)
+    learn_until_spent(agent, ledger, steps)
+    return problem

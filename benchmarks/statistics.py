@@ -1,0 +1,92 @@
+"""Statistics over seeds and tasks, after Agarwal et al., 2021 (arXiv 2108.13264, "rliable").
+
+A score matrix is ``[runs, tasks]``. The authors' package does not run beside pandas 3, so that the
+four functions of it that are needed stand here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""Of score matrices ``[..., runs, tasks]``, one number each ``[...]``."""
+
+RESAMPLES = 2_000
+
+
+def interquartile_mean(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of the middle half of all scores of a matrix, tasks pooled.
+
+    Args:
+        scores: ``[..., runs, tasks]``.
+    """
+    pooled = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
+    cut = int(0.25 * pooled.shape[-1])
+    return pooled[..., cut : pooled.shape[-1] - cut].mean(axis=-1)
+
+
+def interval(
+    scores: ArrayLike, statistic: Statistic = interquartile_mean, seed: int = 0
+) -> tuple[float, float]:
+    """Stratified bootstrap 95 % interval: runs are drawn anew within every task.
+
+    Args:
+        scores: ``[runs, tasks]``, or ``[runs]`` of one task.
+        statistic: What it is an interval of.
+        seed: Of the draws.
+    """
+    return _percentiles(statistic(_resample(_matrix(scores), np.random.default_rng(seed))))
+
+
+def difference_interval(
+    first: ArrayLike, second: ArrayLike, statistic: Statistic = interquartile_mean, seed: int = 0
+) -> tuple[float, float]:
+    """Likewise of the statistic of ``first`` minus that of ``second``, on the same tasks."""
+    rng = np.random.default_rng(seed)
+    drawn = [statistic(_resample(_matrix(scores), rng)) for scores in (first, second)]
+    return _percentiles(drawn[0] - drawn[1])
+
+
+def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> NDArray[np.float64]:
+    """Share of runs, all tasks pooled, whose score is at most each threshold."""
+    pooled = np.asarray(scores, dtype=np.float64).ravel()
+    return (pooled[:, None] <= np.asarray(thresholds, dtype=np.float64)).mean(axis=0)
+
+
+def best_of_random(found: NDArray[np.float64], worth: NDArray[np.float64], draws: int) -> float:
+    """Expected worth of that one of ``draws`` different random assignments that looks best.
+
+    Exact, by the hypergeometric distribution of the best rank; ties go to the first.
+
+    Args:
+        found: What a search sees of every assignment, higher is better, ``[assignments]``.
+        worth: What each is worth, ``[assignments]``.
+        draws: At least 1; more than there are assignments means all.
+    """
+    count = len(found)
+    draws = min(draws, count)
+    order = np.argsort(-found, kind="stable")
+    # Of rank r: C(count - r - 1, draws - 1) / C(count, draws), each a multiple of the one before.
+    rank = np.arange(1, count - draws + 1)
+    factors = (count - rank - draws + 1) / (count - rank)
+    chance = draws / count * np.cumprod(np.append(1.0, factors))
+    return float(chance @ worth[order[: len(chance)]])
+
+
+def _matrix(scores: ArrayLike) -> NDArray[np.float64]:
+    matrix = np.asarray(scores, dtype=np.float64)
+    return matrix[:, None] if matrix.ndim == 1 else matrix
+
+
+def _resample(matrix: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    runs, tasks = matrix.shape
+    drawn = rng.integers(runs, size=(RESAMPLES, runs, tasks))
+    return matrix[drawn, np.arange(tasks)]
+
+
+def _percentiles(drawn: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return float(low), float(high)

@@ -1,0 +1,145 @@
+import gzip
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.leaderboard import __main__ as leaderboard
+from benchmarks.leaderboard.analysis import markdown, standings, tables
+from benchmarks.leaderboard.page import Picture, Section, render
+from benchmarks.leaderboard.sweep import ENTRANTS, TRACKS, Track
+from benchmarks.runs import Job, known_rows, random_search, run
+
+TRACK = Track("Toys", ("one", "two"), (10, 20), (0, 1, 2))
+
+
+def rows(searcher, regrets, budgets=(10, 20), tasks=("one", "two")):
+    """Rows whose search regret at the first budget is half as much again as at the last."""
+    return [
+        {
+            "task": task,
+            "searcher": searcher,
+            "seed": seed,
+            "budget": budget,
+            "search_regret": regret * (1.5 if budget == 10 else 1.0),
+            "regret": regret + 1.0,
+            "report_loss_points": 0.2,
+            "releq": 0.1,
+            "weighted_bitwidth": 3.0,
+            "excess_bits": 0.5,
+            "fresh": budget + 2,
+            "simulated_seconds": 4.0,
+            "seconds": 2.0,
+        }
+        for task in tasks
+        for seed, regret in enumerate(regrets)
+        for budget in budgets
+    ]
+
+
+def board(*parts):
+    return pd.DataFrame([row for part in parts for row in part])
+
+
+def test_the_best_at_the_budget_that_all_have_reached_stands_first():
+    found = standings(
+        board(
+            rows("random", [0.4] * 3),
+            rows("greedy", [0.25] * 3, (10,)),
+            rows("local_search", [0.3] * 3),
+        ),
+        TRACK,
+    )
+    # At 10: 0.6, 0.375 and 0.45.
+    assert [one.entrant for one in found] == ["greedy", "local_search", "random"]
+
+
+def test_who_lacks_runs_is_not_on_the_board():
+    found = standings(
+        board(rows("random", [0.4] * 3), rows("local_search", [0.1] * 3, tasks=("one",))), TRACK
+    )
+    assert [one.entrant for one in found] == ["random"]
+
+
+def test_differences_say_who_is_ahead():
+    clear = board(
+        rows("recurrent_ppo", [0.1, 0.11, 0.12]),
+        rows("random", [0.4, 0.41, 0.42]),
+        rows("integer_program", [0.0, 0.01, 0.02]),
+        rows("local_search", [0.02, 0.1, 0.2]),
+    )
+    text = markdown(tables(clear, TRACK))
+    (against,) = (part for part in text.split("## ") if part.startswith("RecurrentPPO against"))
+    verdicts = dict(line.split(" | ")[:2] for line in against.splitlines() if "(" in line)
+    assert verdicts["| random search"].startswith("ahead")
+    assert verdicts["| additive integer program"].startswith("behind")
+    assert verdicts["| one-flip local search"].startswith("undecided")
+
+
+def test_the_board_has_regrets_intervals_and_report():
+    text = markdown(tables(board(rows("random", [0.4] * 3)), TRACK))
+    line = "| random search | 0.600 (0.600 to 0.600) | 0.400 (0.400 to 0.400) | 1.400 | +0.50 | 2 |"
+    assert line in text
+    assert (
+        "| random search | 0.600 / 1.400 | 0.400 / 1.400 | 3.00 | +0.20 | 0.100 | 22 | 4 | 2 |"
+        in text
+    )
+
+
+def test_the_page_is_one_file_and_escapes_what_it_is_told():
+    (table, *_) = tables(board(rows("random", [0.4] * 3)), TRACK)
+    page = render([Section([table._replace(title="<b>")], [Picture("p", "data:image/png,x")])], "c")
+    assert "<h2>&lt;b&gt;</h2>" in page and "<td>random search</td>" in page
+    assert 'src="data:image/png,x"' in page and "http" not in page
+
+
+def test_every_planned_run_can_be_made():
+    from agents.base import AGENTS
+    from releq_gym.searchers import SEARCHERS
+
+    registered = {"agent": AGENTS, "searcher": SEARCHERS, "known": ENTRANTS}
+    for name, entrant in ENTRANTS.items():
+        assert name in registered[entrant.kind]
+    assert all(list(track.budgets) == sorted(track.budgets) for track in TRACKS.values())
+
+
+def test_a_run_gives_rows_and_a_log_and_is_not_repeated(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        leaderboard, "TRACKS", {"toy": Track("Toy", ("synthetic-4-0",), (5, 20), (0, 1))}
+    )
+    asked = ["--searcher", "random", "--workers", "1", "--results", str(tmp_path)]
+    assert leaderboard.main(asked) == 0
+    made = pd.read_csv(tmp_path / "rows.csv")
+    assert list(made[made["searcher"] == "random"]["budget"]) == [5, 20, 5, 20]
+    assert made.loc[made["searcher"] == "optimum", "search_regret"].tolist() == [0.0]
+    log = tmp_path / "logs" / "synthetic-4-0" / "random" / "1.jsonl.gz"
+    assert gzip.decompress(log.read_bytes()).count(b"\n") >= 20
+    page = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 3
+    assert leaderboard.main(asked) == 0
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "rows.csv"), made)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [(["--searcher", "greed"], "Did you mean 'greedy'"), (["--track", "x"], "Unknown track 'x'")],
+)
+def test_unknown_names_are_answered_in_a_sentence(tmp_path, capsys, options, sentence):
+    assert leaderboard.main([*options, "--results", str(tmp_path)]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_random_search_as_expected_is_what_runs_reach_on_average(tmp_path):
+    task = "lenet-mnist-uniform-ptq-w1to8-loss0"
+    reached = [
+        run(Job(task, "random", seed), (24,), tmp_path / f"{seed}.jsonl")[0]["search_regret"]
+        for seed in range(12)
+    ]
+    error = np.std(reached, ddof=1) / np.sqrt(len(reached))
+    assert abs(np.mean(reached) - random_search(task, 24)) < 3 * error
+
+
+def test_what_nobody_can_know():
+    known = {row["searcher"]: row for row in known_rows("digits-digits-wrpn-short-w2to8")}
+    assert known["search_oracle"]["search_regret"] == 0
+    assert known["optimum"]["regret"] == 0 and known["optimum"]["excess_bits"] == 0

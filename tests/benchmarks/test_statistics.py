@@ -1,0 +1,45 @@
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from benchmarks.statistics import (
+    best_of_random,
+    difference_interval,
+    interquartile_mean,
+    interval,
+    performance_profile,
+)
+
+
+def test_the_interquartile_mean_pools_tasks_and_ignores_the_outer_quarters():
+    scores = np.array([[0.0, 9.0], [0.2, 0.4], [0.3, 0.1], [-5.0, 0.5]])
+    assert interquartile_mean(scores) == pytest.approx(np.mean([0.1, 0.2, 0.3, 0.4]))
+    assert interquartile_mean(np.stack([scores, scores + 1])) == pytest.approx([0.25, 1.25])
+
+
+def test_intervals_resample_runs_within_tasks():
+    # Every task is constant over its runs, so nothing can vary however far tasks are apart.
+    assert interval([[0.1, 0.9]] * 5) == pytest.approx((0.5, 0.5))
+    low, high = interval(np.random.default_rng(0).normal(0.3, 0.1, (20, 3)))
+    assert 0.25 < low < 0.3 < high < 0.35
+
+
+def test_a_clear_difference_excludes_zero_and_noise_does_not():
+    rng = np.random.default_rng(0)
+    low, high = difference_interval(rng.normal(0.1, 0.01, 20), rng.normal(0.3, 0.01, 20))
+    assert -0.22 < low < high < -0.18
+    low, high = difference_interval(rng.normal(0.1, 0.1, 20), rng.normal(0.1, 0.1, 20))
+    assert low < 0 < high
+
+
+def test_profiles_are_shares_of_runs():
+    assert performance_profile([0.0, 0.1, 0.4, 0.4], [0.0, 0.2, 0.5]).tolist() == [0.25, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("draws", [1, 2, 4, 5, 9])
+def test_the_best_of_random_draws_as_enumerated(draws):
+    found, worth = np.array([3.0, 1.0, 5.0, 5.0, 2.0]), np.array([0.1, 0.2, 0.3, 0.9, 0.7])
+    every = list(combinations(range(5), min(draws, 5)))
+    expected = np.mean([worth[max(drawn, key=lambda i: (found[i], -i))] for drawn in every])
+    assert best_of_random(found, worth, draws) == pytest.approx(expected)
