@@ -1,0 +1,1 @@
+"""The environment under other people's tools; nothing here is imported by `agents.train`."""
