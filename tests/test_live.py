@@ -11,7 +11,8 @@ from torch import nn
 
 from releq_gym.datasets import Split, Splits, load_splits
 from releq_gym.evaluators.base import Evaluator
-from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator, hash_weights
+from releq_gym.evaluators.identity import hash_weights
+from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.evaluators.memo import Memo
 from releq_gym.networks import Recipe, resolve_network
 from releq_gym.quantized import load_weights

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,26 +17,42 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from releq_gym.activations import ACTIVATION_BITWIDTHS, with_quantized_activations
-from releq_gym.datasets import DATASETS, Split, Splits, load_splits
+from releq_gym.datasets import Split, Splits
 from releq_gym.datasets.normalise import Normalise
+from releq_gym.evaluators.arguments import (
+    check_finite,
+    check_fit,
+    check_recipe,
+    check_scores,
+    known_recipes,
+    resolve_bitwidths,
+    resolve_splits,
+    resolve_weights,
+    uses_images,
+    with_fields,
+)
 from releq_gym.evaluators.base import Evaluation, ManyEvaluations, in_columns
 from releq_gym.evaluators.described import describe_callable, why_indescribable
 from releq_gym.evaluators.forward import MEMORY, SharedForward
+from releq_gym.evaluators.identity import (
+    describe_quantizer,
+    describe_training,
+    hash_outputs,
+    hash_weights,
+)
 from releq_gym.evaluators.measurement import Measurement, check_assignment, pooled, seeds_of
 from releq_gym.evaluators.memo import Memo, hash_fields, open_memo
-from releq_gym.layers import BITWIDTHS, FULL_PRECISION
+from releq_gym.layers import FULL_PRECISION
 from releq_gym.networks import NetworkLike, Recipe, network_layers, resolve_network
-from releq_gym.networks.base import GENERIC_RECIPES, NETWORKS, Network
 from releq_gym.quantized import bake, load_weights
 from releq_gym.quantizers.base import Quantizer, make_quantizer
-from releq_gym.quantizers.uniform import Uniform
 from releq_gym.registry import UnknownNameError
 from releq_gym.training.accuracy import Score, each_score, sum_scores, top1
 from releq_gym.training.device import place, resolve_device, runs_bfloat16
 from releq_gym.training.loop import PRECISIONS, Loss
 from releq_gym.training.retrain import Retrained, retrain
 from releq_gym.training.stacked import can_stack, retrain_many
-from releq_gym.training.weights import find_weights, read_record
+from releq_gym.training.weights import read_record
 
 REPORT_SEED = 1_000_000
 """Retraining for the report uses the seeds from here on, the search those from 0."""
@@ -57,9 +71,6 @@ PROBE_IMAGES = 32
 
 SHORT_HASH = 8
 """Digits of a hash that a name shows."""
-
-SCORE_TOLERANCE = 1e-5
-"""How far rounding may take a score out of 0 to 1."""
 
 BFLOAT16_POINTS = 0.1
 """How far bfloat16 may move the accuracy of the full-precision network, in percentage points."""
@@ -191,39 +202,31 @@ class LiveEvaluator:
         self.metric, self.loss, self.memory = metric, loss, memory
         self.quantizer = make_quantizer(quantizer, **(quantizer_kwargs or {}))
         self._recipe_kwargs = dict(recipe_kwargs or {})
-        stated = {name: one for name, one in network.recipes.items() if name != "pretrain"}
-        self.states_recipes = bool(stated)
-        ptq = Recipe()
-        if self._recipe_kwargs.get("reestimate_batch_norm") and "pretrain" in network.recipes:
-            # Its statistics are of the images that the weights were trained on.
-            ptq = Recipe(augment=network.recipes["pretrain"].augment)
-        self.recipes = {
-            name: _with_fields(one, self._recipe_kwargs)
-            for name, one in ({"ptq": ptq} | (stated or GENERIC_RECIPES)).items()
-        }
-        self.bitwidths = _resolve_bitwidths(bitwidths, self.quantizer)
+        self.recipes, self.states_recipes = known_recipes(network, self._recipe_kwargs)
+        self.bitwidths = resolve_bitwidths(bitwidths, self.quantizer)
         self.device = resolve_device(device)
 
-        file = _resolve_weights(network, weights)
+        file = resolve_weights(network, weights)
         self.module = network.build()
         if file is not None:
             load_weights(self.module, file)
-        _check_finite(self.module)
+        check_finite(self.module)
         self.weights_sha256 = hash_weights(self.module)
 
-        self.splits, self.search_from_train = _resolve_splits(
+        self.splits, self.search_from_train = resolve_splits(
             network, data, read_record(file) if file is not None else {}, search_from_train
         )
         self.images = len(self.splits.search)
         if recipe is None:
-            trains = "short" in stated and self.splits.train is not None
+            stated = self.states_recipes and "short" in self.recipes
+            trains = stated and self.splits.train is not None
             recipe = "short" if trains else "ptq"
         self.recipe = self._resolve_recipe(recipe)
         self.repeats = repeats if self.recipe.images else 1
         self.normalise = Normalise(network.mean, network.std)
         input_shape = tuple(self.splits.search.images.shape[1:])
         place(self.module, self.device, input_shape).eval()
-        self._check_fit(network)
+        check_fit(network, self.module, self.splits, self._search, self.normalise, metric)
         self.layers = network_layers(self.module, input_shape, self.quantizer)
         self._memo = open_memo(memo)
         self.forgets = "" if self._memo is not None else "memo=False"
@@ -343,7 +346,7 @@ class LiveEvaluator:
 
     def shares(self, recipe: Recipe) -> bool:
         """Whether assignments under this recipe share work: nothing is trained or re-estimated."""
-        return not _uses_images(recipe)
+        return not uses_images(recipe)
 
     def train(
         self, bitwidths: Sequence[int] | None, seed: int, recipe: str | Recipe = "long"
@@ -456,7 +459,7 @@ class LiveEvaluator:
 
     def _training(self, recipe: Recipe) -> dict[str, Any]:
         """The arguments that all retrainings by a recipe have in common."""
-        images = self._train if _uses_images(recipe) else self._search
+        images = self._train if uses_images(recipe) else self._search
         return {
             "quantizer": self.quantizer,
             "recipe": recipe,
@@ -536,7 +539,7 @@ class LiveEvaluator:
             "quantizer": self.quantizer.name,
             "quantizer_kwargs": dataclasses.asdict(self.quantizer),
             "recipe": dataclasses.asdict(recipe),
-            "train": self._train.sha256 if _uses_images(recipe) else None,
+            "train": self._train.sha256 if uses_images(recipe) else None,
             "precision": self._precision_of(split, recipe),
             "activation_bitwidth": self.activation_bitwidth,
             "calibration": self._calibrated_on,
@@ -592,12 +595,6 @@ class LiveEvaluator:
     def _calibration(self) -> Split:
         return self.splits.train or self.splits.search
 
-    @property
-    def _classified(self) -> bool:
-        """Whether every image has one class."""
-        labels = self.splits.search.labels
-        return labels.dtype == torch.int64 and labels.ndim == 1
-
     @cached_property
     def _search(self) -> Split:
         return _to(self.splits.search, self.device)
@@ -610,11 +607,7 @@ class LiveEvaluator:
     @cached_property
     def _identity(self) -> dict[str, Any]:
         """Everything besides the assignment and its retraining that can change a value."""
-        with torch.inference_mode():
-            logits = self.module(self.normalise(self._search.images[:PROBE_IMAGES]))
-        # Weights do not tell a ReLU from a tanh, nor both what a retraining would do: a dropout,
-        # a frozen layer. Rounding leaves only real differences.
-        rounded = logits.double().cpu().round(decimals=2) + 0.0
+        probes = self.normalise(self._search.images[:PROBE_IMAGES])
         return {
             "code_version": CODE_VERSION,
             "torch": torch.__version__,
@@ -623,8 +616,8 @@ class LiveEvaluator:
             "metric": describe_callable(self.metric),
             "loss": describe_callable(self.loss),
             "weights": self.weights_sha256,
-            "network": hashlib.sha256(rounded.numpy().tobytes()).hexdigest(),
-            "module": _describe_training(self.module),
+            "network": hash_outputs(self.module, probes),
+            "module": describe_training(self.module),
             "normalise": dataclasses.asdict(self.normalise),
         }
 
@@ -645,7 +638,7 @@ class LiveEvaluator:
         repeats += "" if self.activation_bitwidth == FULL_PRECISION else " a8"
         seen = ", search images from train" if self.search_from_train else ""
         return (
-            f"live {self.net}/{self.splits.name} {_describe_quantizer(self.quantizer)} "
+            f"live {self.net}/{self.splits.name} {describe_quantizer(self.quantizer)} "
             f"{described}{repeats} {self.weights_sha256[:SHORT_HASH]}{seen}"
         )
 
@@ -660,203 +653,18 @@ class LiveEvaluator:
                 )
             recipe = self.recipes[recipe]
         else:
-            recipe = _with_fields(recipe, self._recipe_kwargs)
-        if not recipe.images and self.quantizer.refuses_ptq:
-            raise ValueError(f"A recipe without retraining: {self.quantizer.refuses_ptq}")
-        if _uses_images(recipe) and self.splits.train is None:
-            raise ValueError(
-                f"The recipe trains, but the data set {self.splits.name!r} has no training split; "
-                "use recipe='ptq' or pass data=Splits(...) with one."
-            )
-        if recipe.images and self.loss is None and not self._classified:
-            raise ValueError(
-                f"The recipe trains, but the targets of {self.splits.name!r} are no classes, which "
-                "cross-entropy needs; pass loss=, a function of outputs and targets."
-            )
+            recipe = with_fields(recipe, self._recipe_kwargs)
+        check_recipe(recipe, self.quantizer, self.splits, self.loss)
         return recipe
-
-    def _check_fit(self, network: Network) -> None:
-        """Refuses data that the network cannot take, before anything is measured."""
-        search = self.splits.search
-        shape = tuple(search.images.shape[1:])
-        if network.input_shape and shape != tuple(network.input_shape):
-            raise ValueError(
-                f"{self.net} takes inputs of shape {tuple(network.input_shape)}, but the images of "
-                f"{self.splits.name!r} have {shape}. Name the data set of this net."
-            )
-        try:
-            with torch.inference_mode():
-                outputs = self.module(self.normalise(self._search.images[:1]))
-        except RuntimeError as error:
-            last = len(shape) == 3 and shape[2] in (1, 3) and shape[0] == shape[1]
-            hint = " Its images are [n, channels, height, width]: permute these." if last else ""
-            raise ValueError(
-                f"{self.net} cannot take an image of shape {shape} from {self.splits.name!r}: "
-                f"{error}{hint}"
-            ) from error
-        if not isinstance(outputs, Tensor):
-            raise ValueError(
-                f"{self.net} answers with a {type(outputs).__name__}; one tensor is needed, with "
-                "one row per input. Wrap the network in a module whose forward returns that alone."
-            )
-        if self.metric is not None:
-            self._check_metric(outputs)
-            return
-        if not self._classified:
-            raise ValueError(
-                f"The labels of {self.splits.name!r} are {search.labels.dtype} of shape "
-                f"{tuple(search.labels.shape)}; top-1 accuracy needs one int64 class per image. "
-                "For anything else pass metric=."
-            )
-        classes = int(search.labels.max()) + 1
-        least = min(int(one.labels.min()) for one in (search, self.splits.train) if one is not None)
-        if least < 0:
-            raise ValueError(
-                f"{self.splits.name!r} has a label of {least}; classes are counted from 0. Leave "
-                "images without a class out."
-            )
-        if outputs.ndim != 2 or outputs.shape[1] < classes:
-            raise ValueError(
-                f"{self.net} answers one image with a tensor of shape {tuple(outputs.shape)}, but "
-                f"{self.splits.name!r} has {classes} classes; [1, {classes}] is needed."
-            )
-
-    def _check_metric(self, outputs: Tensor) -> None:
-        """Refuses a metric that does not give one score per input."""
-        assert self.metric is not None
-        scores = self.metric(outputs, self._search.labels[:1])
-        if not isinstance(scores, Tensor) or scores.shape != (1,) or not scores.isfinite().all():
-            raise ValueError(
-                f"metric= returned {scores!r} for one input; it has to return a tensor of one "
-                "finite score per input, of which 1 is perfect and 0 worthless."
-            )
-        _check_scores(scores)
 
     def _check_range(self, split: str) -> None:
         """Refuses a metric that gives full precision a score outside 0 to 1."""
         if self.metric is not None:
             held = self._held(split)
-            _check_scores(
+            check_scores(
                 each_score(self.module, held.images, held.labels, self.normalise, self.metric)
             )
 
 
-def _check_scores(scores: Tensor) -> None:
-    least, most = (float(one) for one in scores.aminmax())
-    if not -SCORE_TOLERANCE <= least <= most <= 1 + SCORE_TOLERANCE:
-        raise ValueError(
-            f"metric= returned scores from {least:.4g} to {most:.4g} in full precision; every "
-            "score has to lie in 0 to 1, of which 1 is perfect and 0 worthless. An error e can be "
-            "scored as 1 / (1 + e), a score of 0 to 100 divided by 100."
-        )
-
-
-def hash_weights(module: nn.Module) -> str:
-    """The sha256 of everything in a module's state, names, shapes and types included."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def _describe_quantizer(quantizer: Quantizer) -> str:
-    """Its name, and those arguments that are not the default: ``uniform(per_channel=True)``."""
-    given = [
-        f"{field.name}={getattr(quantizer, field.name)!r}"
-        for field in dataclasses.fields(quantizer)
-        if getattr(quantizer, field.name) != field.default
-    ]
-    return f"{quantizer.name}({', '.join(given)})" if given else quantizer.name
-
-
-def _describe_training(module: nn.Module) -> dict[str, Any]:
-    """What a retraining does differently though weights and logits are equal."""
-    return {
-        "class": f"{type(module).__module__}.{type(module).__qualname__}",
-        "repr": repr(module),
-        "frozen": [name for name, one in module.named_parameters() if not one.requires_grad],
-    }
-
-
-def _uses_images(recipe: Recipe) -> bool:
-    return bool(recipe.images or recipe.reestimate_batch_norm)
-
-
 def _to(split: Split, device: torch.device) -> Split:
     return Split(split.images.to(device), split.labels.to(device), split.index_sha256)
-
-
-def _with_fields(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
-    known = [field.name for field in dataclasses.fields(Recipe)]
-    for name in fields:
-        if name not in known:
-            raise UnknownNameError("recipe_kwargs", name, known)
-    return dataclasses.replace(recipe, **fields)
-
-
-def _resolve_bitwidths(bitwidths: Sequence[int] | None, quantizer: Quantizer) -> tuple[int, ...]:
-    if bitwidths is None:
-        # Only a quantizer that fits its scale to the weights means something at 1 bit.
-        return tuple(b for b in BITWIDTHS if b > 1 or isinstance(quantizer, Uniform))
-    chosen = tuple(sorted({int(bitwidth) for bitwidth in bitwidths}))
-    if not chosen or not set(chosen) <= set(BITWIDTHS):
-        raise ValueError(f"bitwidths={list(bitwidths)!r}; give one or more of 1 to 8.")
-    return chosen
-
-
-def _resolve_weights(network: Network, weights: str | os.PathLike | None) -> Path | None:
-    if weights is not None:
-        return Path(weights).expanduser()
-    # A net of one's own may have the name of a registered one, and brings its weights.
-    registered = network.name in NETWORKS and NETWORKS[network.name].build is network.build
-    return find_weights(network.name) if registered else None
-
-
-def _resolve_splits(
-    network: Network,
-    data: str | os.PathLike | Splits | None,
-    record: Mapping[str, Any],
-    search_from_train: bool,
-) -> tuple[Splits, bool]:
-    """The splits, and whether the network may have been trained on the search images."""
-    if isinstance(data, Splits):
-        return data, False
-    if not isinstance(data, str | os.PathLike | None):
-        raise ValueError(
-            f"data= is a {type(data).__name__}; it has to be the name or path of a data set, or "
-            "releq_gym.datasets.Splits(name, train, search, read_report), where train and search "
-            "are Split(images, labels) and read_report is a function that returns one."
-        )
-    if not network.dataset and data is None:
-        raise ValueError(
-            f"{network.name} is no registered net, so nothing says which data it is for: pass "
-            f"data= one of {', '.join(DATASETS.names())}, or data=Splits(...)."
-        )
-    # Weights that were trained here state which images they have seen.
-    trained_on = record.get("train_sha256")
-    allowed = search_from_train or trained_on is not None
-    if network.dataset:
-        splits = load_splits(network.dataset, data, allowed)
-    else:
-        splits = load_splits(str(data), None, allowed)
-    # Copies of a public data set may differ in a few pixels, as JPEG copies of CIFAR-10 do, but
-    # not in what the search images are.
-    known = splits.name in DATASETS and splits.name == record.get("dataset")
-    clean = splits.train is not None and (known or splits.train.sha256 == trained_on)
-    if splits.search_from_train and not clean and not search_from_train:
-        raise ValueError(
-            f"The weights of {network.name} were trained on other images than the train split of "
-            f"{splits.name!r}, so they may have seen its search images. Use the weights that "
-            f"`releq pretrain {network.name}` writes, or pass search_from_train=True."
-        )
-    return splits, splits.search_from_train and not clean
-
-
-def _check_finite(module: nn.Module) -> None:
-    for name, tensor in module.state_dict().items():
-        if not tensor.isfinite().all():
-            raise ValueError(
-                f"The weights of the network hold NaN or infinity in {name!r}; load a checkpoint "
-                "with finite weights."
-            )

@@ -1,0 +1,233 @@
+"""What a live evaluator is given: read, and refused with a reason before anything is measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from releq_gym.datasets import DATASETS, Split, Splits, load_splits
+from releq_gym.datasets.normalise import Normalise
+from releq_gym.layers import BITWIDTHS
+from releq_gym.networks import Recipe
+from releq_gym.networks.base import GENERIC_RECIPES, NETWORKS, Network
+from releq_gym.quantizers.base import Quantizer
+from releq_gym.quantizers.uniform import Uniform
+from releq_gym.registry import UnknownNameError
+from releq_gym.training.accuracy import Score
+from releq_gym.training.loop import Loss
+from releq_gym.training.weights import find_weights
+
+SCORE_TOLERANCE = 1e-5
+"""How far rounding may take a score out of 0 to 1."""
+
+
+def resolve_bitwidths(bitwidths: Sequence[int] | None, quantizer: Quantizer) -> tuple[int, ...]:
+    """What a layer may have, ascending; None means all that the quantizer defines."""
+    if bitwidths is None:
+        # Only a quantizer that fits its scale to the weights means something at 1 bit.
+        return tuple(b for b in BITWIDTHS if b > 1 or isinstance(quantizer, Uniform))
+    chosen = tuple(sorted({int(bitwidth) for bitwidth in bitwidths}))
+    if not chosen or not set(chosen) <= set(BITWIDTHS):
+        raise ValueError(f"bitwidths={list(bitwidths)!r}; give one or more of 1 to 8.")
+    return chosen
+
+
+def resolve_weights(network: Network, weights: str | os.PathLike | None) -> Path | None:
+    """The file that is named, else that of a registered net; None where a net brings its own."""
+    if weights is not None:
+        return Path(weights).expanduser()
+    # A net of one's own may have the name of a registered one, and brings its weights.
+    registered = network.name in NETWORKS and NETWORKS[network.name].build is network.build
+    return find_weights(network.name) if registered else None
+
+
+def resolve_splits(
+    network: Network,
+    data: str | os.PathLike | Splits | None,
+    record: Mapping[str, Any],
+    search_from_train: bool,
+) -> tuple[Splits, bool]:
+    """The splits, and whether the network may have been trained on the search images."""
+    if isinstance(data, Splits):
+        return data, False
+    if not isinstance(data, str | os.PathLike | None):
+        raise ValueError(
+            f"data= is a {type(data).__name__}; it has to be the name or path of a data set, or "
+            "releq_gym.datasets.Splits(name, train, search, read_report), where train and search "
+            "are Split(images, labels) and read_report is a function that returns one."
+        )
+    if not network.dataset and data is None:
+        raise ValueError(
+            f"{network.name} is no registered net, so nothing says which data it is for: pass "
+            f"data= one of {', '.join(DATASETS.names())}, or data=Splits(...)."
+        )
+    # Weights that were trained here state which images they have seen.
+    trained_on = record.get("train_sha256")
+    allowed = search_from_train or trained_on is not None
+    if network.dataset:
+        splits = load_splits(network.dataset, data, allowed)
+    else:
+        splits = load_splits(str(data), None, allowed)
+    # Copies of a public data set may differ in a few pixels, as JPEG copies of CIFAR-10 do, but
+    # not in what the search images are.
+    known = splits.name in DATASETS and splits.name == record.get("dataset")
+    clean = splits.train is not None and (known or splits.train.sha256 == trained_on)
+    if splits.search_from_train and not clean and not search_from_train:
+        raise ValueError(
+            f"The weights of {network.name} were trained on other images than the train split of "
+            f"{splits.name!r}, so they may have seen its search images. Use the weights that "
+            f"`releq pretrain {network.name}` writes, or pass search_from_train=True."
+        )
+    return splits, splits.search_from_train and not clean
+
+
+def check_finite(module: nn.Module) -> None:
+    """Refuses weights that are no numbers."""
+    for name, tensor in module.state_dict().items():
+        if not tensor.isfinite().all():
+            raise ValueError(
+                f"The weights of the network hold NaN or infinity in {name!r}; load a checkpoint "
+                "with finite weights."
+            )
+
+
+def known_recipes(network: Network, fields: Mapping[str, Any]) -> tuple[dict[str, Recipe], bool]:
+    """Recipes by name, and whether the network states them: else they are the generic ones.
+
+    Args:
+        network: What is quantized.
+        fields: Set in all of them.
+    """
+    stated = {name: one for name, one in network.recipes.items() if name != "pretrain"}
+    ptq = Recipe()
+    if fields.get("reestimate_batch_norm") and "pretrain" in network.recipes:
+        # Its statistics are of the images that the weights were trained on.
+        ptq = Recipe(augment=network.recipes["pretrain"].augment)
+    every = {"ptq": ptq} | (stated or GENERIC_RECIPES)
+    return {name: with_fields(one, fields) for name, one in every.items()}, bool(stated)
+
+
+def check_recipe(recipe: Recipe, quantizer: Quantizer, splits: Splits, loss: Loss | None) -> None:
+    """Refuses a recipe that this quantizer or this data cannot be used with."""
+    if not recipe.images and quantizer.refuses_ptq:
+        raise ValueError(f"A recipe without retraining: {quantizer.refuses_ptq}")
+    if uses_images(recipe) and splits.train is None:
+        raise ValueError(
+            f"The recipe trains, but the data set {splits.name!r} has no training split; "
+            "use recipe='ptq' or pass data=Splits(...) with one."
+        )
+    if recipe.images and loss is None and not classified(splits.search):
+        raise ValueError(
+            f"The recipe trains, but the targets of {splits.name!r} are no classes, which "
+            "cross-entropy needs; pass loss=, a function of outputs and targets."
+        )
+
+
+def classified(split: Split) -> bool:
+    """Whether every image has one class."""
+    return split.labels.dtype == torch.int64 and split.labels.ndim == 1
+
+
+def with_fields(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
+    """A recipe with some fields set."""
+    known = [field.name for field in dataclasses.fields(Recipe)]
+    for name in fields:
+        if name not in known:
+            raise UnknownNameError("recipe_kwargs", name, known)
+    return dataclasses.replace(recipe, **fields)
+
+
+def uses_images(recipe: Recipe) -> bool:
+    """Whether it needs a training split: it retrains, or measures batch norm anew."""
+    return bool(recipe.images or recipe.reestimate_batch_norm)
+
+
+def check_fit(
+    network: Network,
+    module: nn.Module,
+    splits: Splits,
+    first: Split,
+    normalise: Normalise,
+    metric: Score | None,
+) -> None:
+    """Refuses data that the network cannot take, and answers that cannot be scored.
+
+    Args:
+        network: What ``module`` was built from.
+        module: With its weights, on its device.
+        splits: The data.
+        first: Search images on that device, at least one.
+        normalise: From images to what the network sees.
+        metric: Instead of top-1.
+    """
+    search = splits.search
+    shape = tuple(search.images.shape[1:])
+    if network.input_shape and shape != tuple(network.input_shape):
+        raise ValueError(
+            f"{network.name} takes inputs of shape {tuple(network.input_shape)}, but the images of "
+            f"{splits.name!r} have {shape}. Name the data set of this net."
+        )
+    try:
+        with torch.inference_mode():
+            outputs = module(normalise(first.images[:1]))
+    except RuntimeError as error:
+        last = len(shape) == 3 and shape[2] in (1, 3) and shape[0] == shape[1]
+        hint = " Its images are [n, channels, height, width]: permute these." if last else ""
+        raise ValueError(
+            f"{network.name} cannot take an image of shape {shape} from {splits.name!r}: "
+            f"{error}{hint}"
+        ) from error
+    if not isinstance(outputs, Tensor):
+        raise ValueError(
+            f"{network.name} answers with a {type(outputs).__name__}; one tensor is needed, with "
+            "one row per input. Wrap the network in a module whose forward returns that alone."
+        )
+    if metric is not None:
+        _check_metric(metric, outputs, first.labels[:1])
+        return
+    if not classified(search):
+        raise ValueError(
+            f"The labels of {splits.name!r} are {search.labels.dtype} of shape "
+            f"{tuple(search.labels.shape)}; top-1 accuracy needs one int64 class per image. "
+            "For anything else pass metric=."
+        )
+    classes = int(search.labels.max()) + 1
+    least = min(int(one.labels.min()) for one in (search, splits.train) if one is not None)
+    if least < 0:
+        raise ValueError(
+            f"{splits.name!r} has a label of {least}; classes are counted from 0. Leave "
+            "images without a class out."
+        )
+    if outputs.ndim != 2 or outputs.shape[1] < classes:
+        raise ValueError(
+            f"{network.name} answers one image with a tensor of shape {tuple(outputs.shape)}, but "
+            f"{splits.name!r} has {classes} classes; [1, {classes}] is needed."
+        )
+
+
+def _check_metric(metric: Score, outputs: Tensor, labels: Tensor) -> None:
+    """Refuses a metric that does not give one score per input."""
+    scores = metric(outputs, labels)
+    if not isinstance(scores, Tensor) or scores.shape != (1,) or not scores.isfinite().all():
+        raise ValueError(
+            f"metric= returned {scores!r} for one input; it has to return a tensor of one "
+            "finite score per input, of which 1 is perfect and 0 worthless."
+        )
+    check_scores(scores)
+
+
+def check_scores(scores: Tensor) -> None:
+    """Refuses scores of full precision outside of 0 to 1."""
+    least, most = (float(one) for one in scores.aminmax())
+    if not -SCORE_TOLERANCE <= least <= most <= 1 + SCORE_TOLERANCE:
+        raise ValueError(
+            f"metric= returned scores from {least:.4g} to {most:.4g} in full precision; every "
+            "score has to lie in 0 to 1, of which 1 is perfect and 0 worthless. An error e can be "
+            "scored as 1 / (1 + e), a score of 0 to 100 divided by 100."
+        )
