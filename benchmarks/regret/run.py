@@ -6,7 +6,7 @@ import dataclasses
 import pickle
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from benchmarks.regret.sweep import AGENT, BUDGETS, EPISODES_PER_EVALUATION, VAR
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.ledger import Answer, Ledger
 from releq_gym.problem import Problem
-from releq_gym.replay import read_revealed
+from releq_gym.replay import Revealed, read_revealed
 from releq_gym.searchers import SEARCHERS, confirm
 from releq_gym.tasks.score import TableScorer, make_scorer
 
@@ -39,10 +39,11 @@ def run(job: Job) -> list[dict[str, Any]]:
         log = Path(folder) / "log.jsonl"
         problem = _search(job, Ledger(budgets[-1], log))
         seconds = time.perf_counter() - started
-        answers = dict(zip(budgets, _answers(job, log, problem, budgets), strict=True))
+        revealed = read_revealed(log, problem)
     scorer = make_scorer(problem)
     rows = []
-    for budget, (answer, fresh) in answers.items():
+    found = answers(job, revealed, problem, budgets)
+    for budget, (answer, fresh) in zip(budgets, found, strict=True):
         known = problem.transition(answer.bitwidths, answer.accuracy)
         rows.append(
             {
@@ -124,14 +125,21 @@ def _learn(job: Job, ledger: Ledger) -> Problem:
     return problem
 
 
-def _answers(
-    job: Job, log: Path, problem: Problem, budgets: tuple[int, ...]
+def answers(
+    job: Job, revealed: Iterable[Revealed], problem: Problem, budgets: Sequence[int]
 ) -> Iterator[tuple[Answer, int]]:
-    """The confirmed answer when each budget was reached, before the next new assignment."""
+    """The confirmed answer when each budget was reached, before the next new assignment.
+
+    Args:
+        job: The run.
+        revealed: By it, in order.
+        problem: Of it.
+        budgets: Of different assignments, ascending.
+    """
     ledger, waiting = Ledger(), list(budgets)
     known: set[tuple[int, ...]] = set()
-    for one in read_revealed(log, problem):
-        if one.bitwidths not in known and len(known) == waiting[0]:
+    for one in revealed:
+        if waiting and one.bitwidths not in known and len(known) == waiting[0]:
             yield _confirmed(job, ledger)
             waiting.pop(0)
         known.add(one.bitwidths)

@@ -1,5 +1,6 @@
 """The command ``python -m agents.train``, end to end."""
 
+import dataclasses
 import json
 import re
 import signal
@@ -16,6 +17,7 @@ from agents.args import parse
 from agents.base import AGENTS, Agent, Preset
 from agents.folder import restore_ledger
 from agents.train import main
+from benchmarks.validate.__main__ import main as validate
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.ledger import Ledger
@@ -98,6 +100,16 @@ def test_same_seed_same_log_other_seed_another(finished, tmp_path):
     assert run(tmp_path / "other", "--seed", "1") == 0
     assert log_of(tmp_path / "twin") == log_of(finished)
     assert log_of(tmp_path / "other") != log_of(finished)
+    results = [read_result(folder) for folder in (finished, tmp_path / "twin")]
+    one, twin = (dataclasses.replace(each, seconds=0.0, command="") for each in results)
+    assert one == twin
+
+
+def test_run_is_validated_from_its_folder(finished, capsys):
+    assert validate([str(finished)]) == 0
+    result = read_result(finished)
+    counts = f"fresh {result.fresh}, distinct {result.evaluations}, budget of 40 distinct, claims 1"
+    assert counts in capsys.readouterr().out
 
 
 def test_finished_run_says_so(finished, capsys):
