@@ -168,6 +168,7 @@ def test_interrupted_run_goes_on_to_its_budget(tmp_path):
     earlier, entries = read_result(folder), log_of(folder)
     assert not earlier.finished
     assert 0 < earlier.evaluations < 300
+    assert validate([str(folder)]) == 0
 
     assert main(["--folder", str(folder), "--resume"]) == 0
     result = read_result(folder)
@@ -179,6 +180,7 @@ def test_interrupted_run_goes_on_to_its_budget(tmp_path):
     assert log_of(folder)[: len(entries)] == entries
     environments = [record["env"] for record in log_of(folder) if "task" in record]
     assert environments == list(range(8))
+    assert validate([str(folder)]) == 0
 
 
 def test_half_a_line_in_the_log_is_cut_off(finished, tmp_path):
@@ -190,6 +192,15 @@ def test_half_a_line_in_the_log_is_cut_off(finished, tmp_path):
     restore_ledger(ledger, log, problem)
     assert (ledger.distinct, ledger.environments) == (40, 4)
     assert log.read_text() == whole
+
+
+def test_numbers_go_on_behind_those_of_episodes_that_were_lost(finished, tmp_path):
+    lines = (finished / "log.jsonl").read_text().splitlines(keepends=True)
+    log, ledger = tmp_path / "log.jsonl", Ledger()
+    log.write_text("".join(lines[:10] + lines[11:]))
+    restore_ledger(ledger, log, QuantizeNetEnv(task="synthetic-4-0").problem)
+    assert ledger.fresh == read_result(finished).fresh
+    assert ledger.distinct == 39
 
 
 def test_resumed_run_takes_the_options_it_was_begun_with(finished):
