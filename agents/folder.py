@@ -59,8 +59,9 @@ def restore_ledger(ledger: Ledger, log: Path, problem: Problem) -> None:
     if log.is_file():
         for one in read_revealed(log, problem):
             ledger.charge(problem, one.bitwidths, one.accuracy, repeat=one.repeat)
+            ledger.fresh = one.number  # more than is logged, where episodes were lost
         records = read_records(log)
-        ledger.environments = sum("task" in record for record in records)
+        ledger.environments = sum("actions" not in record for record in records)
         lines = [json.dumps(record, separators=(",", ":")) + "\n" for record in records]
         partial = log.with_suffix(".partial")
         partial.write_text("".join(lines), encoding="utf-8")

@@ -40,7 +40,7 @@ def draw_learning_curve(revealed: Sequence[Revealed], problem: Problem) -> Figur
     cells: dict[tuple[int, ...], Cell] = defaultdict(Cell)
     cautious: dict[tuple[int, ...], float] = {}
     distinct, objectives, chosen = [], [], []
-    for bitwidths, accuracy, repeat, _ in revealed:
+    for bitwidths, accuracy, repeat, *_ in revealed:
         cells[bitwidths].accuracies[repeat] = accuracy
         mean = cells[bitwidths].accuracy
         cautious[bitwidths] = problem.objective(bitwidths, mean - problem.caution(mean))

@@ -58,9 +58,24 @@ def run(
     ledger = Ledger(budgets[-1], log)
     problem = _search(job, ledger, changes or {})
     seconds = round(time.perf_counter() - started, 2)
-    found = answers(job, read_revealed(log, problem), problem, budgets)
-    return [
-        {
+    revealed = read_revealed(log, problem)
+    return [row | {"seconds": seconds} for row in score(job, revealed, problem, budgets)]
+
+
+def score(
+    job: Job, revealed: Iterable[Revealed], problem: Problem, budgets: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """A row per budget of what a run revealed, all columns but its seconds.
+
+    Args:
+        job: The run.
+        revealed: By it, in order.
+        problem: Of it.
+        budgets: Of different assignments, ascending.
+    """
+    found = answers(job, revealed, problem, budgets)
+    for budget, one in zip(budgets, found, strict=True):
+        yield {
             **worth(job, budget, one.answer.bitwidths),
             "objective": one.answer.objective,
             "accuracy": one.answer.accuracy,
@@ -68,10 +83,7 @@ def run(
             "evaluations": one.distinct,
             "fresh": one.fresh,
             "simulated_seconds": round(one.milliseconds / 1000, 1),
-            "seconds": seconds,
         }
-        for budget, one in zip(budgets, found, strict=True)
-    ]
 
 
 def random_search(task: str, draws: int) -> float:

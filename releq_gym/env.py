@@ -226,10 +226,10 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         self._visits: dict[int, int] = {}
         self._take_up(problem)
 
-    def _take_up(self, problem: Problem) -> None:
-        """Poses this problem from the next reset on."""
+    def _take_up(self, problem: Problem, continues: int | None = None) -> None:
+        """Poses this problem from the next reset on, in the log perhaps after that member's."""
         self.problem = problem
-        self.member = self.ledger.join(self.task)
+        self.member = self.ledger.join(self.task, continues)
         self._trace = Trace(self.ledger, self.member)
         self.observe = OBSERVATIONS[self.observation](problem)
         self.observation_space = self.observe.space
@@ -255,7 +255,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         """
         problem = self.problem.with_cost(cost_model, cost_budget)
         self.close()
-        self._take_up(problem)
+        self._take_up(problem, continues=self.member)
 
     # The MDP
 
@@ -275,6 +275,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             drawn = seed if seed is not None else int(self.np_random.integers(2**62))
             self._noise_key = splitmix64(drawn)
             self._visits = {}
+            seed = drawn if self._is_noisy else seed  # in the log
         self._end_trace(cut=True)
         self._move(self._prefixes.start())
         self._executed = 0
@@ -303,6 +304,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
                 reward = self._credit(terminated)
             else:
                 terminated, truncated = False, True
+                self._trace.refuse(self.ledger.fresh)
         self._over = terminated or truncated
         self._trace.step(int(action), reward)
         if self._over:
@@ -378,6 +380,11 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             )
         return executed
 
+    @property
+    def _is_noisy(self) -> bool:
+        """Whether the seed decides what is revealed."""
+        return self.noise == "sample" and self.problem.evaluator.repeats > 1
+
     def _reveal(self) -> None:
         """Asks the evaluator, and books the answer."""
         evaluator, bitwidths = self.problem.evaluator, self._bitwidths
@@ -389,7 +396,8 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         accuracy, milliseconds, _ = self._evaluation
         self.ledger.charge(self.problem, bitwidths, accuracy, milliseconds, repeat)
         if self.ledger.log is not None:
-            self._trace.reveal(int(self._prefixes.step(self._at)), repeat, accuracy)
+            step = int(self._prefixes.step(self._at))
+            self._trace.reveal(step, repeat, accuracy, self.ledger.fresh)
 
     def _note(self, evaluation: Evaluation) -> None:
         full, accuracy = self.problem.evaluator.full_precision_accuracy, evaluation.accuracy

@@ -55,13 +55,17 @@ class Trace:
 
     def __deepcopy__(self, memo: dict) -> Trace:
         """Of a copied environment: what was revealed before the copy is the original's."""
-        twin = Trace(self._ledger, self._member)
+        if self._ledger.log is None:
+            return Trace(self._ledger, self._member)
+        twin = Trace(self._ledger, self._ledger.join(continues=self._member))
         if self._record is not None:
-            twin._record = {**copy.deepcopy(self._record), "revealed": []}
+            member, decided = twin._member, len(self._record["actions"])
+            own = {"env": member, "revealed": [], "copied": decided}
+            twin._record = {**copy.deepcopy(self._record), **own}
         return twin
 
     def begin(self, seed: int | None) -> None:
-        """A new episode."""
+        """A new episode; ``seed`` where it starts the noise over, given or drawn."""
         self._record = {
             "env": self._member,
             "seed": seed,
@@ -70,10 +74,15 @@ class Trace:
             "rewards": [],
         }
 
-    def reveal(self, step: int, repeat: int, accuracy: float) -> None:
-        """An accuracy, after so many decisions."""
+    def reveal(self, step: int, repeat: int, accuracy: float, number: int) -> None:
+        """An accuracy, after so many decisions; the run's first one has number 1."""
         if self._record is not None:
-            self._record["revealed"].append([step, repeat, accuracy])
+            self._record["revealed"].append([step, repeat, accuracy, number])
+
+    def refuse(self, number: int) -> None:
+        """The evaluation budget let nothing be revealed, after so many accuracies of the run."""
+        if self._record is not None:
+            self._record["refused"] = number
 
     def step(self, action: int, reward: float) -> None:
         """A decision."""
@@ -323,9 +332,20 @@ class Ledger:
         best = max(admitted, key=lambda item: problem.rank(item[0], item[1].accuracy))
         return self._answer(problem, *best)
 
-    def join(self, task: Mapping[str, Any]) -> int:
-        """Takes up one more environment, described by ``task``; returns its number in the log."""
-        self.write({"env": self.environments, "task": task})
+    def join(self, task: Mapping[str, Any] | None = None, continues: int | None = None) -> int:
+        """Takes up one more environment; returns its number in the log.
+
+        Args:
+            task: Describes it; None where that is as of the one it continues.
+            continues: Number of the environment whose noise it goes on with, in the episode at
+                hand if it is a copy.
+        """
+        record: dict[str, Any] = {"env": self.environments}
+        if continues is not None:
+            record["continues"] = continues
+        if task is not None:
+            record |= {"task": task, "evaluation_budget": self.evaluation_budget}
+        self.write(record)
         self.environments += 1
         return self.environments - 1
 

@@ -273,7 +273,7 @@ class Problem:
         """`admits`, whether or not it was measured."""
         if tuple(bitwidths) != self.assignment(chosen) or not set(chosen) <= set(self.bitwidths):
             return False
-        totals = self.totals(bitwidths)
+        totals = self.totals(bitwidths) if self._limits else ()
         return all(totals[figure] <= limit for figure, limit in self._limits.items())
 
     def rank(self, bitwidths: Sequence[int], accuracy: float) -> tuple[float, float]:
@@ -281,8 +281,8 @@ class Problem:
 
         Cautious: at the accuracy less one standard error of its images (`caution`).
         """
-        cautious = self.objective(bitwidths, accuracy - self.caution(accuracy))
-        return cautious, -self.cost(bitwidths)
+        cautious = self.transition(tuple(bitwidths), accuracy - self.caution(accuracy))
+        return self.reward_of(cautious), -cautious.cost
 
     def caution(self, accuracy: float) -> float:
         """One standard error of an accuracy's distance from full precision, as a fraction.

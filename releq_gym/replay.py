@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,33 +19,43 @@ class Revealed(NamedTuple):
         accuracy: As revealed.
         repeat: Which of the independent repeats; -1 for their mean.
         complete: Whether every layer had been decided.
+        number: Among all that the run revealed, from 1.
     """
 
     bitwidths: tuple[int, ...]
     accuracy: float
     repeat: int
     complete: bool
+    number: int
 
 
 def read_revealed(log: str | Path, problem: Problem) -> list[Revealed]:
-    """Everything that was revealed, in the order of the log.
+    """Everything that was revealed, in that order.
 
     Args:
         log: Of a run on this problem.
         problem: Says which layers the steps decide.
     """
-    revealed = []
+    revealed: list[Revealed] = []
     for record in read_records(log):
-        for step, repeat, accuracy in record.get("revealed", ()):
+        for step, repeat, accuracy, *number in record.get("revealed", ()):
             chosen = [record["bitwidths"][layer] for layer in problem.steps[:step]]
-            complete = step == len(problem.steps)
-            revealed.append(Revealed(problem.assignment(chosen), accuracy, repeat, complete))
-    return revealed
+            assignment, complete = problem.assignment(chosen), step == len(problem.steps)
+            # Logs of old have no numbers.
+            told = number[0] if number else len(revealed) + 1
+            revealed.append(Revealed(assignment, accuracy, repeat, complete, told))
+    return sorted(revealed, key=attrgetter("number"))
 
 
 def read_records(log: str | Path) -> list[dict[str, Any]]:
     """The lines of a log; an incomplete last one, of a process that was killed, is left out."""
-    lines = Path(log).read_text(encoding="utf-8").splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        del lines[-1]
-    return [json.loads(line) for line in lines]
+    return [json.loads(line) for line in read_lines(log)]
+
+
+def read_lines(log: str | Path) -> list[str]:
+    """The complete lines of a log, which may be compressed (``.gz``)."""
+    content = Path(log).read_bytes()
+    if Path(log).suffix == ".gz":
+        content = gzip.decompress(content)
+    lines = content.decode("utf-8").splitlines(keepends=True)
+    return lines[:-1] if lines and not lines[-1].endswith("\n") else lines

@@ -206,6 +206,7 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
                 self._noise_keys[row] = splitmix64(drawn)
                 self._seeded[row] = True
                 self._visits.forget(row)
+                given = drawn if self._is_noisy else given  # in the log
             if self._traces:
                 trace = self._traces[row]
                 if self._at is not None:
@@ -256,10 +257,12 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     def _reveal(self, rows: Rows) -> Rows:
         """Asks the evaluator for these environments; returns those that the budget answered."""
         evaluator, bitwidths = self.problem.evaluator, self._bitwidths[rows]
+        before = self.ledger.fresh
         if self.ledger.evaluation_budget is not None:
             assignments = map(tuple, bitwidths.tolist())
             granted = np.array(self.ledger.affords_in_turn(self.problem, assignments))
             if not granted.all():
+                self._refuse(self._everyone[rows], granted)
                 rows, bitwidths = self._everyone[rows][granted], bitwidths[granted]
         if not len(bitwidths):
             return rows
@@ -277,9 +280,21 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         if self._traces:
             steps, accuracies = self._prefixes.step(self._at)[rows], answers.accuracy
             answered = zip(self._everyone[rows], steps, repeats, accuracies, strict=True)
-            for row, step, repeat, accuracy in answered:
-                self._traces[row].reveal(int(step), int(repeat), float(accuracy))
+            for number, (row, step, repeat, accuracy) in enumerate(answered, before + 1):
+                self._traces[row].reveal(int(step), int(repeat), float(accuracy), number)
         return rows
+
+    def _refuse(self, rows: NDArray[np.intp], granted: NDArray[np.bool_]) -> None:
+        """Logs the rows that are not granted, after those before them that are."""
+        if self._traces:
+            numbers = self.ledger.fresh + np.cumsum(granted)
+            for place in np.flatnonzero(~granted):
+                self._traces[rows[place]].refuse(int(numbers[place]))
+
+    @property
+    def _is_noisy(self) -> bool:
+        """Whether seeds decide what is revealed."""
+        return self.noise == "sample" and self.problem.evaluator.repeats > 1
 
     def _next_repeats(self, rows: Rows, indices: NDArray[np.uint64]) -> NDArray[np.intp]:
         """Another repeat at each visit, as in `QuantizeNetEnv`."""

@@ -294,8 +294,10 @@ def test_action_log_tells_what_happened(tmp_path):
     assert lines[0]["task"]["evaluator"] == "toy"
     assert lines[1]["seed"] == 5 and lines[1]["actions"] == [0, 1, 2]
     assert lines[1]["bitwidths"] == [2, 4, 8] and not lines[1]["cut"]
-    step, repeat, accuracy = lines[1]["revealed"][0]
-    assert step == 3 and accuracy == ToyEvaluator().evaluate((2, 4, 8), repeat).accuracy
+    step, repeat, accuracy, number = lines[1]["revealed"][0]
+    assert (step, number) == (3, 1) and accuracy == ToyEvaluator().evaluate(
+        (2, 4, 8), repeat
+    ).accuracy
     assert lines[2]["actions"] == [1] and lines[2]["cut"]
 
 
@@ -333,9 +335,12 @@ def test_a_copy_logs_only_what_it_revealed_itself(tmp_path):
     for one in (env, twin):
         one.step(1)
         one.step(1)
-    lines = [json.loads(line) for line in log.read_text().splitlines()[1:]]
+    joined, *lines = [json.loads(line) for line in log.read_text().splitlines()[1:]]
+    assert joined == {"env": 1, "continues": 0}
+    assert [line["env"] for line in lines] == [0, 1]
     assert [len(line["revealed"]) for line in lines] == [3, 2]
     assert [line["actions"] for line in lines] == [[2, 1, 1]] * 2
+    assert "copied" not in lines[0] and lines[1]["copied"] == 1
     assert env.unwrapped.ledger.fresh == 5
 
 

@@ -1,5 +1,6 @@
 """The command ``python -m agents.train``, end to end."""
 
+import dataclasses
 import json
 import re
 import signal
@@ -16,6 +17,7 @@ from agents.args import parse
 from agents.base import AGENTS, Agent, Preset
 from agents.folder import restore_ledger
 from agents.train import main
+from benchmarks.validate.__main__ import main as validate
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.ledger import Ledger
@@ -98,6 +100,16 @@ def test_same_seed_same_log_other_seed_another(finished, tmp_path):
     assert run(tmp_path / "other", "--seed", "1") == 0
     assert log_of(tmp_path / "twin") == log_of(finished)
     assert log_of(tmp_path / "other") != log_of(finished)
+    results = [read_result(folder) for folder in (finished, tmp_path / "twin")]
+    one, twin = (dataclasses.replace(each, seconds=0.0, command="") for each in results)
+    assert one == twin
+
+
+def test_run_is_validated_from_its_folder(finished, capsys):
+    assert validate([str(finished)]) == 0
+    result = read_result(finished)
+    counts = f"fresh {result.fresh}, distinct {result.evaluations}, budget of 40 distinct, claims 1"
+    assert counts in capsys.readouterr().out
 
 
 def test_finished_run_says_so(finished, capsys):
@@ -156,6 +168,7 @@ def test_interrupted_run_goes_on_to_its_budget(tmp_path):
     earlier, entries = read_result(folder), log_of(folder)
     assert not earlier.finished
     assert 0 < earlier.evaluations < 300
+    assert validate([str(folder)]) == 0
 
     assert main(["--folder", str(folder), "--resume"]) == 0
     result = read_result(folder)
@@ -167,6 +180,7 @@ def test_interrupted_run_goes_on_to_its_budget(tmp_path):
     assert log_of(folder)[: len(entries)] == entries
     environments = [record["env"] for record in log_of(folder) if "task" in record]
     assert environments == list(range(8))
+    assert validate([str(folder)]) == 0
 
 
 def test_half_a_line_in_the_log_is_cut_off(finished, tmp_path):
@@ -178,6 +192,15 @@ def test_half_a_line_in_the_log_is_cut_off(finished, tmp_path):
     restore_ledger(ledger, log, problem)
     assert (ledger.distinct, ledger.environments) == (40, 4)
     assert log.read_text() == whole
+
+
+def test_numbers_go_on_behind_those_of_episodes_that_were_lost(finished, tmp_path):
+    lines = (finished / "log.jsonl").read_text().splitlines(keepends=True)
+    log, ledger = tmp_path / "log.jsonl", Ledger()
+    log.write_text("".join(lines[:10] + lines[11:]))
+    restore_ledger(ledger, log, QuantizeNetEnv(task="synthetic-4-0").problem)
+    assert ledger.fresh == read_result(finished).fresh
+    assert ledger.distinct == 39
 
 
 def test_resumed_run_takes_the_options_it_was_begun_with(finished):

@@ -1,0 +1,1 @@
+"""Does an action log say what the environment would have said?"""

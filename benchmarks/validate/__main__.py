@@ -1,0 +1,96 @@
+"""``python -m benchmarks.validate LOG...``: replays action logs; 0 only if everything agrees."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from benchmarks.validate.claims import Row, read_claims, share_out
+from benchmarks.validate.verdict import (
+    AGREES,
+    DIFFERS,
+    UNCHECKED,
+    Verdict,
+    find_logs,
+    validate,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Validates: 0 if all logs agree, 1 if one differs, else 2 if one cannot be checked.
+
+    Args:
+        arguments: What was typed; None reads the command line.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.validate", description=__doc__)
+    parser.add_argument(
+        "logs", nargs="+", type=Path, metavar="LOG", help="log, run folder, or folder of logs"
+    )
+    parser.add_argument(
+        "--claims", type=Path, metavar="CSV", help="rows that name task, searcher, seed and budget"
+    )
+    parser.add_argument(
+        "--tasks", action="append", default=[], metavar="FOLDER", help="tasks that are not shipped"
+    )
+    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
+    parser.add_argument("--show", type=int, default=5, help="differences shown of each log")
+    options = parser.parse_args(arguments)
+    try:
+        logs = find_logs(options.logs)
+        rows = None if options.claims is None else read_claims(options.claims)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    verdicts = []
+    shares = [None] * len(logs) if rows is None else share_out(rows, logs)
+    for verdict in _validated(logs, shares, tuple(options.tasks), options.workers):
+        print(describe(verdict, options.show), flush=True)
+        verdicts.append(verdict.status)
+    counts = [f"{verdicts.count(one)} {one}" for one in (AGREES, DIFFERS, UNCHECKED)]
+    print(f"{len(logs)} logs: {', '.join(counts)}.")
+    if rows is not None:
+        told = {row.source for share in shares for row in share or ()}
+        print(f"{len(told)} of {len(rows)} rows are about these logs.")
+    return 1 if DIFFERS in verdicts else 2 if UNCHECKED in verdicts else 0
+
+
+def _validated(
+    logs: list[Path], rows: Sequence[list[Row] | None], folders: tuple[str, ...], workers: int
+) -> Iterator[Verdict]:
+    each = logs, rows, [folders] * len(logs)
+    if min(workers, len(logs)) < 2:
+        yield from map(validate, *each)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(logs)), mp_context=context) as pool:
+        yield from pool.map(validate, *each)
+
+
+def describe(verdict: Verdict, show: int) -> str:
+    """What is printed about a log.
+
+    Args:
+        verdict: Of it.
+        show: How many differences at most.
+    """
+    budget = "".join(f" of {limit} {unit}" for unit, limit in (verdict.budget or {}).items())
+    lines = [
+        f"{verdict.log}: {verdict.status}",
+        f"  {verdict.environments} environments, {verdict.episodes} episodes, "
+        f"fresh {verdict.fresh}, distinct {verdict.distinct}{budget and f', budget{budget}'}, "
+        f"claims {verdict.claims}",
+        *(f"  {answer}" for answer in verdict.answers),
+        *(f"  {text}" for text in verdict.unchecked),
+        *(f"  {text}" for text in verdict.differences[:show]),
+    ]
+    if len(verdict.differences) > show:
+        lines.append(f"  and {len(verdict.differences) - show} more differences")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

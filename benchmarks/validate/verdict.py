@@ -1,0 +1,156 @@
+"""What comes of one log, with what is claimed about it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from benchmarks.validate.claims import Row, check_result, check_rows
+from benchmarks.validate.replay import Difference, Replayed, replay
+from releq_gym.problem import Problem
+from releq_gym.replay import read_lines
+from releq_gym.result import RESULT_FILE, read_result
+from releq_gym.tasks.score import ExactScorer, TableScorer, make_scorer
+
+Scorer = TableScorer | ExactScorer
+
+SUFFIXES = (".jsonl", ".jsonl.gz")
+
+SHOWN = 3
+"""Answers that are shown, of a log about several problems."""
+
+AGREES, DIFFERS, UNCHECKED = "agrees", "differs", "cannot be checked"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What comes of one log.
+
+    Attributes:
+        log: Its path.
+        claims: How many results were compared with it.
+        environments: That it describes.
+        episodes: In it.
+        fresh: Accuracies revealed.
+        distinct: Different assignments among them.
+        budget: ``{unit: limit}``; None where there is none.
+        answers: A line about each.
+        differences: Everything that is told or claimed and is not so.
+        unchecked: What could not be found out, a sentence each.
+    """
+
+    log: Path
+    claims: int = 0
+    environments: int = 0
+    episodes: int = 0
+    fresh: int = 0
+    distinct: int = 0
+    budget: dict[str, int] | None = None
+    answers: tuple[str, ...] = ()
+    differences: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> str:
+        """Whether it agrees; a difference counts for more than what cannot be checked."""
+        return DIFFERS if self.differences else UNCHECKED if self.unchecked else AGREES
+
+
+def find_logs(paths: Sequence[Path]) -> list[Path]:
+    """Logs among files and folders, those of run folders included.
+
+    Raises:
+        ValueError: Where there is none.
+    """
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(path.rglob("*.jsonl*")) if path.is_dir() else [path]
+        logs = [one for one in inside if one.is_file() and one.name.endswith(SUFFIXES)]
+        if not logs:
+            raise ValueError(f"{path} is no action log (.jsonl, .jsonl.gz), and holds none.")
+        found += logs
+    return list(dict.fromkeys(found))
+
+
+def validate(
+    log: Path, rows: Sequence[Row] | None = None, folders: tuple[str, ...] = ()
+) -> Verdict:
+    """Replays a log and compares whatever is claimed about it.
+
+    Args:
+        log: As `find_logs` finds them; a ``result.json`` beside a ``log.jsonl`` is a claim, too.
+        rows: Claims about it; None where nobody made any.
+        folders: Where task folders lie that are not shipped.
+    """
+    try:
+        lines = read_lines(log)
+        replayed = replay(lines, folders)
+    except (OSError, ValueError, EOFError, zlib.error) as error:
+        return Verdict(log, unchecked=(f"It cannot be read: {error}",))
+    differences = [_at(found) for found in replayed.differences]
+    unchecked = list(replayed.unchecked)
+    claims = len(rows or ())
+    scorers = _scorers(replayed)
+    try:
+        if rows:
+            differences += check_rows(rows, replayed)
+        elif rows is not None:
+            unchecked.append("No row of the claims is about it.")
+        if log.name.startswith("log.") and (log.parent / RESULT_FILE).is_file():
+            claims += 1
+            found = check_result(read_result(log.parent), replayed)
+            differences += [f"{RESULT_FILE}: {text}" for text in found]
+    except ValueError as error:
+        unchecked.append(f"What is claimed cannot be read: {error}")
+    ledger = replayed.ledger
+    return Verdict(
+        log=log,
+        claims=claims,
+        environments=replayed.environments,
+        episodes=replayed.episodes,
+        fresh=ledger.fresh,
+        distinct=ledger.distinct,
+        budget=replayed.budget,
+        answers=tuple(_answers(replayed, scorers)),
+        differences=tuple(differences),
+        unchecked=tuple(unchecked),
+    )
+
+
+def _at(difference: Difference) -> str:
+    return f"line {difference.line}: {difference.text}"
+
+
+def _answers(replayed: Replayed, scorers: dict[str, Scorer]) -> Iterator[str]:
+    several = len(replayed.problems) > 1
+    for problem in list(replayed.problems.values())[:SHOWN]:
+        if (answer := replayed.ledger.best(problem)) is None:
+            continue
+        name = problem.evaluator.name
+        about = f"{name}: " if several else ""
+        regret = f"{scorers[name].regret(answer.bitwidths):.6f}" if name in scorers else "undefined"
+        bitwidths = " ".join(map(str, answer.bitwidths))
+        yield f"{about}answer {bitwidths}, objective {answer.objective:.6f}, regret {regret}"
+    if len(replayed.problems) > SHOWN:
+        yield f"and answers to {len(replayed.problems) - SHOWN} more problems"
+
+
+def _scorers(replayed: Replayed) -> dict[str, Scorer]:
+    """By evaluator, of the first problems; the answer to a restricted problem has no regret."""
+    found = {}
+    for problem in list(replayed.problems.values())[:SHOWN]:
+        scorer = _scorer(problem)
+        if scorer is not None:
+            found[problem.evaluator.name] = scorer
+    return found
+
+
+@lru_cache
+def _scorer(problem: Problem) -> Scorer | None:
+    try:
+        return make_scorer(problem)
+    except ValueError:
+        return None
