@@ -15,9 +15,11 @@ from releq_gym.commands import hardware, networks, search, tasks
 
 EXTRAS = {
     "agents": ("pandas", "sb3_contrib", "stable_baselines3", "tyro"),
-    "live": ("PIL", "rich", "safetensors", "scipy", "sklearn", "timm", "torch", "torchvision"),
+    "live": (
+        "PIL", "optuna", "rich", "safetensors", "scipy", "sklearn", "timm", "torch", "torchvision",
+    ),
     "tvm": ("tvm",),
-}
+}  # fmt: skip
 """Modules that come with an extra of this package."""
 
 FLAGS = {

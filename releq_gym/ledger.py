@@ -182,9 +182,17 @@ class Ledger:
         return len(self._cells)
 
     @property
+    def left(self) -> int | None:
+        """New assignments that the budget affords; None where there is none."""
+        if self._budget is None:
+            return None
+        unit, limit = self._budget
+        return max(limit - getattr(self, unit), 0)
+
+    @property
     def spent(self) -> bool:
         """Whether no new assignment can be revealed."""
-        return self._budget is not None and getattr(self, self._budget[0]) >= self._budget[1]
+        return self.left == 0
 
     @property
     def evaluation_budget(self) -> dict[str, int] | None:
@@ -202,10 +210,10 @@ class Ledger:
         self, problem: Problem, assignments: Iterable[tuple[int, ...]]
     ) -> list[bool]:
         """`affords` of each assignment, if those before it that are afforded are revealed first."""
-        if self._budget is None:
+        left = self.left
+        if self._budget is None or left is None:
             return [True for _ in assignments]
-        unit, limit = self._budget
-        left = limit - getattr(self, unit)
+        unit, _ = self._budget
         known = set(self.cells(problem)) if unit == "distinct" else set()
         answers = []
         for bitwidths in assignments:

@@ -1,12 +1,16 @@
 import itertools
+import sys
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from toys import ToyEvaluator
+from toys import ToyEvaluator, toy_layer
 
 from releq_gym.cheapest import cheapest
+from releq_gym.evaluators.base import Evaluation
 from releq_gym.searchers import SEARCHERS, Player, confirm
+from releq_gym.searchers.additive import AdditiveLoss
+from releq_gym.searchers.pairwise import PairwiseLoss
 from releq_gym.searchers.sensitivity import measure_sensitivity
 from releq_gym.tasks.score import make_scorer
 
@@ -25,7 +29,9 @@ def test_searchers_keep_to_the_budget_and_repeat_under_a_seed(name):
     assert first.ledger.best(first.problem) == second.ledger.best(second.problem)
 
 
-EXHAUSTIVE = ["random", "local_search", "greedy", "integer_program"]
+EXHAUSTIVE = [
+    name for name in SEARCHERS.names() if name not in ("uniform", "ends_at_8", "sensitivity")
+]
 
 
 @pytest.mark.parametrize("name", EXHAUSTIVE)
@@ -45,20 +51,39 @@ def test_searchers_stop_without_a_budget_when_everything_is_known():
     assert env.ledger.distinct == 9
 
 
-def test_local_search_beats_random_search_on_a_deep_landscape():
-    regrets = {}
-    for name in ("random", "local_search"):
-        runs = [
-            searched(name, seed, task="synthetic-20-0", evaluation_budget=600) for seed in (0, 1)
-        ]
-        scorer = make_scorer(runs[0].problem)
-        regrets[name] = max(scorer.regret(run.ledger.best(run.problem).bitwidths) for run in runs)
-    assert regrets["local_search"] < regrets["random"]
+def regrets(name, evaluations):
+    """On a deep landscape, of two seeds."""
+    runs = [
+        searched(name, seed, task="synthetic-20-0", evaluation_budget=evaluations)
+        for seed in (0, 1)
+    ]
+    scorer = make_scorer(runs[0].problem)
+    return [scorer.regret(run.ledger.best(run.problem).bitwidths) for run in runs]
+
+
+@pytest.mark.parametrize(
+    ("name", "evaluations"),
+    [
+        ("local_search", 600),
+        ("simulated_annealing", 300),
+        ("evolution", 300),
+        ("tpe", 60),
+        ("pairwise_program", 60),
+    ],
+)
+def test_searchers_beat_random_search_on_a_deep_landscape(name, evaluations):
+    assert max(regrets(name, evaluations)) < min(regrets("random", evaluations))
 
 
 def test_uniform_search_asks_for_each_bitwidth_once():
     env = searched("uniform", task="synthetic-6-0")
     assert [bitwidths[0] for bitwidths in env.ledger.cells(env.problem)] == [8, 7, 6, 5, 4, 3, 2]
+
+
+def test_ends_at_8_asks_for_the_most_bits_at_both_ends():
+    env = searched("ends_at_8", task="synthetic-6-0", bitwidths=[2, 4, 6])
+    asked = list(env.ledger.cells(env.problem))
+    assert asked == [(6, *[bitwidth] * 4, 6) for bitwidth in (6, 4, 2)]
 
 
 @pytest.mark.parametrize("name", SEARCHERS.names())
@@ -79,6 +104,16 @@ def test_searchers_choose_one_bitwidth_per_group():
     assert env.ledger.distinct == 9
     assert all(first == last for first, _, last in env.ledger.cells(env.problem))
     assert env.ledger.best(env.problem).bitwidths == (4, 2, 4)
+
+
+@pytest.mark.parametrize("name", SEARCHERS.names())
+def test_searchers_stop_where_the_cost_budget_leaves_one_assignment(name, monkeypatch):
+    monkeypatch.setattr("releq_gym.searchers.IDLE", 30)
+    cheapest = gym.make("releq/QuantizeNet-v0", task="synthetic-6-0").unwrapped.problem.cost(
+        [2] * 6
+    )
+    env = searched(name, task="synthetic-6-0", cost_budget={"cost": cheapest})
+    assert list(env.ledger.cells(env.problem)) == [(2,) * 6]
 
 
 def test_an_environment_that_measures_every_step_is_refused():
@@ -123,6 +158,16 @@ def test_player_predicts_costs_and_worths_as_the_ledger_ranks():
     assert player.ask(choice) is played and env.unwrapped.ledger.fresh == 1
 
 
+def test_player_knows_what_budget_and_space_leave():
+    for options, left in (({}, 27), ({"evaluation_budget": 5}, 5), ({"evaluation_budget": 99}, 27)):
+        env = gym.make("releq/QuantizeNet-v0", evaluator=ToyEvaluator(), **options)
+        player = Player(env)
+        assert player.left == left
+        for _ in range(2):
+            player.play((2, 4, 8))
+        assert player.left == left - 1
+
+
 def test_sensitivity_lowers_each_layer_alone():
     env = gym.make("releq/QuantizeNet-v0", evaluator=ToyEvaluator(), noise="mean")
     losses = measure_sensitivity(Player(env))
@@ -136,6 +181,21 @@ def test_sensitivity_leaves_out_what_the_budget_does_not_afford():
     env = gym.make("releq/QuantizeNet-v0", evaluator=ToyEvaluator(), evaluation_budget=5)
     losses = measure_sensitivity(Player(env))
     assert np.isnan(losses).sum(axis=0).tolist() == [2, 0, 0]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_integer_program_is_exact_with_interactions(seed):
+    rng = np.random.default_rng(seed)
+    costs, losses = rng.random((2, 4, 3))
+    tables = {pair: 0.3 * rng.normal(size=(3, 3)) for pair in itertools.combinations(range(4), 2)}
+
+    def lost(digits):
+        together = sum(table[digits[i], digits[j]] for (i, j), table in tables.items())
+        return losses[range(4), digits].sum() + together
+
+    within = [digits for digits in itertools.product(range(3), repeat=4) if lost(digits) <= 1.2]
+    best = min(within, key=lambda digits: costs[range(4), digits].sum())
+    assert tuple(cheapest(costs, losses, 1.2, interactions=tables)) == best
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -188,12 +248,88 @@ def test_the_integer_program_respects_a_limit_on_another_figure():
 
 @pytest.mark.parametrize("name", ["greedy", "integer_program"])
 def test_informed_searchers_beat_local_search_with_few_evaluations(name):
-    regrets = {}
+    found = {}
     for searcher in (name, "local_search"):
         run = searched(searcher, task="synthetic-20-1", evaluation_budget=120)
         scorer = make_scorer(run.problem)
-        regrets[searcher] = scorer.regret(run.ledger.best(run.problem).bitwidths)
-    assert regrets[name] < 0.5 * regrets["local_search"]
+        found[searcher] = scorer.regret(run.ledger.best(run.problem).bitwidths)
+    assert found[name] < 0.5 * found["local_search"]
+
+
+def toy_pairs(interactions, bitwidths=(2, 4, 8)):
+    """A pairwise model of the toy, told of interactions of steps at their fewest bits."""
+    player = Player(gym.make("releq/QuantizeNet-v0", evaluator=ToyEvaluator(), bitwidths=bitwidths))
+    lowered = np.zeros(3, dtype=np.intp)
+    return PairwiseLoss(player, np.ones(3), 0.0, 0.0, lowered, interactions)
+
+
+def test_the_pairwise_model_learns_an_interaction_and_scales_it():
+    model = toy_pairs({(0, 2): 5.0})
+    alone = model.predict(np.array([[0, 2, 2]]), [0.0])[0, 0]
+    for digits, loss in (([2, 2, 2], 0.0), ([0, 2, 2], alone), ([2, 2, 0], alone)):
+        model.learn(np.array(digits), loss)
+    model.learn(np.array([0, 2, 0]), 2 * alone + 5.0)
+    (table,) = model.interactions()
+    assert table[0, 0] == pytest.approx(5.0, abs=0.5)
+    # From 2 to 4 bits the toy's noise falls by 12 dB, its amplitude by a factor of 4.
+    assert table[1, 0] == pytest.approx(table[0, 0] / 4, rel=0.01)
+    assert not table[2].any() and not table[:, 2].any()
+    digits = np.array([0, 2, 0])
+    singles = AdditiveLoss.summed(model, digits)
+    assert model.summed(digits) == pytest.approx(singles + table[0, 0])
+
+
+def test_the_pairwise_model_expands_where_products_are_too_many(monkeypatch):
+    model = toy_pairs({(0, 1): 5.0, (0, 2): 5.0, (1, 2): 5.0})
+    model.learn(np.array([0, 0, 0]), 9.0)
+    costs, rng = np.tile([1.0, 2.0, 3.0], (3, 1)), np.random.default_rng
+    limit = 0.3 * model.summed(np.zeros(3, dtype=np.intp))
+    exact = model.cheapest(costs, limit, rng(0))
+    monkeypatch.setattr("releq_gym.searchers.pairwise.MOST_PRODUCTS", 0)
+    expanded = model.cheapest(costs, limit, rng(0))
+    assert costs[range(3), expanded].sum() == costs[range(3), exact].sum()
+
+
+class CoupledEvaluator(ToyEvaluator):
+    """Six layers that lose little alone below 4 bits; three couples lose ten times that."""
+
+    layers = tuple(toy_layer(f"layer{i}", 10 + 10 * i, 100 + 100 * i) for i in range(6))
+    repeats, images = 1, 0
+
+    def evaluate(self, bitwidths, repeat):
+        missing = np.maximum(4 - np.array(bitwidths), 0)
+        lost = 0.1 * missing.sum() + (missing[::2] * missing[1::2]).sum()
+        return Evaluation(0.9 - lost / 100, 5.0)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_pairwise_program_finds_what_couples_hide_from_the_additive_one(seed):
+    found = {}
+    for name in ("integer_program", "pairwise_program"):
+        env = searched(
+            name,
+            seed,
+            evaluator=CoupledEvaluator(),
+            reward_kwargs={"max_loss_points": 1.0},
+            evaluation_budget=45,
+        )
+        found[name] = env.ledger.best(env.problem).bitwidths
+    assert found["pairwise_program"] == (4, 2, 4, 2, 4, 2) != found["integer_program"]
+
+
+def test_without_optuna_tpe_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'releq_gym\[live\]'"):
+        searched("tpe", evaluator=ToyEvaluator())
+
+
+def test_tpe_is_silent_and_leaves_the_logging_of_optuna_as_it_was(capsys):
+    optuna = pytest.importorskip("optuna")
+    level = optuna.logging.get_verbosity()
+    searched("tpe", evaluator=ToyEvaluator(), evaluation_budget=3)
+    assert optuna.logging.get_verbosity() == level
+    printed = capsys.readouterr()
+    assert printed.out == printed.err == ""
 
 
 @pytest.mark.parametrize("name", SEARCHERS.names())

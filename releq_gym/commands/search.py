@@ -73,7 +73,8 @@ def add_commands(commands: Any) -> None:
     add(
         "--searcher",
         default="integer_program",
-        help="integer_program (default), greedy, local_search, random, sensitivity or uniform",
+        help="integer_program (default), pairwise_program, greedy, local_search, "
+        "simulated_annealing, evolution, tpe, random, sensitivity, uniform or ends_at_8",
     )
     add("--evaluations", type=int, help="assignments to measure (default: from the layers)")
     add("--seed", type=int, default=0)

@@ -25,6 +25,9 @@ SEARCHERS: Registry[Searcher] = Registry("searcher", "releq_gym.searchers")
 Choice = tuple[int, ...]
 """Bitwidths to choose, one per step."""
 
+IDLE = 10_000
+"""Questions in a row that may reveal nothing new: a cost budget can execute all of them as one."""
+
 
 class Played(NamedTuple):
     """What one episode revealed.
@@ -67,6 +70,7 @@ class Player:
         self.repeats = base.problem.evaluator.repeats if base.noise == "sample" else 1
         self.spent = False
         self.known: dict[Choice, Played] = {}
+        self._idle = 0
 
     @property
     def most_bits(self) -> Choice:
@@ -117,19 +121,31 @@ class Player:
 
     @property
     def done(self) -> bool:
-        """Whether nothing can be asked any more: the budget is spent, or everything is known."""
-        measured = self.problem.measured
-        if measured is not None and self.ledger.distinct >= len(measured):
+        """Whether to stop: the budget is spent, everything is known, or nothing new in sight."""
+        if self.spent or self._idle >= IDLE or len(self.known) >= assignments(self.choices):
             return True
-        return self.spent or len(self.known) >= assignments(self.choices)
+        return self.problem.measured is not None and self.ledger.distinct >= self._size
+
+    @property
+    def left(self) -> int:
+        """Different assignments that may still be revealed, as budget and space have it."""
+        unknown = max(self._size - self.ledger.distinct, 0)
+        return unknown if self.ledger.left is None else min(unknown, self.ledger.left)
+
+    @property
+    def _size(self) -> int:
+        measured = self.problem.measured
+        return assignments(self.choices) if measured is None else len(measured)
 
     def ask(self, choice: Choice) -> Played:
         """As `play`, but nothing is asked twice."""
         if choice not in self.known:
+            revealed = self.ledger.distinct
             played = self.play(choice)
             if self.spent:
                 return played
             self.known[choice] = played
+            self._idle = 0 if self.ledger.distinct > revealed else self._idle + 1
         return self.known[choice]
 
     def play(self, choice: Sequence[int]) -> Played:
@@ -148,6 +164,19 @@ class Player:
         if self.spent:
             return Played(tuple(executed), -np.inf, np.inf)
         return Played(tuple(executed), float(reward), info["loss_points"])
+
+    def draw(self, rng: np.random.Generator) -> Choice:
+        """A choice, all equally likely."""
+        return tuple(int(rng.choice(options)) for options in self.choices)
+
+    def unknown_near(self, choice: Choice, rng: np.random.Generator) -> Choice:
+        """A choice that is unknown: this one, or the first on a random walk away from it.
+
+        There has to be one, as there is before the player is `done`.
+        """
+        while choice in self.known:
+            choice = mutated(choice, self.choices, rng)
+        return choice
 
     def complete(self, choice: Sequence[int]) -> tuple[int, ...]:
         """The assignment, one bitwidth per layer, that a choice stands for."""
@@ -177,6 +206,10 @@ class Player:
         transition = problem.transition(assignments, cautious, economics=economics)
         return reward_many(problem.reward, transition)
 
+    def worth(self, played: Played) -> float:
+        """The cautious objective of what was executed, see `worths`."""
+        return float(self.worths([played.choice], np.array([played.loss_points]))[0])
+
     def digits(self, choices: Sequence[Choice]) -> NDArray[np.intp]:
         """Positions of the bitwidths among those to choose from, ``[choices, steps]``."""
         return np.searchsorted(self.problem.bitwidths, np.array(choices))
@@ -185,6 +218,16 @@ class Player:
 def changed(choice: Choice, step: int, bitwidth: int) -> Choice:
     """A choice with another bitwidth in one step."""
     return (*choice[:step], bitwidth, *choice[step + 1 :])
+
+
+def mutated(choice: Choice, choices: Sequence[Sequence[int]], rng: np.random.Generator) -> Choice:
+    """A choice with another bitwidth in one step, all of `neighbours` equally likely.
+
+    As every step has the same number of bitwidths, which has to be two at least.
+    """
+    step = int(rng.integers(len(choice)))
+    others = [bitwidth for bitwidth in choices[step] if bitwidth != choice[step]]
+    return changed(choice, step, int(rng.choice(others)))
 
 
 def neighbours(choice: Choice, choices: Sequence[Sequence[int]]) -> list[Choice]:

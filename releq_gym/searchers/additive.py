@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from releq_gym.cheapest import cheapest
 from releq_gym.searchers import Player
 
 SPREAD = 0.5
@@ -51,6 +52,7 @@ class AdditiveLoss:
         self._covariance = np.zeros((mean.size + 1, mean.size + 1))
         self._covariance[:-1, :-1] = np.outer(mean, mean) * spread
         self._covariance[-1, -1] = rest**2 + self.variance(rest)
+        self._rest = mean.size
 
     def variance(self, loss_points: ArrayLike) -> NDArray[np.float64]:
         """Of a measured loss around the best sum, in squared points."""
@@ -81,7 +83,7 @@ class AdditiveLoss:
         rows = self._rows(digits)
         mean = rows @ self._mean
         variance = ((rows @ self._covariance) * rows).sum(axis=1) + self.variance(mean)
-        rest = self._mean[-1]
+        rest = self._mean[self._rest]
         added = np.maximum(mean - rest, 10 * SMALLEST)
         log_variance = np.log1p(np.maximum(variance, 0.0) / added**2)[:, None]
         exponents = np.sqrt(log_variance) * np.asarray(quantiles) - log_variance / 2
@@ -93,9 +95,9 @@ class AdditiveLoss:
         Args:
             rng: Draws losses that may be so; None returns the expected ones.
         """
-        losses = self._mean[:-1].reshape(self.shape.shape)
+        losses = self._mean[: self._rest].reshape(self.shape.shape)
         if rng is not None:
-            spread = np.sqrt(np.maximum(np.diag(self._covariance)[:-1], 0.0))
+            spread = np.sqrt(np.maximum(np.diag(self._covariance)[: self._rest], 0.0))
             losses = losses + DRAWN * spread.reshape(losses.shape) * rng.standard_normal(
                 losses.shape
             )
@@ -103,11 +105,26 @@ class AdditiveLoss:
         losses[:, -1] = 0.0
         return np.maximum.accumulate(losses[:, ::-1], axis=1)[:, ::-1]
 
+    def summed(self, digits: NDArray[np.intp]) -> float:
+        """The sum of the expected losses of one assignment in points, ``digits`` ``[steps]``."""
+        return float(self.losses()[np.arange(len(digits)), digits].sum())
+
+    def cheapest(
+        self,
+        costs: NDArray[np.float64],
+        limit: float,
+        rng: np.random.Generator,
+        figures: ArrayLike = (),
+        max_figures: ArrayLike = (),
+    ) -> NDArray[np.intp] | None:
+        """`releq_gym.cheapest.cheapest` within a limit on the sum of losses that `rng` draws."""
+        return cheapest(costs, self.losses(rng), limit, figures, max_figures)
+
     def _rows(self, digits: NDArray[np.intp]) -> NDArray[np.float64]:
         """The sums as a matrix, ``[assignments, losses]``."""
         rows = np.zeros((len(digits), len(self._mean)))
         np.put_along_axis(rows, digits + self._offsets, 1.0, axis=1)
-        rows[:, -1] = 1.0
+        rows[:, self._rest] = 1.0
         return rows
 
 

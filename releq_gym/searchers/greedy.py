@@ -32,10 +32,10 @@ def greedy(env: gym.Env, rng: np.random.Generator) -> None:
             if player.admits(raised):
                 current = raised
         found = _descend(player, current)
-        if not player.spent and _worth(player, found) > _worth(player, best):
+        if not player.spent and player.worth(player.ask(found)) > player.worth(player.ask(best)):
             best = found
         if len(player.known) == asked:  # it went where it has been before
-            player.ask(tuple(int(rng.choice(options)) for options in player.choices))
+            player.ask(player.draw(rng))
 
 
 def _descend(player: Player, choice: Choice) -> Choice:
@@ -58,12 +58,8 @@ def _descend(player: Player, choice: Choice) -> Choice:
             break
         if prices[step][1] != choice or prices[step][0] == -np.inf:
             prices[step] = (lost / saved, choice)
-        elif _worth(player, lower) >= _worth(player, choice):
+        elif player.worth(player.ask(lower)) >= player.worth(player.ask(choice)):
             choice = lower
         else:
             del prices[step]
     return choice
-
-
-def _worth(player: Player, choice: Choice) -> float:
-    return float(player.worths([choice], np.array([player.known[choice].loss_points]))[0])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import statistics
+from typing import NamedTuple, TypeVar
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from releq_gym.cheapest import cheapest
 from releq_gym.searchers import SEARCHERS, Choice, Player, neighbours
 from releq_gym.searchers.additive import AdditiveLoss, noise_power
 from releq_gym.searchers.sensitivity import measure_sensitivity
+
+Model = TypeVar("Model", bound=AdditiveLoss)
 
 FIRST_LIMITS = np.geomspace(1e-3, 1.0, 16)
 """Limits on the summed loss before anything is known, relative to all layers at the fewest bits."""
@@ -50,18 +52,45 @@ def integer_program(env: gym.Env, rng: np.random.Generator) -> None:
         rng: Draws the losses.
     """
     player = Player(env)
-    if player.most_bits == player.least_bits:  # nothing to choose
-        player.ask(player.most_bits)
-        return
-    model = _begin(player)
-    if model is None:
-        return
-    limits = FIRST_LIMITS * _summed(player, model, player.least_bits)
+    probed = probe(player)
+    if probed is not None:
+        ask_promising(player, take_up(player, AdditiveLoss(player, *probed)), rng)
+
+
+class Probed(NamedTuple):
+    """What lowering each step alone has told, the arguments of `AdditiveLoss`."""
+
+    scales: NDArray[np.float64]
+    rest: float
+    noise: float
+
+
+def take_up(player: Player, model: Model) -> Model:
+    """The model, corrected by everything that the player knows."""
+    for played in player.known.values():
+        model.learn(player.digits([played.choice])[0], played.loss_points)
+    return model
+
+
+def first_limits(player: Player, model: AdditiveLoss) -> NDArray[np.float64]:
+    """Limits on the summed loss while little is known, in points."""
+    return FIRST_LIMITS * model.summed(player.digits([player.least_bits])[0])
+
+
+def ask_promising(player: Player, model: AdditiveLoss, rng: np.random.Generator) -> None:
+    """Asks what a model of the loss expects most of, and corrects it, until the player is done.
+
+    Args:
+        player: Has been asked something.
+        model: Has taken up what the player knows, see `take_up`.
+        rng: Draws losses.
+    """
+    limits = first_limits(player, model)
     improved = True
     while not player.done:
         leader = player.best
-        solutions = _solutions(player, model, limits, rng) if improved else []
-        promising = _most_promising(player, model, solutions)
+        solutions = solve(player, model, limits, rng) if improved else []
+        promising = most_promising(player, model, solutions)
         choice = promising or _unknown(player, rng)
         if choice is None:
             return
@@ -73,9 +102,15 @@ def integer_program(env: gym.Env, rng: np.random.Generator) -> None:
         improved = not improved or player.best is not leader  # one such question, then on
 
 
-def _begin(player: Player) -> AdditiveLoss | None:
-    """The model after each step has been lowered alone; None where the budget ends before."""
+def probe(player: Player) -> Probed | None:
+    """Lowers each step alone, to a middle bitwidth; None where the budget ends before.
+
+    None too where there is nothing to choose.
+    """
     start = player.start
+    if player.most_bits == player.least_bits:
+        player.ask(start)
+        return None
     losses = [player.ask(start).loss_points]
     losses += [
         player.play(start).loss_points for _ in range(min(player.repeats, NOISE_REPEATS) - 1)
@@ -84,45 +119,36 @@ def _begin(player: Player) -> AdditiveLoss | None:
         return None
     noise = float(np.std(losses, ddof=1)) if len(losses) > 1 else 0.0
     (digits,) = player.digits([start])
-    probe = int(digits.max()) // 2
-    lost = measure_sensitivity(player, [player.problem.bitwidths[probe]])[:, probe]
+    middle = int(digits.max()) // 2
+    lost = measure_sensitivity(player, [player.problem.bitwidths[middle]])[:, middle]
     if player.spent:
         return None
     shape, steps = noise_power(player), np.arange(len(start))
     # A loss that is lost in the noise may be as large as that.
     least = 100.0 / player.problem.evaluator.images / 2 if player.problem.evaluator.images else 1e-2
-    gained = shape[:, probe] - shape[steps, digits]
-    known = (digits > probe) & (gained > 0)
-    scales = np.full(len(start), 1.0 / np.median(shape[:, probe]))
+    gained = shape[:, middle] - shape[steps, digits]
+    known = (digits > middle) & (gained > 0)
+    scales = np.full(len(start), 1.0 / np.median(shape[:, middle]))
     if known.any():
         measured = np.maximum(lost[known], max(least, noise)) / gained[known]
         scales[:] = np.median(measured)
         scales[known] = measured
     rest = float(np.mean(losses)) if start == player.most_bits else 0.0
-    model = AdditiveLoss(player, scales, rest, noise)
-    for played in player.known.values():
-        model.learn(player.digits([played.choice])[0], played.loss_points)
-    return model
+    return Probed(scales, rest, noise)
 
 
 def _next_limits(
     player: Player, model: AdditiveLoss, last: Choice, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Near the best assignment known, near the last one, and anywhere, lest it be stuck there."""
-    near = [_summed(player, model, choice) for choice in (player.best.choice, last)]
+    near = [model.summed(digits) for digits in player.digits([player.best.choice, last])]
     strayed = np.maximum(near, SMALLEST_LIMIT) * STRAY ** rng.uniform(-1.0, 1.0, 2)
     low, high = np.log(FIRST_LIMITS[[0, -1]])
-    anywhere = np.exp(rng.uniform(low, high)) * _summed(player, model, player.least_bits)
+    anywhere = np.exp(rng.uniform(low, high)) * model.summed(player.digits([player.least_bits])[0])
     return np.append(strayed, anywhere)
 
 
-def _summed(player: Player, model: AdditiveLoss, choice: Choice) -> float:
-    """The sum of the expected losses of a choice, in points."""
-    (digits,) = player.digits([choice])
-    return float(model.losses()[np.arange(len(digits)), digits].sum())
-
-
-def _solutions(
+def solve(
     player: Player, model: AdditiveLoss, limits: NDArray[np.float64], rng: np.random.Generator
 ) -> list[Choice]:
     """The cheapest choices within limits on sums of losses that are drawn anew for each."""
@@ -130,7 +156,7 @@ def _solutions(
     found = {
         tuple(player.problem.bitwidths[digit] for digit in digits)
         for limit in limits
-        if (digits := cheapest(costs, model.losses(rng), limit, figures, max_figures)) is not None
+        if (digits := model.cheapest(costs, limit, rng, figures, max_figures)) is not None
     }
     return sorted(found)
 
@@ -150,7 +176,7 @@ def _cost_limits(player: Player) -> tuple[NDArray[np.float64], NDArray[np.float6
     return np.concatenate(figures), np.array(limits)
 
 
-def _most_promising(player: Player, model: AdditiveLoss, solutions: list[Choice]) -> Choice | None:
+def most_promising(player: Player, model: AdditiveLoss, solutions: list[Choice]) -> Choice | None:
     """The unknown choice with the greatest expected improvement, among solutions and neighbours."""
     leader = player.best
     (best,) = player.worths([leader.choice], np.array([leader.loss_points]))
@@ -178,7 +204,7 @@ def _most_promising(player: Player, model: AdditiveLoss, solutions: list[Choice]
 def _unknown(player: Player, rng: np.random.Generator) -> Choice | None:
     """Any admitted choice that is unknown, or None where none is found."""
     for _ in range(DRAWS):
-        choice = tuple(int(rng.choice(options)) for options in player.choices)
+        choice = player.draw(rng)
         if choice not in player.known and player.admits(choice):
             return choice
     return None

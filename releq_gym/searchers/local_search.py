@@ -33,4 +33,4 @@ def local_search(env: gym.Env, rng: np.random.Generator) -> None:
             if player.spent:
                 return
         else:
-            current = tuple(int(rng.choice(options)) for options in player.choices)
+            current = player.draw(rng)

@@ -18,4 +18,4 @@ def random_search(env: gym.Env, rng: np.random.Generator) -> None:
     """
     player = Player(env)
     while not player.done:
-        player.ask(tuple(int(rng.choice(options)) for options in player.choices))
+        player.ask(player.draw(rng))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import gymnasium as gym
 import numpy as np
 
@@ -16,7 +18,19 @@ def uniform_search(env: gym.Env, rng: np.random.Generator) -> None:
         env: Environment with ``evaluate="final"``.
         rng: Not used.
     """
-    player = Player(env)
+    ask_uniform(Player(env))
+
+
+def ask_uniform(player: Player, kept: Collection[int] = ()) -> None:
+    """Every choice of one bitwidth for all steps, most bits first.
+
+    Args:
+        player: Asks.
+        kept: Steps that stay at the most bits.
+    """
     for bitwidth in reversed(player.problem.bitwidths):
-        if not player.spent:
-            player.play([bitwidth] * len(player.choices))
+        if player.spent:
+            return
+        player.ask(
+            tuple(most if step in kept else bitwidth for step, most in enumerate(player.most_bits))
+        )
