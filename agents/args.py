@@ -20,6 +20,16 @@ SETTINGS_FILE = "settings.json"
 S = TypeVar("S")
 
 
+def _agents(default: str) -> str:
+    return f"(default: {default}; there are {', '.join(AGENTS.names())})"
+
+
+def _presets(default: str) -> str:
+    several = [name for name in AGENTS.names() if len(AGENTS[name].presets) > 1]
+    further = [f"{name}: {', '.join(AGENTS[name].presets)}" for name in several]
+    return f"(default: {default}; {'; '.join(further)})"
+
+
 @dataclass(frozen=True)
 class Args(Generic[S]):
     """Learns bitwidths for the layers of a network, then retrains and reports the best found."""
@@ -67,10 +77,10 @@ class Args(Generic[S]):
     evaluation_budget: int | None = None
     """Different assignments that may be measured; by default 600, live 150."""
 
-    agent: str = "recurrent_ppo"
-    """What learns: the name of an agent in this folder."""
-    preset: str = "default"
-    """Settings to start from: default or paper."""
+    agent: Annotated[str, tyro.conf.arg(help_behavior_hint=_agents)] = "recurrent_ppo"
+    """What learns. Settings at the end of this list are its own."""
+    preset: Annotated[str, tyro.conf.arg(help_behavior_hint=_presets)] = "default"
+    """Settings to start from; some set options of the environment, too."""
     threads: int = 1
     """Threads of PyTorch. The policy gains nothing from more; large live networks do."""
     seed: int = 0

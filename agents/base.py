@@ -45,11 +45,11 @@ class Watch(Protocol):
         ...
 
     def after_rollout(self, probabilities: NDArray[np.float32]) -> None:
-        """Called before every update of the policy.
+        """Called before every update of the policy, or of many small ones now and then.
 
         Args:
-            probabilities: Of each bitwidth in each layer that is chosen, averaged over the
-                episodes since the last update, ``[steps, bitwidths]``.
+            probabilities: Of each bitwidth in each layer that is chosen, ``[steps, bitwidths]``;
+                `Agent.shown` says which.
         """
         ...
 
@@ -65,11 +65,22 @@ class Agent(ABC):
 
     Attributes:
         presets: By name; ``"default"`` is among them.
+        shown: What it tells `Watch.after_rollout`, as an axis is labelled.
         steps: Steps taken in all environments together, those before the checkpoint included.
     """
 
     presets: ClassVar[Mapping[str, Preset]]
+    shown: ClassVar[str] = "probability"
     steps: int
+
+    @staticmethod
+    def wrap(env: gym.Env) -> gym.Env:
+        """The environment as it walks it.
+
+        Raises:
+            ValueError: Where it cannot.
+        """
+        return env
 
     @abstractmethod
     def __init__(

@@ -19,20 +19,21 @@ COLOURS = colormaps["viridis"]
 """Dark for few bits, bright for many."""
 
 
-def draw_pictures(folder: Path, problem: Problem, bitwidths: Sequence[int]) -> None:
+def draw_pictures(folder: Path, problem: Problem, bitwidths: Sequence[int], shown: str) -> None:
     """Draws everything that the folder has the numbers for.
 
     Args:
         folder: Of the run.
         problem: Likewise.
         bitwidths: The answer.
+        shown: What the policy's history holds, as in `Agent.shown`.
     """
     draw_learning_curve(read_revealed(folder / LOG_FILE, problem), problem).savefig(
         folder / "learning_curve.png"
     )
     draw_bitwidths(problem, bitwidths).savefig(folder / "bitwidths.png")
     if (folder / POLICY_FILE).is_file():
-        draw_policy(folder / POLICY_FILE, problem).savefig(folder / "policy.png")
+        draw_policy(folder / POLICY_FILE, problem, shown).savefig(folder / "policy.png")
 
 
 def draw_learning_curve(revealed: Sequence[Revealed], problem: Problem) -> Figure:
@@ -70,8 +71,8 @@ def draw_bitwidths(problem: Problem, bitwidths: Sequence[int]) -> Figure:
     return figure
 
 
-def draw_policy(path: Path, problem: Problem) -> Figure:
-    """The probability of every bitwidth in each layer over the search, as the paper draws it."""
+def draw_policy(path: Path, problem: Problem, shown: str) -> Figure:
+    """Every bitwidth in each layer over the search, as the paper draws it."""
     with np.load(path, allow_pickle=False) as archive:
         evaluations, probabilities = archive["evaluations"], archive["probabilities"]
         bitwidths = archive["bitwidths"].tolist()
@@ -91,7 +92,7 @@ def draw_policy(path: Path, problem: Problem) -> Figure:
         axes.set_title(name, fontsize="small")
         axes.set_ylim(0.0, 1.0)
     figure.supxlabel("different assignments measured", fontsize="small")
-    figure.supylabel("probability", fontsize="small")
+    figure.supylabel(shown, fontsize="small")
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize="small")
     return figure

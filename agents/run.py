@@ -21,6 +21,7 @@ from agents.watch import TrainingWatch, live_progress
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.evaluators.resolve import make_evaluator
 from releq_gym.ledger import Ledger
+from releq_gym.problem import Problem
 from releq_gym.report import final_report
 from releq_gym.result import RESULT_FILE, Report, Result, read_result, write_result
 from releq_gym.searchers import confirm
@@ -62,7 +63,9 @@ class Run:
             repeats=args.repeats if args.evaluator == "live" else None,
             search_from_train=args.search_from_train or None,
         )
-        self.problem = self._make_env(Ledger()).problem
+        # Wrapped, so that what the agent cannot walk is refused while nothing is written.
+        env = AGENTS[args.agent].wrap(self._make_env(Ledger()))
+        self.problem: Problem = env.get_wrapper_attr("problem")
         self.ledger = Ledger(self.budget)
         self._started = time.perf_counter()
         if args.resume:
@@ -159,7 +162,8 @@ class Run:
     def show(self, result: Result) -> None:
         """Prints the answer and draws the pictures."""
         print_answer(self.console, self.problem, result)
-        draw_pictures(self.folder, self.problem, result.bitwidths)
+        shown = AGENTS[self.args.agent].shown
+        draw_pictures(self.folder, self.problem, result.bitwidths, shown)
 
     def _report(self, result: Result) -> Report | None:
         try:

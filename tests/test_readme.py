@@ -1,8 +1,15 @@
 import re
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+
+import agents
+from agents.base import AGENTS
+from agents.train import main
+from releq_gym.result import read_result
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -38,6 +45,25 @@ def test_the_hardware_example_keeps_its_budget():
     while not over:
         *_, over, _, info = env.step(env.action_space.n - 1)
     assert info["microjoules"] <= 30
+
+
+def test_an_agent_is_one_file_that_is_there(tmp_path, monkeypatch):
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    (example,) = [code for code in blocks if "(Agent)" in code]
+    (tmp_path / "cross_entropy.py").write_text(example)
+    monkeypatch.setattr(agents, "__path__", [*agents.__path__, str(tmp_path)])
+    monkeypatch.setattr(AGENTS, "_entries", dict(AGENTS._entries))
+    monkeypatch.setattr(AGENTS, "_discovered", False)
+    sys.modules.pop("agents.cross_entropy", None)
+    options = ["--task", "synthetic-4-0", "--evaluation-budget", "100", "--elite", "4"]
+    run = tmp_path / "run"
+    assert main([*options, "--agent", "cross_entropy", "--no-report", "--folder", str(run)]) == 0
+    result = read_result(run)
+    assert (result.searcher, result.evaluations) == ("cross_entropy", 100)
+    with np.load(run / "policy.npz") as archive:
+        first, *_, last = archive["probabilities"]
+    assert last.max(axis=1).mean() > 1.5 * first.max(axis=1).mean()
+    assert np.load(run / "agent.zip").shape == (4, 7)
 
 
 def test_the_metric_it_shows_scores_each_input_in_0_to_1():

@@ -233,6 +233,8 @@ def test_resumed_run_keeps_its_settings(finished, capsys):
         (["--evaluation-budget", "0"], "at least 1"),
         (["--threads", "0"], "has to be at least 1"),
         (["--n-envs", "0"], "n_envs=0"),
+        (["--agent", "ppo", "--preset", "paper"], "Unknown preset of ppo 'paper'"),
+        (["--agent", "ppo_one_shot", "--reward-timing", "every_step"], "use evaluate='final'"),
         (["--weights", "x.safetensors"], "is for evaluator='live'"),
         (["--resume"], "needs --folder"),
     ],

@@ -1,0 +1,18 @@
+"""Advantage actor-critic: one gradient step on each batch of episodes."""
+
+from __future__ import annotations
+
+from stable_baselines3 import A2C
+
+from agents.base import AGENTS, Preset
+from agents.on_policy import EntropyAgent, EntropySettings
+
+DEFAULT = Preset(EntropySettings())
+
+
+@AGENTS.register("a2c")
+class A2CAgent(EntropyAgent):
+    """stable-baselines3's ``A2C``; see `SB3Agent`."""
+
+    presets = {"default": DEFAULT}  # noqa: RUF012
+    algorithm = A2C

@@ -1,0 +1,46 @@
+"""PPO, without memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from stable_baselines3 import PPO
+
+from agents.base import AGENTS, Preset
+from agents.on_policy import EntropyAgent, EntropySettings
+
+
+@dataclass(frozen=True)
+class PPOSettings(EntropySettings):
+    """How PPO learns."""
+
+    minibatches: int = 1
+    """Parts that the episodes are cut into for the gradient steps."""
+    n_epochs: int = 10
+    """Passes over them."""
+    clip_range: float = 0.2
+    """How far an update may move the probability of an action."""
+
+
+DEFAULT = Preset(PPOSettings())
+
+
+@AGENTS.register("ppo")
+class PPOAgent(EntropyAgent):
+    """stable-baselines3's ``PPO``; see `SB3Agent`."""
+
+    presets = {"default": DEFAULT}  # noqa: RUF012
+    algorithm: ClassVar[Any] = PPO
+
+    def options(self) -> dict[str, Any]:
+        """See `SB3Agent.options`."""
+        settings = self.settings
+        batch = max(1, self.rollout * settings.n_envs // settings.minibatches)
+        return {
+            **super().options(),
+            "batch_size": batch,
+            "n_epochs": settings.n_epochs,
+            "clip_range": settings.clip_range,
+            "normalize_advantage": batch > 1,
+        }
