@@ -51,8 +51,8 @@ def test_an_agent_is_one_file_that_is_there(tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
     (example,) = [code for code in blocks if "(Agent)" in code]
     (tmp_path / "cross_entropy.py").write_text(example)
+    monkeypatch.setattr(AGENTS, "_entries", {name: AGENTS[name] for name in AGENTS.names()})
     monkeypatch.setattr(agents, "__path__", [*agents.__path__, str(tmp_path)])
-    monkeypatch.setattr(AGENTS, "_entries", dict(AGENTS._entries))
     monkeypatch.setattr(AGENTS, "_discovered", False)
     sys.modules.pop("agents.cross_entropy", None)
     options = ["--task", "synthetic-4-0", "--evaluation-budget", "100", "--elite", "4"]
