@@ -1,4 +1,5 @@
 import gzip
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -84,6 +85,12 @@ def test_the_board_has_regrets_intervals_and_report():
         "| random search | 0.600 / 1.400 | 0.400 / 1.400 | 3.00 | +0.20 | 0.100 | 22 | 4 | 2 |"
         in text
     )
+
+
+def test_who_stops_early_has_no_later_cells(monkeypatch):
+    monkeypatch.setitem(ENTRANTS, "tpe", replace(ENTRANTS["tpe"], most=10))
+    text = markdown(tables(board(rows("tpe", [0.4] * 3, (10,)), rows("random", [0.4] * 3)), TRACK))
+    assert "| TPE | 0.600 (0.600 to 0.600) |  | 1.400 |" in text
 
 
 def test_the_page_is_one_file_and_escapes_what_it_is_told():
