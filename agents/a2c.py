@@ -7,7 +7,7 @@ from stable_baselines3 import A2C
 from agents.base import AGENTS, Preset
 from agents.on_policy import EntropyAgent, EntropySettings
 
-DEFAULT = Preset(EntropySettings())
+DEFAULT = Preset(EntropySettings(n_envs=2, learning_rate=3e-3))
 
 
 @AGENTS.register("a2c")
