@@ -21,6 +21,7 @@ class QRDQNSettings(OffPolicySettings):
 
 
 DEFAULT = Preset(QRDQNSettings())
+"""DQN's, and fewer quantiles than the usual 200, which took most of the time; not tuned."""
 
 
 @AGENTS.register("qr_dqn")
