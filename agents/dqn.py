@@ -11,6 +11,8 @@ from agents.base import AGENTS, Preset
 from agents.off_policy import OffPolicyAgent, OffPolicySettings
 
 DEFAULT = Preset(OffPolicySettings())
+"""Hardly tuned: regret 0.046 at 300 on synthetic-8-0 (seed 0), 0.032 with a learning rate of 1e-3,
+one run each."""
 
 
 @AGENTS.register("dqn")

@@ -24,6 +24,9 @@ class PPOSettings(EntropySettings):
 
 
 DEFAULT = Preset(PPOSettings())
+"""RecurrentPPO's. On synthetic-8-0 (seed 0, one run each) they had a regret of 0.048 at 300
+assignments; 20 epochs 0.054, 2 minibatches 0.054, `gae_lambda` 1.0 0.073, learning rate 1e-3 0.087,
+5 environments 0.098. One run tells such differences from luck no better than roughly."""
 
 
 @AGENTS.register("ppo")

@@ -12,6 +12,7 @@ from agents.ppo import PPOAgent, PPOSettings
 from releq_gym.wrappers import OneShot
 
 DEFAULT = Preset(PPOSettings())
+"""PPO's; not tuned."""
 
 
 @AGENTS.register("ppo_one_shot")

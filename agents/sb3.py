@@ -42,7 +42,8 @@ class SB3Settings:
 class SB3Agent(Agent):
     """An algorithm of stable-baselines3 or sb3-contrib on the CPU; see `Agent`.
 
-    Environments are stepped one after the other: the gradient steps take most of the time.
+    Environments are stepped one after the other by a ``DummyVecEnv``, since what is handed over
+    makes single ones, and wrappers go over single ones.
 
     Args:
         make_env: As of `Agent`, likewise the following.
