@@ -30,7 +30,7 @@ def simulated_annealing(env: gym.Env, rng: np.random.Generator) -> None:
     A known assignment may be proposed again, which is free. Where as many proposals in a row were
     known as there are neighbours, the next goes on changing layers until it is unknown.
 
-    Of `HOTTEST` and `COLDEST` nine pairs were tried, on synthetic-20-0 to synthetic-20-2 with two
+    Of `HOTTEST` and `COLDEST` seven pairs were tried, on synthetic-20-0 to synthetic-20-2 with two
     to four of the seeds 0 to 3, and 120, 300 and 1,000 assignments.
 
     Args:
