@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,7 +56,11 @@ def run(
     """
     started = time.perf_counter()
     ledger = Ledger(budgets[-1], log)
-    problem = _search(job, ledger, changes or {})
+
+    def make_env(**options: Any) -> QuantizeNetEnv:
+        return QuantizeNetEnv(task=job.task, ledger=ledger, **options)
+
+    problem = play(make_env, job.searcher, job.seed, changes)
     seconds = round(time.perf_counter() - started, 2)
     revealed = read_revealed(log, problem)
     return [row | {"seconds": seconds} for row in score(job, revealed, problem, budgets)]
@@ -189,23 +193,39 @@ def _scorer(task: str) -> TableScorer | ExactScorer:
     return make_scorer(QuantizeNetEnv(task=task).problem)
 
 
-def _search(job: Job, ledger: Ledger, changes: Mapping[str, Any]) -> Problem:
-    if job.searcher in SEARCHERS:
-        env = QuantizeNetEnv(task=job.task, ledger=ledger)
-        env.reset(seed=job.seed)
-        SEARCHERS[job.searcher](env, np.random.default_rng(job.seed))
+def play(
+    make_env: Callable[..., QuantizeNetEnv],
+    searcher: str,
+    seed: int,
+    changes: Mapping[str, Any] | None = None,
+) -> Problem:
+    """Searches until the budget is spent or nothing more is asked; returns what was searched.
+
+    Args:
+        make_env: Returns a new environment, made with the arguments it gets besides its own; all
+            share one ledger with a budget of different assignments.
+        searcher: One of ``releq_gym/searchers/``, or an agent (its name up to the first comma).
+        seed: Fixes everything random.
+        changes: Settings of an agent, or arguments of its environment, other than its default.
+    """
+    if searcher in SEARCHERS:
+        env = make_env()
+        env.reset(seed=seed)
+        SEARCHERS[searcher](env, np.random.default_rng(seed))
         env.close()
         return env.problem
-    return _learn(job, ledger, changes)
+    return _learn(make_env, searcher, seed, changes or {})
 
 
-def _learn(job: Job, ledger: Ledger, changes: Mapping[str, Any]) -> Problem:
+def _learn(
+    make_env: Callable[..., QuantizeNetEnv], searcher: str, seed: int, changes: Mapping[str, Any]
+) -> Problem:
     import torch
 
     from agents.base import AGENTS
 
     torch.set_num_threads(1)
-    agent_type = AGENTS[job.searcher.partition(",")[0]]
+    agent_type = AGENTS[searcher.partition(",")[0]]
     preset = agent_type.presets["default"]
     fields = {field.name for field in dataclasses.fields(preset.settings)}
     settings = dataclasses.replace(
@@ -213,13 +233,16 @@ def _learn(job: Job, ledger: Ledger, changes: Mapping[str, Any]) -> Problem:
     )
     options = {**preset.environment, "gamma": settings.gamma}
     options |= {name: value for name, value in changes.items() if name not in fields}
+    made: list[QuantizeNetEnv] = []
 
-    def make_env() -> QuantizeNetEnv:
-        return QuantizeNetEnv(task=job.task, ledger=ledger, **options)
+    def make_one() -> QuantizeNetEnv:
+        made.append(make_env(**options))
+        return made[-1]
 
-    problem = QuantizeNetEnv(task=job.task).problem
-    agent = agent_type(make_env, settings, job.seed)
+    agent = agent_type(make_one, settings, seed)
+    problem, ledger = made[0].problem, made[0].ledger
     assert ledger.evaluation_budget is not None
+    # Where a cost budget leaves fewer assignments, they are never spent.
     steps = EPISODES_PER_EVALUATION * ledger.evaluation_budget["distinct"] * len(problem.steps)
     learn_until_spent(agent, ledger, steps)
     return problem

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.runs import EPISODES_PER_EVALUATION
+from benchmarks.runs import play
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.ledger import Ledger
-from releq_gym.searchers import SEARCHERS, confirm
+from releq_gym.searchers import confirm
 
 DEVICES = ("weight_serial", "bit_fusion", "tvm_cpu")
 
@@ -63,14 +63,10 @@ def _row(net: str, device: str, budget: float, player: str, seed: int) -> dict[s
             **options,
         )
 
+    problem = play(make_env, player, seed)
     env = make_env()
-    if player in SEARCHERS:
-        env.reset(seed=seed)
-        SEARCHERS[player](env, np.random.default_rng(seed))
-        confirm(env)
-    else:
-        _learn(net, player, make_env, ledger, seed)
-    problem = env.problem
+    env.reset(seed=seed)
+    confirm(env)
     answer = ledger.best(problem)
     assert answer is not None
     return {
@@ -87,21 +83,6 @@ def _row(net: str, device: str, budget: float, player: str, seed: int) -> dict[s
         "most_expensive": max(map(problem.cost, ledger.cells(problem))),
         "evaluations": ledger.distinct,
     }
-
-
-def _learn(net: str, player: str, make_env: Any, ledger: Ledger, seed: int) -> None:
-    import torch
-
-    from agents.base import AGENTS
-    from benchmarks.learning import learn_until_spent
-
-    torch.set_num_threads(1)
-    preset = AGENTS[player].presets["default"]
-    options = {**preset.environment, "gamma": preset.settings.gamma}
-    agent = AGENTS[player](lambda: make_env(**options), preset.settings, seed)
-    # A tight budget leaves fewer assignments than it may ask for.
-    steps = EPISODES_PER_EVALUATION * EVALUATIONS[net] * len(make_env().problem.steps)
-    learn_until_spent(agent, ledger, steps)
 
 
 def differences(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
