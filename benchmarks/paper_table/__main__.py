@@ -9,11 +9,15 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from benchmarks.paper_table.analysis import losses, markdown
+from benchmarks.paper_table.analysis import effort, labels, losses, table, worth
 from benchmarks.paper_table.run import Bench
 from benchmarks.paper_table.sweep import PLANS
+from benchmarks.rows import read_rows
 
 RESULTS = Path(__file__).parent / "results"
+
+NUMBERS = {"floor": float, "evaluations": int, "simulated_seconds": float, "seconds": float}
+"""Columns of ``searches.csv`` that are added up."""
 
 
 def main() -> int:
@@ -22,7 +26,12 @@ def main() -> int:
     parser.add_argument("--net", choices=PLANS, action="append", help="default: all")
     parser.add_argument("--quantizer", action="append", help="default: all that are planned")
     parser.add_argument("--data", help="folder that holds the data sets")
-    parser.add_argument("--runs", type=Path, default=Path("runs/paper_table"))
+    parser.add_argument(
+        "--networks",
+        type=Path,
+        default=Path("runs/paper_table"),
+        help="where retrained networks are kept (default: %(default)s)",
+    )
     options = parser.parse_args()
     console = Console()
     RESULTS.mkdir(exist_ok=True)
@@ -30,15 +39,35 @@ def main() -> int:
         for net in options.net or PLANS:
             for plan in PLANS[net]:
                 if not options.quantizer or plan.quantizer in options.quantizer:
-                    Bench(net, plan, RESULTS, options.runs, options.data, console).run()
+                    Bench(net, plan, RESULTS, options.networks, options.data, console).run()
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from here.", file=sys.stderr)
         return 130
-    table = losses(pd.read_csv(RESULTS / "rows.csv"), RESULTS)
-    text = markdown(table)
+    text = page()
     (RESULTS / "table.md").write_text(text, encoding="utf-8")
     print(text)
     return 0
+
+
+def page() -> str:
+    """All tables, as Markdown."""
+    if not (RESULTS / "rows.csv").is_file():
+        return "Nothing has been tested yet.\n"
+    every = losses(pd.read_csv(RESULTS / "rows.csv"), RESULTS)
+    searches = pd.DataFrame(read_rows(RESULTS / "searches.csv"))
+    parts = []
+    for (net, quantizer), group in every.groupby(["net", "quantizer"], sort=False):
+        plan = next(plan for plan in PLANS[net] if plan.quantizer == quantizer)
+        mine = {"net": net, "quantizer": quantizer}
+        candidates = [
+            row for row in read_rows(RESULTS / "candidates.csv") if mine.items() <= row.items()
+        ]
+        named = labels(plan, candidates, max(map(len, group["bitwidths"].str.split())))
+        parts += [f"## {net}, {quantizer}", table(group, named), worth(candidates)]
+        if len(searches):
+            own = searches[(searches["net"] == net) & (searches["quantizer"] == quantizer)]
+            parts += [effort(own.astype(NUMBERS))] if len(own) else []
+    return "\n\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":

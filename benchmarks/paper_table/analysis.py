@@ -1,13 +1,41 @@
-"""From rows to the table; nothing here trains."""
+"""From rows to tables; nothing here trains."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.paper_table.run import FULL_PRECISION, answers_path
+from benchmarks.paper_table.run import answers_path, chosen, spaced
+from benchmarks.paper_table.sweep import SEARCHERS, Plan
+
+FULL_PRECISION = "full precision"
+
+SHAPES = {"uniform": "best uniform", "ends_at_8": "best 8-b-...-b-8"}
+"""Families that nobody has to search for, and how tables call their best."""
+
+
+def labels(
+    plan: Plan, candidates: Sequence[Mapping[str, str]], depth: int
+) -> dict[str, tuple[str, ...]]:
+    """What each tested assignment is called, most telling name first.
+
+    Args:
+        plan: Of the network.
+        candidates: Rows of ``candidates.csv`` of this network and quantizer.
+        depth: Layers of the network.
+    """
+    named: dict[str, list[str]] = {"full": [FULL_PRECISION]}
+    for family, label in {**SEARCHERS, **SHAPES}.items():
+        if mine := [row for row in candidates if row["family"] == family]:
+            named.setdefault(chosen(mine)["bitwidths"], []).append(label)
+    for source, bitwidths in plan.published.items():
+        named.setdefault(spaced(bitwidths), []).append(f"{source}, published")
+    for bits in plan.shown:
+        named.setdefault(spaced((bits,) * depth), []).append(f"uniform {bits}")
+    return {bitwidths: tuple(names) for bitwidths, names in named.items()}
 
 
 def losses(rows: pd.DataFrame, results: Path) -> pd.DataFrame:
@@ -22,8 +50,8 @@ def losses(rows: pd.DataFrame, results: Path) -> pd.DataFrame:
     """
     records = []
     for (net, quantizer), group in rows.groupby(["net", "quantizer"], sort=False):
-        full = group[group["label"] == FULL_PRECISION].set_index("seed")
-        for (label, bitwidths), of_row in group.groupby(["label", "bitwidths"], sort=False):
+        full = group[group["bitwidths"] == "full"].set_index("seed")
+        for bitwidths, of_row in group.groupby("bitwidths", sort=False):
             paired = of_row[of_row["seed"].isin(full.index)]
             differences = np.mean(
                 [
@@ -37,10 +65,11 @@ def losses(rows: pd.DataFrame, results: Path) -> pd.DataFrame:
                 {
                     "net": net,
                     "quantizer": quantizer,
-                    "label": label,
                     "bitwidths": bitwidths,
-                    "weighted_bitwidth": of_row["weighted_bitwidth"].iloc[0],
-                    "average_bitwidth": of_row["average_bitwidth"].iloc[0],
+                    **{
+                        unit: of_row[unit].iloc[0]
+                        for unit in ("weighted_bitwidth", "average_bitwidth", "mac_bitwidth")
+                    },
                     "seeds": len(of_row),
                     "accuracy": 100 * of_row["accuracy"].mean(),
                     "sd": 100 * of_row["accuracy"].std(ddof=1) if len(of_row) > 1 else 0.0,
@@ -51,33 +80,83 @@ def losses(rows: pd.DataFrame, results: Path) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """One table per network and quantizer, fewest weighted bits last."""
+def table(group: pd.DataFrame, named: Mapping[str, tuple[str, ...]]) -> str:
+    """Markdown of one network and quantizer, fewest bits per weight last.
+
+    Args:
+        group: Rows of `losses`.
+        named: `labels`; rows that it lacks are left out.
+    """
+    lines = [
+        "| assignment | bitwidths | bits per weight | plain average | by MACs | "
+        "test accuracy % (sd, seeds) | loss in points (95 %) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in group.sort_values("weighted_bitwidth", ascending=False).itertuples():
+        if row.bitwidths not in named:
+            continue
+        full = row.bitwidths == "full"
+        accuracy = f"{row.accuracy:.2f} ({row.sd:.2f}, {row.seeds})"
+        cells = [" = ".join(named[row.bitwidths])]
+        if full:
+            cells += [*[""] * 4, accuracy, ""]
+        else:
+            units = row.weighted_bitwidth, row.average_bitwidth, row.mac_bitwidth
+            loss = f"{row.loss_points:+.2f} ± {row.margin_points:.2f}"
+            cells += [row.bitwidths, *(f"{unit:.2f}" for unit in units), accuracy, loss]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def worth(candidates: Sequence[Mapping[str, str]]) -> str:
+    """One sentence: what searching has saved against shapes that nobody has to search for.
+
+    Args:
+        candidates: Rows of ``candidates.csv`` of one network and quantizer.
+    """
+    families = {row["family"] for row in candidates}
+    best = {
+        family: chosen([row for row in candidates if row["family"] == family])
+        for family in families
+    }
+    ours = best.get(next(iter(SEARCHERS)))
+    if ours is None:
+        return "The search is to come."
+    if ours["keeps"] != "True":
+        return "No answer of ours keeps the tolerated loss on search images."
     parts = []
-    for (net, quantizer), group in table.groupby(["net", "quantizer"], sort=False):
-        lines = [
-            f"**{net}, {quantizer}**",
-            "",
-            "| assignment | bitwidths | bits per weight | plain average | test accuracy % "
-            "(sd, seeds) | loss in points (95 %) |",
-            "|---|---|---|---|---|---|",
-        ]
-        ordered = group.sort_values("weighted_bitwidth", ascending=False)
-        for row in ordered.itertuples():
-            bits = "" if row.label == FULL_PRECISION else f"{row.weighted_bitwidth:.2f}"
-            plain = "" if row.label == FULL_PRECISION else f"{row.average_bitwidth:.2f}"
-            assigned = "" if row.label == FULL_PRECISION else row.bitwidths
-            loss = (
-                ""
-                if row.label == FULL_PRECISION
-                else f"{row.loss_points:+.2f} ± {row.margin_points:.2f}"
-            )
-            lines.append(
-                f"| {row.label} | {assigned} | {bits} | {plain} | "
-                f"{row.accuracy:.2f} ({row.sd:.2f}, {row.seeds}) | {loss} |"
-            )
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
+    for family, label in SHAPES.items():
+        if family not in best:
+            continue
+        other = best[family]
+        saved = float(other["weighted_bitwidth"]) - float(ours["weighted_bitwidth"])
+        if other["keeps"] != "True":
+            parts.append(f"{label}: none that was tried keeps the loss")
+        elif saved > 0:
+            parts.append(f"{saved:.2f} bits per weight less than the {label}")
+        else:
+            parts.append(f"no gain from search against the {label}")
+    return f"By search images: {'; '.join(parts)}."
+
+
+def effort(searches: pd.DataFrame) -> str:
+    """Markdown: how many assignments and how much time the searches took.
+
+    Args:
+        searches: ``searches.csv`` of one network and quantizer.
+    """
+    lines = [
+        "| search | under a loss of | different assignments | hours of retraining and measuring "
+        "| seconds in all |",
+        "|---|---|---|---|---|",
+    ]
+    for (searcher, floor), group in searches.groupby(["searcher", "floor"], sort=False):
+        total = group[["evaluations", "simulated_seconds", "seconds"]].sum()
+        lines.append(
+            f"| {SEARCHERS[searcher]} | {floor:g} | {total['evaluations']:,.0f} | "
+            f"{total['simulated_seconds'] / 3600:.2f} | {total['seconds']:,.0f} |"
+        )
+    return "\n".join(lines)
 
 
 def _right(

@@ -1,44 +1,50 @@
-"""Searches and retrainings: one row at a time, each kept as soon as it is there."""
+"""Long retrainings and tests: one at a time, each kept as soon as it is there."""
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import safetensors.torch
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
 
 import releq_gym
-from agents.train import main as train_agent
+from benchmarks.paper_table import search
 from benchmarks.paper_table.sweep import Plan
 from benchmarks.rows import append_rows, read_rows
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
+from releq_gym.networks import Recipe
 from releq_gym.quantized import bake
-from releq_gym.report import RESULT_FILE, Result, read_result, right_answers
+from releq_gym.report import right_answers
 
-FULL_PRECISION = "full precision"
-ANSWER = "ours"
+Bitwidths = tuple[int, ...] | None
+"""One per layer; None is full precision."""
 
-COLUMNS = (
-    *("net", "quantizer", "label", "bitwidths", "seed", "correct", "images", "accuracy"),
+TESTS = (
+    *("net", "quantizer", "bitwidths", "seed", "correct", "images", "accuracy"),
     *("weighted_bitwidth", "average_bitwidth", "mac_bitwidth", "seconds", "version", "command"),
 )
 
-FINALISTS = (
-    *("net", "quantizer", "bitwidths", "weighted_bitwidth"),
-    *("short_loss_points", "long_loss_points"),
+CANDIDATES = (
+    *("net", "quantizer", "family", "bitwidths", "weighted_bitwidth", "long_loss_points"),
+    *("keeps", "seconds"),
 )
 
 
-class Row(NamedTuple):
-    """What is retrained and tested."""
+class Candidate(NamedTuple):
+    """An assignment that a family of them offers; that family is a searcher or a shape."""
 
-    label: str
-    bitwidths: tuple[int, ...] | None
-    seed: int
+    family: str
+    bitwidths: tuple[int, ...]
 
 
 class Bench:
@@ -47,8 +53,8 @@ class Bench:
     Args:
         net: By name.
         plan: What to run.
-        results: Folder of ``rows.csv`` and of the right answers of each row.
-        runs: Folder of the searches.
+        results: Folder of the rows.
+        networks: Folder of the retrained networks.
         data: Where the data set lies.
         console: Where progress goes.
     """
@@ -58,125 +64,163 @@ class Bench:
         net: str,
         plan: Plan,
         results: Path,
-        runs: Path,
+        networks: Path,
         data: str | None,
         console: Console,
     ):
         self.net, self.plan, self.console = net, plan, console
-        self.results, self.runs, self.data = results, runs, data
-        self.evaluator = LiveEvaluator(
-            net, data=data, quantizer=plan.quantizer, bitwidths=plan.bitwidths, recipe="short"
+        self.results, self.networks, self.data = results, networks, data
+
+    @cached_property
+    def evaluator(self) -> LiveEvaluator:
+        """What retrains and tests."""
+        return LiveEvaluator(
+            self.net,
+            data=self.data,
+            quantizer=self.plan.quantizer,
+            bitwidths=self.plan.bitwidths,
+            recipe="short",
+            repeats=1,
         )
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The long one of this plan."""
+        return dataclasses.replace(self.evaluator.recipes["long"], **self.plan.long)
 
     def run(self) -> None:
         """Does what is missing."""
-        answers = [self.search(floor) for floor in self.plan.search_floors]
-        chosen = self._choose(answers)
-        done = set(finished(self.results / "rows.csv"))
-        rows = [row for row in self._rows(chosen) if self._key(row) not in done]
-        for number, row in enumerate(rows, 1):
-            where = f"{self.net} {self.plan.quantizer}: {row.label}, seed {row.seed}"
-            with self.console.status(f"{where} ({number} of {len(rows)})"):
-                self._measure(row)
+        chosen = [self._choose(family) for family in self._families()]
+        done = {
+            (row["net"], row["quantizer"], row["bitwidths"], int(row["seed"]))
+            for row in read_rows(self.results / "rows.csv")
+        }
+        tested = list(dict.fromkeys(self._tested(chosen)))
+        for seed in self.plan.retraining_seeds:
+            for bitwidths in tested:
+                if (self.net, self.plan.quantizer, spaced(bitwidths), seed) not in done:
+                    self._test(bitwidths, seed)
 
-    def search(self, floor: float | None) -> Result:
-        """The answer with the best search value among the seeds; runs what is missing.
-
-        Args:
-            floor: Loss in points that is tolerated after short retraining; None is the net's own.
-        """
-        results = []
-        for seed in self.plan.search_seeds:
-            name = f"{self.net}-{self.plan.quantizer}-{seed}"
-            folder = self.runs / (name if floor is None else f"{name}-floor{floor}")
-            if not (folder / RESULT_FILE).is_file() or not read_result(folder).finished:
-                resume = ["--resume"] if folder.is_dir() and any(folder.iterdir()) else []
-                options = self._search_options(seed, folder, floor)
-                code = train_agent([*options, *resume])
-                if code == 130:
-                    raise KeyboardInterrupt
-                if code:
-                    raise SystemExit(code)  # what was wrong has been said
-            results.append(read_result(folder))
-        return max(results, key=lambda result: (result.objective, -result.cost))
-
-    def _search_options(self, seed: int, folder: Path, floor: float | None) -> list[str]:
-        plan = self.plan
-        tolerated = [] if floor is None else ["--max-loss-points", str(floor)]
-        data = ["--data", self.data] if self.data else []
-        return [
-            *("--net", self.net, "--evaluator", "live", "--recipe", "short", *data),
-            *("--quantizer", plan.quantizer, "--bitwidths", *map(str, plan.bitwidths)),
-            *("--evaluation-budget", str(plan.evaluation_budget), "--seed", str(seed)),
-            *("--folder", str(folder), "--no-report", *tolerated),
+    def _families(self) -> Iterator[list[Candidate]]:
+        """What each family offers, fewest bits per weight first."""
+        live = None if self.plan.task else self.evaluator
+        best: dict[tuple[str, str], dict[str, str]] = {}
+        for row in search.answers(self.net, self.plan, live, self.results, self.console):
+            key = row["searcher"], row["floor"]
+            if key not in best or float(row["objective"]) > float(best[key]["objective"]):
+                best[key] = row
+        depth = len(self.evaluator.layers)
+        offers = [Candidate(one["searcher"], unspaced(one["bitwidths"])) for one in best.values()]
+        offers += [Candidate("uniform", (bits,) * depth) for bits in self.plan.uniform]
+        offers += [
+            Candidate("ends_at_8", (8, *(bits,) * (depth - 2), 8)) for bits in self.plan.ends_at_8
         ]
+        for family in dict.fromkeys(offer.family for offer in offers):
+            offered = {offer for offer in offers if offer.family == family}
+            yield sorted(offered, key=lambda offer: (self._weighted(offer.bitwidths), offer))
 
-    def _choose(self, answers: Sequence[Result]) -> Result:
-        """The cheapest answer whose loss after long retraining is tolerable on search images.
+    def _choose(self, family: Sequence[Candidate]) -> tuple[int, ...]:
+        """The candidate that `chosen` chooses; the others are not retrained."""
+        rows: list[Mapping[str, str]] = []
+        for candidate in family:
+            rows.append(self._retrained(candidate))
+            if rows[-1]["keeps"] == "True":
+                break
+        return unspaced(chosen(rows)["bitwidths"])
 
-        Where none is, the one that loses least. ``finalists.csv`` has them all.
-        """
-        if len(answers) == 1:
-            return answers[0]
-        full = self.evaluator.full_precision_accuracy
-        losses: dict[tuple[int, ...], float] = {}
-        path = self.results / "finalists.csv"
-        known = {(row["net"], row["quantizer"], row["bitwidths"]) for row in read_rows(path)}
-        for answer in answers:
-            measured = self.evaluator.measure(answer.bitwidths, seed=0, recipe="long")
-            losses[answer.bitwidths] = 100 * (full - measured.accuracy)
-            if (self.net, self.plan.quantizer, _spaced(answer.bitwidths)) in known:
-                continue
-            finalist = {
+    def _retrained(self, candidate: Candidate) -> Mapping[str, str]:
+        """Its row, with the loss against full precision trained on by the same recipe."""
+        path = self.results / "candidates.csv"
+        known = [
+            row
+            for row in read_rows(path)
+            if (row["net"], row["quantizer"], row["bitwidths"])
+            == (self.net, self.plan.quantizer, spaced(candidate.bitwidths))
+        ]
+        for row in known:
+            if row["family"] == candidate.family:
+                return row
+        if known:  # another family offers it, too
+            row = {**known[0], "family": candidate.family}
+        else:
+            started = time.perf_counter()
+            loss = 100 * (self._searched(None) - self._searched(candidate.bitwidths))
+            row = {
                 "net": self.net,
                 "quantizer": self.plan.quantizer,
-                "bitwidths": _spaced(answer.bitwidths),
-                "weighted_bitwidth": answer.weighted_bitwidth,
-                "short_loss_points": round(answer.loss_points, 3),
-                "long_loss_points": round(losses[answer.bitwidths], 3),
+                "family": candidate.family,
+                "bitwidths": spaced(candidate.bitwidths),
+                "weighted_bitwidth": str(self._weighted(candidate.bitwidths)),
+                "long_loss_points": str(round(loss, 3)),
+                "keeps": str(loss <= self.evaluator.max_loss_points),
+                "seconds": str(round(time.perf_counter() - started, 1)),
             }
-            append_rows(path, [finalist], FINALISTS)
-        floor = self.evaluator.max_loss_points
-        kept = [answer for answer in answers if losses[answer.bitwidths] <= floor]
-        if kept:
-            return min(kept, key=lambda answer: answer.cost)
-        return min(answers, key=lambda answer: losses[answer.bitwidths])
+        append_rows(path, [row], CANDIDATES)
+        return row
 
-    def _rows(self, answer: Result) -> Iterator[Row]:
-        depth = len(self.evaluator.layers)
-        for seed in self.plan.retraining_seeds:
-            yield Row(FULL_PRECISION, None, seed)
-            yield Row(ANSWER, answer.bitwidths, seed)
-            for bitwidth in self.plan.uniform:
-                yield Row(f"uniform {bitwidth}", (bitwidth,) * depth, seed)
-            for source, bitwidths in self.plan.published.items():
-                yield Row(source, bitwidths, seed)
-
-    def _key(self, row: Row) -> tuple[str, str, str, int]:
-        return self.net, self.plan.quantizer, _spaced(row.bitwidths), row.seed
-
-    def _measure(self, row: Row) -> None:
-        started = time.perf_counter()
-        evaluator, seed = self.evaluator, REPORT_SEED + row.seed
-        module = evaluator.train(row.bitwidths, seed, "long")
+    def _searched(self, bitwidths: Bitwidths) -> float:
+        """Accuracy on search images of the network that is retrained first."""
+        network = self._network(bitwidths, self.plan.retraining_seeds[0])
+        evaluator = self.evaluator
         right = right_answers(
-            bake(module), evaluator.splits.report, evaluator.device, evaluator.normalise
+            network, evaluator.splits.search, evaluator.device, evaluator.normalise
+        )
+        return float(right.double().mean())
+
+    def _tested(self, chosen: Sequence[tuple[int, ...]]) -> Iterator[Bitwidths]:
+        depth = len(self.evaluator.layers)
+        yield None
+        yield from chosen
+        for bits in self.plan.shown:
+            yield (bits,) * depth
+        yield from self.plan.published.values()
+
+    def _network(self, bitwidths: Bitwidths, seed: int) -> nn.Module:
+        """Retrained for long, with plain weights; trained once."""
+        name = f"{self.net}-{self.plan.quantizer}-{spaced(bitwidths).replace(' ', '')}-{seed}"
+        path = self.networks / f"{name}.safetensors"
+        if not path.is_file():
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:.0f} %"),
+                TimeRemainingColumn(),
+            )
+            with Progress(*columns, console=self.console, transient=True) as bar:
+                task = bar.add_task(f"retraining {name}", total=1.0)
+                module = self.evaluator.train(
+                    bitwidths,
+                    REPORT_SEED + seed,
+                    self.recipe,
+                    lambda share: bar.update(task, completed=share),
+                )
+            self.networks.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            safetensors.torch.save_model(bake(module), str(partial))
+            partial.replace(path)
+        network = copy.deepcopy(self.evaluator.module)
+        safetensors.torch.load_model(network, path)
+        return network.eval()
+
+    def _test(self, bitwidths: Bitwidths, seed: int) -> None:
+        started = time.perf_counter()
+        evaluator = self.evaluator
+        network = self._network(bitwidths, seed)
+        right = right_answers(
+            network, evaluator.splits.report, evaluator.device, evaluator.normalise
         ).numpy()
-        np.save(answers_path(self.results, *self._key(row)), np.packbits(right))
+        key = self.net, self.plan.quantizer, spaced(bitwidths), seed
+        np.save(answers_path(self.results, *key), np.packbits(right))
         layers = evaluator.layers
-        bits = row.bitwidths or (32,) * len(layers)
-        measured = {
-            "net": self.net,
-            "quantizer": self.plan.quantizer,
-            "label": row.label,
-            "bitwidths": _spaced(row.bitwidths),
-            "seed": row.seed,
+        bits = bitwidths or (32,) * len(layers)
+        row: dict[str, Any] = {
+            **dict(zip(TESTS, key, strict=False)),
             "correct": int(right.sum()),
             "images": len(right),
             "accuracy": float(right.mean()),
-            "weighted_bitwidth": np.average(bits, weights=[x.weights for x in layers]),
+            "weighted_bitwidth": self._weighted(bits),
             "average_bitwidth": np.mean(bits),
-            "mac_bitwidth": np.average(bits, weights=[x.macs for x in layers]),
+            "mac_bitwidth": np.average(bits, weights=[layer.macs for layer in layers]),
             "seconds": round(time.perf_counter() - started, 1),
             "version": releq_gym.__version__,
             "command": shlex.join(
@@ -184,13 +228,25 @@ class Bench:
                 f"--quantizer {self.plan.quantizer}".split()
             ),
         }
-        append_rows(self.results / "rows.csv", [measured], COLUMNS)
+        append_rows(self.results / "rows.csv", [row], TESTS)
+
+    def _weighted(self, bitwidths: Sequence[int]) -> float:
+        weights = [layer.weights for layer in self.evaluator.layers]
+        return float(np.average(bitwidths, weights=weights))
 
 
-def finished(path: Path) -> Iterator[tuple[str, str, str, int]]:
-    """Keys of the rows that are there."""
-    for row in read_rows(path):
-        yield row["net"], row["quantizer"], row["bitwidths"], int(row["seed"])
+def chosen(family: Sequence[Mapping[str, str]]) -> Mapping[str, str]:
+    """The row with the fewest bits per weight that keeps the tolerated loss on search images.
+
+    Where none does, the one that loses least.
+
+    Args:
+        family: Rows of ``candidates.csv``, at least one.
+    """
+    keeping = [row for row in family if row["keeps"] == "True"]
+    if keeping:
+        return min(keeping, key=lambda row: float(row["weighted_bitwidth"]))
+    return min(family, key=lambda row: float(row["long_loss_points"]))
 
 
 def answers_path(results: Path, net: str, quantizer: str, bitwidths: str, seed: int) -> Path:
@@ -200,5 +256,11 @@ def answers_path(results: Path, net: str, quantizer: str, bitwidths: str, seed: 
     return folder / f"{net}-{quantizer}-{bitwidths.replace(' ', '')}-{seed}.npy"
 
 
-def _spaced(bitwidths: Sequence[int] | None) -> str:
+def spaced(bitwidths: Bitwidths) -> str:
+    """As files have them."""
     return "full" if bitwidths is None else " ".join(map(str, bitwidths))
+
+
+def unspaced(text: str) -> tuple[int, ...]:
+    """The inverse for an assignment."""
+    return tuple(map(int, text.split()))

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.live_speed.nets import PUBLISHED
+
+SEARCHERS = {
+    "recurrent_ppo": "**ours** (RecurrentPPO)",
+    "integer_program": "integer program",
+    "random": "random search",
+}
+"""Who proposes assignments, and how tables call them; the first is what the paper does."""
 
 
 @dataclass(frozen=True)
@@ -12,46 +23,79 @@ class Plan:
     Attributes:
         quantizer: By name.
         bitwidths: The choice per layer.
-        evaluation_budget: Different assignments that each search may measure.
-        search_floors: Losses in points that the searches tolerate after *short* retraining; None
-            is the network's own. Long retraining recovers part of what short retraining loses, so
-            a search that insists on the final floor stops too early. Their answers are retrained
-            for long and compared on search images; the cheapest that keeps the network's own
-            floor there is ours.
-        search_seeds: Runs of the search; the best *search* value among them is the answer.
-        uniform: Uniform bitwidths that are retrained and tested beside it.
+        task: Searched by name; None means live, every assignment after `short` retraining.
+        evaluations: Different assignments that each search may ask for.
+        floors: Losses in points that the searches tolerate. Long retraining recovers most of what
+            is lost before it, so a search that insists on the final loss stops too early. All
+            answers are candidates.
+        search_seeds: Runs of each search under each floor; that with the best *search* value is
+            its answer.
+        searchers: Some of `SEARCHERS`.
+        cost: What the searches lower.
+        uniform: Uniform bitwidths that are candidates.
+        ends_at_8: Bitwidths of all layers but the first and the last, which have 8, likewise.
+        shown: Uniform bitwidths that are tested whether they are chosen or not.
         published: Assignments of others, by their source.
+        long: Fields of the network's recipe ``long`` that are set otherwise here.
         retraining_seeds: Long retrainings of every row.
     """
 
     quantizer: str
     bitwidths: tuple[int, ...]
-    evaluation_budget: int
-    search_seeds: tuple[int, ...]
+    evaluations: int
+    floors: tuple[float, ...]
     uniform: tuple[int, ...]
-    search_floors: tuple[float | None, ...] = (None,)
-    published: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    task: str | None = None
+    search_seeds: tuple[int, ...] = (0,)
+    searchers: tuple[str, ...] = tuple(SEARCHERS)
+    cost: str = "weighted_bitwidth"
+    ends_at_8: tuple[int, ...] = ()
+    shown: tuple[int, ...] = (8,)
+    published: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    long: Mapping[str, Any] = field(default_factory=dict)
     retraining_seeds: tuple[int, ...] = (0, 1, 2)
 
+
+EVERY = (1, 2, 3, 4, 5, 6, 7, 8)
 
 PLANS: dict[str, tuple[Plan, ...]] = {
     "lenet": (
         Plan(
             quantizer="lsq",
-            bitwidths=(1, 2, 3, 4, 5, 6, 7, 8),
-            evaluation_budget=150,
-            search_seeds=(0,),
-            uniform=(1, 2, 8),
-            published={"ReLeQ": (2, 2, 3, 2)},
+            bitwidths=EVERY,
+            evaluations=150,
+            floors=(0.3,),
+            cost="quantization_state",
+            uniform=(1, 2),
+            ends_at_8=(1, 2),
+            shown=(1, 2, 8),
+            published={"ReLeQ": PUBLISHED["lenet"], "ADMM": (5, 3, 2, 3)},
+            retraining_seeds=(0, 1, 2, 3, 4),
         ),
         Plan(
             quantizer="wrpn",
-            bitwidths=(2, 3, 4, 5, 6, 7, 8),
-            evaluation_budget=150,
-            search_seeds=(0,),
-            uniform=(3, 4, 5, 6, 8),
-            search_floors=(None, 1.5, 3.0),
-            published={"ReLeQ": (2, 2, 3, 2)},
+            bitwidths=EVERY[1:],
+            evaluations=150,
+            floors=(3.0, 1.5, 0.3),
+            cost="quantization_state",
+            uniform=(3, 4, 5),
+            ends_at_8=(3, 4, 5),
+            shown=(3, 4, 5, 6, 8),
+            published={"ReLeQ": PUBLISHED["lenet"], "ADMM": (5, 3, 2, 3)},
+            retraining_seeds=(0, 1, 2, 3, 4),
+        ),
+    ),
+    "simplenet": (
+        Plan(
+            quantizer="lsq",
+            bitwidths=EVERY,
+            evaluations=150,
+            floors=(6.0, 4.0, 2.5, 1.5, 0.8, 0.3),
+            uniform=(2, 3, 4, 5),
+            ends_at_8=(1, 2, 3, 4),
+            published={"ReLeQ": PUBLISHED["simplenet"]},
+            retraining_seeds=(0, 1, 2, 3, 4),
         ),
     ),
 }
+"""Declared before any of its rows was tested."""

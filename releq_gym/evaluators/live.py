@@ -349,7 +349,11 @@ class LiveEvaluator:
         return not uses_images(recipe)
 
     def train(
-        self, bitwidths: Sequence[int] | None, seed: int, recipe: str | Recipe = "long"
+        self,
+        bitwidths: Sequence[int] | None,
+        seed: int,
+        recipe: str | Recipe = "long",
+        advance: Callable[[float], object] = lambda share: None,
     ) -> nn.Module:
         """The quantized network after retraining, for a final report or an export.
 
@@ -358,13 +362,14 @@ class LiveEvaluator:
                 by the same recipe, the fair reference for a long retraining.
             seed: Of the retraining.
             recipe: How to retrain.
+            advance: Told now and then which share of the retraining is done.
 
         Raises:
             ValueError: For bitwidths or a recipe that cannot be used, or a retraining that
                 diverged.
         """
         assignment = None if bitwidths is None else check_assignment(bitwidths, self)
-        retrained = self._retrain(assignment, seed, self._resolve_recipe(recipe))
+        retrained = self._retrain(assignment, seed, self._resolve_recipe(recipe), advance)
         if retrained.diverged:
             raise ValueError(
                 f"The retraining of {assignment or 'full precision'} diverged; use more bits or a "
@@ -448,12 +453,19 @@ class LiveEvaluator:
         """Images are counted in whole numbers."""
         return round(total) if self.metric is None else total
 
-    def _retrain(self, bitwidths: Sequence[int] | None, seed: int, recipe: Recipe) -> Retrained:
+    def _retrain(
+        self,
+        bitwidths: Sequence[int] | None,
+        seed: int,
+        recipe: Recipe,
+        advance: Callable[[float], object] = lambda share: None,
+    ) -> Retrained:
         return retrain(
             self.module if bitwidths is None else self._subject,
             [] if bitwidths is None else self._names,
             bitwidths or [],
             seed=seed,
+            advance=advance,
             **self._training(recipe),
         )
 

@@ -76,8 +76,15 @@ class Run:
         self.penalty = Penalty(recipe.regularizer, module)
         self.optimizer = make_optimizer(*_split(module), recipe)
 
-    def advance(self, start: int, stop: int) -> bool:
+    def advance(
+        self, start: int, stop: int, advance: Callable[[float], object] = lambda share: None
+    ) -> bool:
         """Takes the steps ``start`` to ``stop - 1``.
+
+        Args:
+            start: First of them.
+            stop: The one after the last.
+            advance: Told now and then which share of all steps is done.
 
         Returns:
             Whether the loss stayed finite; one that is not ends the training within
@@ -95,6 +102,7 @@ class Run:
                 losses = torch.stack([self._step(step, generator) for step in steps])
                 if not losses.isfinite().all():
                     return False
+                advance(steps.stop / self.steps)
         return True
 
     def _step(self, step: int, generator: torch.Generator) -> Tensor:

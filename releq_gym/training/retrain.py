@@ -49,6 +49,7 @@ def retrain(
     normalise: Callable[[Tensor], Tensor] = PIXELS,
     teacher: nn.Module | None = None,
     loss: Loss | None = None,
+    advance: Callable[[float], object] = lambda share: None,
 ) -> Retrained:
     """Quantizes a copy of a full-precision network and retrains it.
 
@@ -69,6 +70,7 @@ def retrain(
         normalise: From images to what the network sees.
         teacher: Whose soft labels a recipe with distillation uses; None means ``module``.
         loss: What to lower instead of cross-entropy, from outputs and targets.
+        advance: Told now and then which share of the retraining is done.
 
     Raises:
         ValueError: For layers, bitwidths, or a recipe that cannot be used; see
@@ -80,7 +82,7 @@ def retrain(
     if recipe.images:
         teacher = teacher or module.eval()
         run = Run(quantized, recipe, images, labels, seed, normalise, teacher, loss)
-        finite = run.advance(0, run.steps)
+        finite = run.advance(0, run.steps, advance)
     finite = finish(quantized, recipe, images, normalise, finite)
     return Retrained(quantized, not finite, 1e3 * (time.perf_counter() - started))
 

@@ -1,14 +1,18 @@
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
-from benchmarks.paper_table.analysis import losses, markdown
-from benchmarks.paper_table.run import FULL_PRECISION, answers_path
+from benchmarks.paper_table.analysis import effort, labels, losses, table, worth
+from benchmarks.paper_table.run import Bench, answers_path, chosen
+from benchmarks.paper_table.sweep import PLANS, SEARCHERS, Plan
+from benchmarks.rows import read_rows
+from releq_gym.networks import NETWORKS
 
 IMAGES = 1000
 
 
-def row(folder, label, bitwidths, seed, wrong):
+def row(folder, bitwidths, seed, wrong):
     """A row that errs on the first ``wrong`` images."""
     right = np.ones(IMAGES, dtype=bool)
     right[:wrong] = False
@@ -16,7 +20,6 @@ def row(folder, label, bitwidths, seed, wrong):
     return {
         "net": "net",
         "quantizer": "lsq",
-        "label": label,
         "bitwidths": bitwidths,
         "seed": seed,
         "correct": int(right.sum()),
@@ -24,29 +27,40 @@ def row(folder, label, bitwidths, seed, wrong):
         "accuracy": right.mean(),
         "weighted_bitwidth": 2.0,
         "average_bitwidth": 3.0,
+        "mac_bitwidth": 2.5,
     }
 
 
 @pytest.fixture
-def table(tmp_path):
+def rows(tmp_path):
     made = [
-        row(tmp_path, FULL_PRECISION, "full", 0, 10),
-        row(tmp_path, FULL_PRECISION, "full", 1, 12),
-        row(tmp_path, "ours", "2 4", 0, 20),
-        row(tmp_path, "ours", "2 4", 1, 22),
+        row(tmp_path, "full", 0, 10),
+        row(tmp_path, "full", 1, 12),
+        row(tmp_path, "2 4", 0, 20),
+        row(tmp_path, "2 4", 1, 22),
     ]
     return losses(pd.DataFrame(made), tmp_path)
 
 
-def test_losses_are_against_full_precision_with_the_same_seed(table):
-    ours = table[table["label"] == "ours"].iloc[0]
+def candidate(family, bitwidths, weighted, loss):
+    return {
+        "family": family,
+        "bitwidths": bitwidths,
+        "weighted_bitwidth": str(weighted),
+        "long_loss_points": str(loss),
+        "keeps": str(loss <= 0.3),
+    }
+
+
+def test_losses_are_against_full_precision_with_the_same_seed(rows):
+    ours = rows[rows["bitwidths"] == "2 4"].iloc[0]
     assert ours["loss_points"] == pytest.approx(1.0)
     assert ours["accuracy"] == pytest.approx(97.9)
     assert ours["seeds"] == 2
 
 
-def test_the_interval_pairs_the_images(table):
-    ours = table[table["label"] == "ours"].iloc[0]
+def test_the_interval_pairs_the_images(rows):
+    ours = rows[rows["bitwidths"] == "2 4"].iloc[0]
     # Images 10, 11 differ with one seed or the other, 12 to 19 with both, 20 and 21 with one.
     differences = np.zeros(IMAGES)
     differences[10:12], differences[12:20], differences[20:22] = 0.5, 1.0, 0.5
@@ -54,6 +68,95 @@ def test_the_interval_pairs_the_images(table):
     assert ours["margin_points"] == pytest.approx(expected)
 
 
-def test_the_table_reads_as_markdown(table):
-    text = markdown(table)
-    assert "| ours | 2 4 | 2.00 | 3.00 | 97.90 (0.14, 2) | +1.00 ± 0.59 |" in text
+def test_the_table_reads_as_markdown(rows):
+    text = table(rows, {"full": ("full precision",), "2 4": ("ours", "random search")})
+    named = "| ours = random search | 2 4 | 2.00 | 3.00 | 2.50 | 97.90 (0.14, 2) | +1.00 ± 0.59 |"
+    assert named in text
+    assert "2 4" not in table(rows, {"full": ("full precision",)})
+
+
+def test_the_fewest_bits_that_keep_the_loss_are_chosen_else_the_least_loss():
+    offered = [candidate("a", "2 2", 2, 0.4), candidate("a", "3 3", 3, 0.2)]
+    offered.append(candidate("a", "4 4", 4, 0.1))
+    assert chosen(offered)["bitwidths"] == "3 3"
+    assert chosen(offered[:1])["bitwidths"] == "2 2"
+    assert chosen([*offered[:1], candidate("a", "1 1", 1, 9.0)])["bitwidths"] == "2 2"
+
+
+def test_an_assignment_bears_every_name_it_has():
+    plan = Plan("lsq", (2, 3), 9, (0.3,), (2,), shown=(2, 8), published={"They": (2, 2)})
+    offered = [candidate(name, "2 2", 2, 0.1) for name in ("recurrent_ppo", "uniform")]
+    named = labels(plan, offered, 2)
+    ours = SEARCHERS["recurrent_ppo"]
+    assert named["2 2"] == (ours, "best uniform", "They, published", "uniform 2")
+    assert named["8 8"] == ("uniform 8",)
+
+
+def test_the_worth_of_a_search_is_said_in_words():
+    found = candidate("recurrent_ppo", "1 4", 1.5, 0.2)
+    assert worth([]) == "The search is to come."
+    assert "0.50 bits per weight less than the best uniform" in worth(
+        [found, candidate("uniform", "2 2", 2.0, 0.1)]
+    )
+    assert "no gain from search" in worth([found, candidate("uniform", "1 1", 1.0, 0.1)])
+    assert "none that was tried" in worth([found, candidate("uniform", "1 1", 1.0, 0.9)])
+
+
+def test_plans_fit_their_networks():
+    for net, plans in PLANS.items():
+        assert len({plan.quantizer for plan in plans}) == len(plans)
+        for plan in plans:
+            depths = {len(bitwidths) for bitwidths in plan.published.values()}
+            assert len(depths) == 1
+            assert net in NETWORKS
+            assert set(plan.searchers) <= set(SEARCHERS)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    plan = Plan(
+        quantizer="lsq",
+        bitwidths=(2, 3, 4, 5, 6, 7, 8),
+        task="digits-digits-wrpn-short-w2to8",
+        evaluations=12,
+        floors=(1.5, 6.0),
+        uniform=(2, 4),
+        searchers=("random", "recurrent_ppo"),
+        published={"They": (4, 4, 4, 4)},
+        long={"images": 640},
+        retraining_seeds=(0, 1),
+    )
+    return lambda: Bench("digits", plan, tmp_path, tmp_path / "nets", None, Console(quiet=True))
+
+
+def test_a_bench_searches_chooses_tests_and_goes_on_where_it_was(bench, tmp_path):
+    bench().run()
+    rows, searches = read_rows(tmp_path / "rows.csv"), read_rows(tmp_path / "searches.csv")
+    assert {row["evaluations"] for row in searches} == {"12"}
+    assert {row["bitwidths"] for row in rows} >= {"full", "4 4 4 4", "8 8 8 8"}
+    assert len(searches) == 4
+    candidates = read_rows(tmp_path / "candidates.csv")
+    first = bench()
+    for row in candidates:
+        if row["family"] == "uniform":
+            assert row["keeps"] == str(float(row["long_loss_points"]) <= 1.5)
+    # Nothing is there twice, and the second run adds nothing.
+    first.run()
+    assert read_rows(tmp_path / "rows.csv") == rows
+    assert read_rows(tmp_path / "candidates.csv") == candidates
+    # A row that was lost is measured again, to the image.
+    lost = rows[-1]
+    kept = (tmp_path / "rows.csv").read_text().splitlines()[:-1]
+    (tmp_path / "rows.csv").write_text("\n".join(kept) + "\n")
+    for network in (tmp_path / "nets").iterdir():
+        network.unlink()
+    bench().run()
+    again = read_rows(tmp_path / "rows.csv")[-1]
+    assert again["correct"] == lost["correct"]
+
+
+def test_effort_adds_up_the_seeds():
+    made = {"searcher": "random", "floor": 0.3, "evaluations": 100}
+    made |= {"simulated_seconds": 1800.0, "seconds": 20.0}
+    text = effort(pd.DataFrame([made, made]))
+    assert "| random search | 0.3 | 200 | 1.00 | 40 |" in text
