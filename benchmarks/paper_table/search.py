@@ -79,7 +79,7 @@ def _search(run: Run, plan: Plan, evaluator: Evaluator | None, console: Console)
             **options,
         )
 
-    with console.status(_Counted(run, ledger, plan.evaluations)):  # type: ignore[arg-type]
+    with console.status(_Counted(run, ledger, plan.evaluations)):
         problem = play(make_env, run.searcher, run.seed)
         env = make_env()
         env.reset(seed=run.seed)
