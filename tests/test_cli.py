@@ -58,9 +58,10 @@ def test_show_describes_what_is_generated(capsys):
     assert out.startswith("synthetic-6-3, generated\n  space       7^6 assignments")
     evaluator = SyntheticEvaluator(6, 3)
     (found,) = re.findall(r"^  ([2-8 ]+): optimum", out, re.M)
-    lost = evaluator.full_precision_accuracy - evaluator.evaluate(
-        tuple(map(int, found.split())), 0
-    ).accuracy
+    lost = (
+        evaluator.full_precision_accuracy
+        - evaluator.evaluate(tuple(map(int, found.split())), 0).accuracy
+    )
     assert 0 <= 100 * lost <= evaluator.max_loss_points + 1e-9
 
 

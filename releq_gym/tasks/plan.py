@@ -95,8 +95,9 @@ def make_live(
 def task_id(evaluator: LiveEvaluator, plan: Plan) -> str:
     """``<net>-<data>-<quantizer>-<recipe>-w<lo>to<hi>[-a8][-loss<points>]``.
 
-    Bitwidths with gaps are listed, as in ``-w2-4-8``. ``pc`` behind the quantizer means per channel, ``bn`` behind the recipe that it measures batch
-    norm anew; the tolerated loss is named where it is not the network's own.
+    Bitwidths with gaps are listed, as in ``-w2-4-8``. ``pc`` behind the quantizer means per
+    channel, ``bn`` behind the recipe that it measures batch norm anew; the tolerated loss is named
+    where it is not the network's own.
     """
     bitwidths = evaluator.bitwidths
     low, high = bitwidths[0], bitwidths[-1]
