@@ -132,6 +132,8 @@ def test_agreement_asks_for_95_percent_of_the_cells_and_no_bias():
     ("stated", "ending"),
     [
         ({}, "-w2to8"),
+        ({"bitwidths": (2, 4, 8)}, "-w2-4-8"),
+        ({"bitwidths": (8, 7)}, "-w7to8"),
         ({"max_loss_points": 1.5}, "-w2to8"),  # what digits has anyway
         ({"max_loss_points": 0.0}, "-w2to8-loss0"),
         ({"max_loss_points": 0.5, "activation_bitwidth": 8}, "-w2to8-a8-loss0.5"),

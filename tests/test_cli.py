@@ -13,6 +13,7 @@ from PIL import Image
 from releq_gym.cli import main
 from releq_gym.costs import COSTS
 from releq_gym.evaluators.live import LiveEvaluator
+from releq_gym.evaluators.synthetic import SyntheticEvaluator
 from releq_gym.networks import NETWORKS
 from releq_gym.quantized import save_weights
 from releq_gym.quantizers import QUANTIZERS
@@ -50,6 +51,18 @@ def test_show_prints_what_the_card_says(capsys, tmp_path):
     assert out.startswith(f"{TASK}/1.0.0\n  net         digits, 4 layers, digits")
     assert "2,401 assignments, all measured, 10 times each" in out
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_show_describes_what_is_generated(capsys):
+    out = printed(capsys, "task", "show", "synthetic-6-3")
+    assert out.startswith("synthetic-6-3, generated\n  space       7^6 assignments")
+    evaluator = SyntheticEvaluator(6, 3)
+    (found,) = re.findall(r"^  ([2-8 ]+): optimum", out, re.M)
+    lost = (
+        evaluator.full_precision_accuracy
+        - evaluator.evaluate(tuple(map(int, found.split())), 0).accuracy
+    )
+    assert 0 <= 100 * lost <= evaluator.max_loss_points + 1e-9
 
 
 def test_landscape_facts_go_into_the_card(capsys, tmp_path):
@@ -308,6 +321,8 @@ def test_a_closed_pipe_is_no_traceback():
         (["pretrain", "lenet", "--data", "nowhere", "--output", "x.safetensors"], "nowhere"),
         (["pretrain", "digits"], "already, which tasks may have been measured on"),
         (["task", "show", "nothing"], "Unknown task 'nothing'"),
+        (["task", "show", "synthetic-20-0", "--json"], "is generated: it has no card"),
+        (["task", "show", "synthetic-20"], "synthetic-LAYERS-SEED"),
         (["task", "build", "digits", "--quantizer", "wrpm"], "Did you mean 'wrpn'"),
         (["task", "build", "digits", "--recipe", "shrt"], "short"),
         (

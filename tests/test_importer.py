@@ -12,6 +12,8 @@ from releq_gym.searchers import SEARCHERS
 from releq_gym.tasks import TaskError, load_task
 from releq_gym.tasks.importer import import_task
 from releq_gym.tasks.landscape import landscape
+from releq_gym.tasks.show import describe
+from releq_gym.tasks.verify import verify_cells
 
 LAYERS = [toy_layer("first", 10, 100), toy_layer("last", 30, 50)]
 GRID = list(itertools.product((2, 4, 8), repeat=2))
@@ -64,6 +66,14 @@ def test_several_rows_of_one_assignment_are_repeats(tmp_path):
     assert [evaluator.evaluate((2, 4), k).accuracy for k in (0, 1)] == [0.5, 0.7]
     assert evaluator.evaluate((2, 4), -1).accuracy == pytest.approx(0.6)
     assert evaluator.images == 0  # nobody said how many, so that they count as exact
+
+
+def test_it_is_shown_as_given_and_cannot_be_measured_again(tmp_path):
+    task = imported(tmp_path, GRID, images=None)
+    assert "  search      as given, full precision 90.00 %" in describe(task)
+    assert "1,000 images, full" in describe(imported(tmp_path, GRID, version="2.0.0"))
+    with pytest.raises(TaskError, match="was imported: how"):
+        verify_cells(task, 4)
 
 
 def test_what_leads_to_nothing_measured_is_masked(tmp_path):

@@ -225,9 +225,15 @@ def _task_proxy(options: argparse.Namespace) -> None:
 def _task_show(options: argparse.Namespace) -> None:
     import json
 
+    from releq_gym.evaluators.synthetic import is_synthetic, make_synthetic
     from releq_gym.tasks import find_task
-    from releq_gym.tasks.show import describe
+    from releq_gym.tasks.show import describe, describe_synthetic
 
+    if is_synthetic(options.task):
+        if options.json or options.picture:
+            raise ValueError(f"{options.task} is generated: it has no card and no measurements.")
+        print(describe_synthetic(make_synthetic(options.task)))
+        return
     task = find_task(options.task)
     print(json.dumps(task.card, indent=1) if options.json else describe(task))
     if options.picture:

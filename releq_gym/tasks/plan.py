@@ -95,15 +95,19 @@ def make_live(
 def task_id(evaluator: LiveEvaluator, plan: Plan) -> str:
     """``<net>-<data>-<quantizer>-<recipe>-w<lo>to<hi>[-a8][-loss<points>]``.
 
-    ``pc`` behind the quantizer means per channel, ``bn`` behind the recipe that it measures batch
-    norm anew; the tolerated loss is named where it is not the network's own.
+    Bitwidths with gaps are listed, as in ``-w2-4-8``. ``pc`` behind the quantizer means per
+    channel, ``bn`` behind the recipe that it measures batch norm anew; the tolerated loss is named
+    where it is not the network's own.
     """
-    low, high = evaluator.bitwidths[0], evaluator.bitwidths[-1]
+    bitwidths = evaluator.bitwidths
+    low, high = bitwidths[0], bitwidths[-1]
+    gaps = len(bitwidths) <= high - low
+    choices = "-".join(map(str, bitwidths)) if gaps else f"{low}to{high}"
     channel = "pc" if plan.quantizer_kwargs.get("per_channel") else ""
     norm = "bn" if plan.recipe_kwargs.get("reestimate_batch_norm") else ""
     name = (
         f"{plan.net}-{evaluator.splits.name}-{plan.quantizer}{channel}-{plan.recipe}{norm}"
-        f"-w{low}to{high}"
+        f"-w{choices}"
     )
     if plan.activation_bitwidth != 32:
         name += f"-a{plan.activation_bitwidth}"

@@ -5,12 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from releq_gym.costs import make_cost
+from releq_gym.evaluators.synthetic import SyntheticEvaluator
+from releq_gym.problem import Problem
+from releq_gym.rewards import make_reward
 from releq_gym.tasks.format import Task
+from releq_gym.tasks.score import make_scorer
 
 
 def describe(task: Task) -> str:
     """What is measured, how good the surrogate is, and what the landscape is like."""
     return "\n".join(_lines(task))
+
+
+def describe_synthetic(evaluator: SyntheticEvaluator) -> str:
+    """Likewise of a task that is generated, whose optimum is under the paper's cost."""
+    problem = Problem(
+        evaluator, reward=make_reward("accuracy_floor"), cost_model=make_cost("quantization_state")
+    )
+    depth, bitwidths = len(evaluator.layers), evaluator.bitwidths
+    found = make_scorer(problem).optimum
+    economics = problem.economics(depth, problem.totals(found))
+    uniform = ", ".join(
+        f"{bits}: {100 * evaluator.evaluate((bits,) * depth, 0).accuracy:.2f}" for bits in bitwidths
+    )
+    lines = (
+        f"{evaluator.name}, generated",
+        f"  space       {len(bitwidths)}^{depth} assignments, bitwidths "
+        f"{' '.join(map(str, bitwidths))}",
+        f"  objective   at most {evaluator.max_loss_points} points lost",
+        f"  accuracy    exact, full precision {100 * evaluator.full_precision_accuracy:.2f} %",
+        f"              uniform, % at bits: {uniform}",
+        f"  {' '.join(map(str, found))}: optimum, cost {economics.cost:.3f}, "
+        f"{economics.weighted_bitwidth:.2f} bits per weight",
+    )
+    return "\n".join(lines)
 
 
 COLUMNS = (
@@ -110,7 +139,8 @@ def _measured(task: Task) -> str:
 
 def _split_lines(task: Task, split: str) -> Iterator[str]:
     baselines = task.card.get("baselines", {}).get(split, {})
-    line = f"  {split:<11} {task.images(split):,} images, full precision "
+    images = "as given" if task.card.get("exact") else f"{task.images(split):,} images"
+    line = f"  {split:<11} {images}, full precision "
     line += f"{100 * task.full_precision_accuracy(split):.2f} %"
     if noise := task.card.get("noise_points", {}).get(split):
         line += f", repeats differ by {noise:.2f} points (sd)"

@@ -99,9 +99,14 @@ def verify_cells(
 
     Raises:
         ValueError: For fewer than 2 cells.
-        TaskError: Where weights, recipe or images at hand are not those that were measured, or
-            the task has no repeats to tell its noise from.
+        TaskError: Where the task was imported, where weights, recipe or images at hand are not
+            those that were measured, or it has no repeats to tell its noise from.
     """
+    if "imported" in task.card.get("sources", ()):
+        raise TaskError(
+            f"{task.name} was imported: how its accuracies were measured is not known here, so "
+            "none can be measured again; check its files alone, with 0 cells."
+        )
     if cells < 2:
         raise ValueError(f"cells={cells}; at least 2 have to be measured again, one on each split.")
     evaluator = live_twin(task, data, weights=weights, memo=False)
