@@ -9,9 +9,11 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
+from benchmarks.paper_table import devices
 from benchmarks.paper_table.analysis import effort, labels, losses, table, worth
-from benchmarks.paper_table.run import Bench
-from benchmarks.paper_table.sweep import PLANS
+from benchmarks.paper_table.pictures import draw
+from benchmarks.paper_table.run import Bench, unspaced
+from benchmarks.paper_table.sweep import OURS, PLANS
 from benchmarks.rows import read_rows
 
 RESULTS = Path(__file__).parent / "results"
@@ -43,19 +45,19 @@ def main() -> int:
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from here.", file=sys.stderr)
         return 130
-    text = page()
-    (RESULTS / "table.md").write_text(text, encoding="utf-8")
-    print(text)
+    write_page()
+    print((RESULTS / "table.md").read_text(encoding="utf-8"))
     return 0
 
 
-def page() -> str:
-    """All tables, as Markdown."""
+def write_page() -> None:
+    """All tables as ``table.md``, and as one picture."""
     if not (RESULTS / "rows.csv").is_file():
-        return "Nothing has been tested yet.\n"
+        (RESULTS / "table.md").write_text("Nothing has been tested yet.\n", encoding="utf-8")
+        return
     every = losses(pd.read_csv(RESULTS / "rows.csv"), RESULTS)
     searches = pd.DataFrame(read_rows(RESULTS / "searches.csv"))
-    parts = []
+    parts, drawn, pairs = [], {}, []
     for (net, quantizer), group in every.groupby(["net", "quantizer"], sort=False):
         plan = next(plan for plan in PLANS[net] if plan.quantizer == quantizer)
         mine = {"net": net, "quantizer": quantizer}
@@ -64,10 +66,17 @@ def page() -> str:
         ]
         named = labels(plan, candidates, max(map(len, group["bitwidths"].str.split())))
         parts += [f"## {net}, {quantizer}", table(group, named), worth(candidates)]
+        drawn[f"{net}, {quantizer}"] = (group, named)
         if len(searches):
             own = searches[(searches["net"] == net) & (searches["quantizer"] == quantizer)]
             parts += [effort(own.astype(NUMBERS))] if len(own) else []
-    return "\n\n".join(parts) + "\n"
+        ours = next((bits for bits, names in named.items() if OURS in names), None)
+        if ours and "ReLeQ" in plan.published:
+            pairs.append(devices.Pair(net, quantizer, unspaced(ours), plan.published["ReLeQ"]))
+    if pairs:
+        parts += ["## Speed-up over 8 bits", devices.table(pairs)]
+    (RESULTS / "table.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    draw(drawn, RESULTS / "table.png")
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def worth(candidates: Sequence[Mapping[str, str]]) -> str:
         family: chosen([row for row in candidates if row["family"] == family])
         for family in families
     }
-    ours = best.get(next(iter(SEARCHERS)))
+    ours = best.get("recurrent_ppo")
     if ours is None:
         return "The search is to come."
     if ours["keeps"] != "True":

@@ -15,6 +15,8 @@ SEARCHERS = {
 }
 """Who proposes assignments, and how tables call them; the first is what the paper does."""
 
+OURS = SEARCHERS["recurrent_ppo"]
+
 
 @dataclass(frozen=True)
 class Plan:

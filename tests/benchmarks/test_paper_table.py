@@ -3,7 +3,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from benchmarks.paper_table import devices
 from benchmarks.paper_table.analysis import effort, labels, losses, table, worth
+from benchmarks.paper_table.pictures import draw
 from benchmarks.paper_table.run import Bench, answers_path, chosen
 from benchmarks.paper_table.sweep import PLANS, SEARCHERS, Plan
 from benchmarks.rows import read_rows
@@ -153,6 +155,25 @@ def test_a_bench_searches_chooses_tests_and_goes_on_where_it_was(bench, tmp_path
     bench().run()
     again = read_rows(tmp_path / "rows.csv")[-1]
     assert again["correct"] == lost["correct"]
+
+
+def test_devices_are_compared_on_the_same_networks():
+    pairs = [
+        devices.Pair("lenet", "lsq", (4, 4, 4, 4), (8, 8, 8, 8)),
+        devices.Pair("simplenet", "lsq", (2,) * 5, (4,) * 5),
+    ]
+    text = devices.table(pairs)
+    assert "| lenet, lsq | `weight_serial` | 2.00 | 1.00 | 2.00 |" in text
+    assert "| geometric mean of 2 | `weight_serial` | 2.83 | 1.41 | 2.00 |" in text
+    # Nobody has measured simplenet on a CPU.
+    assert "simplenet, lsq | `tvm_cpu`" not in text
+    assert "geometric mean of 1 | `tvm_cpu`" in text
+
+
+def test_tables_are_drawn(rows, tmp_path):
+    named = {"full": ("full precision",), "2 4": ("**ours** (RecurrentPPO)",)}
+    draw({"net, lsq": (rows, named)}, tmp_path / "table.png")
+    assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_effort_adds_up_the_seeds():

@@ -1,0 +1,64 @@
+"""How much faster the tested assignments are on devices, ours beside the published ones."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from benchmarks.hardware.published import totals
+from releq_gym.costs import make_cost
+from releq_gym.layers import BITWIDTHS
+from releq_gym.networks.profile import network_layers
+
+MODELS = ("weight_serial", "tvm_cpu")
+
+
+class Pair(NamedTuple):
+    """Two assignments of one network under one quantizer."""
+
+    net: str
+    quantizer: str
+    ours: tuple[int, ...]
+    published: tuple[int, ...]
+
+
+def speed_up(net: str, model: str, bitwidths: tuple[int, ...]) -> float | None:
+    """Over all layers at 8 bits; None where no measured table fits the network."""
+    layers = network_layers(net)
+    try:
+        milliseconds = make_cost(model)(layers, BITWIDTHS)["milliseconds"]
+    except ValueError:
+        return None
+    at_8, there = totals(milliseconds, layers, bitwidths)
+    return at_8 / there
+
+
+def table(pairs: Iterable[Pair]) -> str:
+    """Markdown: speed-ups over 8 bits, and their geometric means over the same networks."""
+    lines = ["| network | device | ours | published | ratio |", "|---|---|---|---|---|"]
+    pairs = list(pairs)
+    for model in MODELS:
+        found = list(_rows(model, pairs))
+        lines += [
+            f"| {pair.net}, {pair.quantizer} | `{model}` | {ours:.2f} | {theirs:.2f} | "
+            f"{ours / theirs:.2f} |"
+            for pair, ours, theirs in found
+        ]
+        if found:
+            ours, theirs = (
+                statistics.geometric_mean(values) for values in list(zip(*found, strict=True))[1:]
+            )
+            lines.append(
+                f"| geometric mean of {len(found)} | `{model}` | {ours:.2f} | {theirs:.2f} | "
+                f"{ours / theirs:.2f} |"
+            )
+    return "\n".join(lines)
+
+
+def _rows(model: str, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, float, float]]:
+    for pair in pairs:
+        ours = speed_up(pair.net, model, pair.ours)
+        theirs = speed_up(pair.net, model, pair.published)
+        if ours is not None and theirs is not None:
+            yield pair, ours, theirs
