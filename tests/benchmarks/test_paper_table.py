@@ -6,7 +6,7 @@ from rich.console import Console
 from benchmarks.paper_table import devices
 from benchmarks.paper_table.analysis import effort, labels, losses, table, worth
 from benchmarks.paper_table.pictures import draw
-from benchmarks.paper_table.run import Bench, answers_path, chosen
+from benchmarks.paper_table.run import Bench, Candidate, answers_path, chosen, spaced
 from benchmarks.paper_table.sweep import PLANS, SEARCHERS, Plan
 from benchmarks.rows import read_rows
 from releq_gym.networks import NETWORKS
@@ -112,6 +112,21 @@ def test_plans_fit_their_networks():
             assert len(depths) == 1
             assert net in NETWORKS
             assert set(plan.searchers) <= set(SEARCHERS)
+
+
+@pytest.mark.parametrize("least", [0, 2, 6, 7])
+def test_bisection_finds_the_first_that_keeps_the_loss(bench, monkeypatch, least):
+    family = [Candidate("random", (2, 2, 2, 2 + step)) for step in range(7)]
+    asked = []
+
+    def retrained(self, one):
+        asked.append(one)
+        step = family.index(one)
+        return candidate("random", spaced(one.bitwidths), step, 0.1 if step >= least else 9 - step)
+
+    monkeypatch.setattr(Bench, "_retrained", retrained)
+    assert bench()._choose(family) == family[min(least, 6)].bitwidths
+    assert len(asked) <= 3
 
 
 @pytest.fixture
