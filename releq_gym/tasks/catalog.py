@@ -14,6 +14,7 @@ DEFAULT_TASKS = {
     "digits": "digits-digits-wrpn-short-w2to8",
     "lenet": "lenet-mnist-uniform-ptq-w1to8",
     "simplenet": "simplenet-cifar10-uniform-ptq-w1to8",
+    "resnet20": "resnet20-cifar10-uniformpc-ptqbn-w1to8",
     "svhn10": "svhn10-mnistm-uniformpc-ptq-w1to8",
     "vgg11": "vgg11-cifar10-uniformpc-ptq-w1to8",
     "synthetic": "synthetic-20-0",
@@ -36,6 +37,10 @@ FROZEN: dict[str, dict[str, Any]] = {
         **_SETTINGS,
     },
     "releq/SimpleNetUniform-v0": {"task": "simplenet-cifar10-uniform-ptq-w1to8/1.0.0", **_SETTINGS},
+    "releq/ResNet20Uniform-v0": {
+        "task": "resnet20-cifar10-uniformpc-ptqbn-w1to8/1.0.0",
+        **_SETTINGS,
+    },
     "releq/SVHN10Uniform-v0": {"task": "svhn10-mnistm-uniformpc-ptq-w1to8/1.0.0", **_SETTINGS},
     "releq/VGG11Uniform-v0": {"task": "vgg11-cifar10-uniformpc-ptq-w1to8/1.0.0", **_SETTINGS},
     "releq/Synthetic20-v0": {"task": "synthetic-20-0", **_SETTINGS},
