@@ -115,6 +115,20 @@ PLANS: dict[str, tuple[Plan, ...]] = {
             long={"precision": "bfloat16"},
         ),
     ),
+    "resnet20": (
+        Plan(
+            quantizer="lsq",
+            bitwidths=EVERY,
+            task="resnet20-cifar10-uniformpc-ptqbn-w1to8",
+            evaluations=1_000,
+            floors=(20.0, 10.0, 7.0, 5.0, 3.0, 2.0, 1.0),
+            search_seeds=(0, 1, 2),
+            uniform=(1, 2, 3, 4),
+            ends_at_8=(1, 2, 3, 4),
+            published={"ReLeQ": PUBLISHED["resnet20"]},
+            long={"images": 4 * 45_000, "precision": "bfloat16", "distillation": 0.5},
+        ),
+    ),
     "vgg11": (
         Plan(
             quantizer="lsq",
