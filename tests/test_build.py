@@ -165,6 +165,7 @@ def test_a_task_about_other_weights_is_refused():
         "lenet-mnist-uniform-ptq-w1to8-loss0",
         "simplenet-cifar10-uniform-ptq-w1to8",
         "svhn10-mnistm-uniformpc-ptq-w1to8",
+        "resnet20-cifar10-uniformpc-ptqbn-w1to8",
         "vgg11-cifar10-uniformpc-ptq-w1to8",
     ],
 )
