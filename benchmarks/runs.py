@@ -20,7 +20,7 @@ from releq_gym.ledger import Answer, Ledger
 from releq_gym.problem import Problem
 from releq_gym.replay import Revealed, read_revealed
 from releq_gym.rewards import make_reward
-from releq_gym.searchers import SEARCHERS, confirm
+from releq_gym.searchers import SEARCHERS, Searcher, confirm
 from releq_gym.tasks.score import ExactScorer, TableScorer, make_scorer
 
 EPISODES_PER_EVALUATION = 20
@@ -43,7 +43,11 @@ class Job(NamedTuple):
 
 
 def run(
-    job: Job, budgets: Sequence[int], log: Path, changes: Mapping[str, Any] | None = None
+    job: Job,
+    budgets: Sequence[int],
+    log: Path,
+    changes: Mapping[str, Any] | None = None,
+    search: Searcher | None = None,
 ) -> list[dict[str, Any]]:
     """Plays one run; one row per budget.
 
@@ -52,11 +56,12 @@ def run(
             the first comma, where several variants of one are told apart).
         budgets: Of different assignments, ascending; the last one ends it.
         log: Where its action log goes.
-        changes: Settings of the agent, or arguments of its environment, other than its default.
+        changes: Settings of the agent, or arguments of the environment, other than the default.
+        search: Searches instead of what the job names.
     """
     started = time.perf_counter()
     ledger = Ledger(budgets[-1], log)
-    problem = _search(job, ledger, changes or {})
+    problem = _search(job, ledger, changes or {}, search or _searcher(job.searcher))
     seconds = round(time.perf_counter() - started, 2)
     revealed = read_revealed(log, problem)
     return [row | {"seconds": seconds} for row in score(job, revealed, problem, budgets)]
@@ -189,14 +194,20 @@ def _scorer(task: str) -> TableScorer | ExactScorer:
     return make_scorer(QuantizeNetEnv(task=task).problem)
 
 
-def _search(job: Job, ledger: Ledger, changes: Mapping[str, Any]) -> Problem:
-    if job.searcher in SEARCHERS:
-        env = QuantizeNetEnv(task=job.task, ledger=ledger)
-        env.reset(seed=job.seed)
-        SEARCHERS[job.searcher](env, np.random.default_rng(job.seed))
-        env.close()
-        return env.problem
-    return _learn(job, ledger, changes)
+def _searcher(name: str) -> Searcher | None:
+    return SEARCHERS[name] if name in SEARCHERS else None
+
+
+def _search(
+    job: Job, ledger: Ledger, changes: Mapping[str, Any], search: Searcher | None
+) -> Problem:
+    if search is None:
+        return _learn(job, ledger, changes)
+    env = QuantizeNetEnv(task=job.task, ledger=ledger, **changes)
+    env.reset(seed=job.seed)
+    search(env, np.random.default_rng(job.seed))
+    env.close()
+    return env.problem
 
 
 def _learn(job: Job, ledger: Ledger, changes: Mapping[str, Any]) -> Problem:
