@@ -58,6 +58,7 @@ class AttentionExtractor(BaseFeaturesExtractor):
         own, episode = (current @ embedded)[:, 0], observations["episode"]
         question = self.ask(torch.cat([own, episode], dim=1))[:, None]
         padding = mask[:, :real] == 0
+        padding[:, 0] = False  # RecurrentPPO pads with observations that have no layer at all
         # With the weights, though nobody reads them: without, there is no second derivative (TRPO).
         answer, _ = self.attention(question, embedded, embedded, key_padding_mask=padding)
         return torch.cat([(current @ rows)[:, 0], own, answer[:, 0], episode], dim=1)

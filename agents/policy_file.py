@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_model, save_model
 
 RECORD = "releq_gym_policy"
 """Key of the safetensors metadata that holds the card."""
@@ -49,9 +49,8 @@ class PolicyCard:
 
 def write_policy(path: Path, policy: torch.nn.Module, card: PolicyCard) -> None:
     """Writes weights and card, whole or not at all."""
-    tensors = {name: value.contiguous() for name, value in policy.state_dict().items()}
     partial = path.with_name(f"partial-{path.name}")
-    partial.write_bytes(save(tensors, {RECORD: json.dumps(dataclasses.asdict(card))}))
+    save_model(policy, str(partial), {RECORD: json.dumps(dataclasses.asdict(card))})
     partial.replace(path)
 
 
@@ -81,7 +80,7 @@ def load_policy(path: Path, policy: torch.nn.Module) -> None:
         ValueError: Where they do not fit.
     """
     try:
-        policy.load_state_dict(load_file(path))
+        load_model(policy, path)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"The policy {path} cannot be read: {error}.") from None
     except RuntimeError as error:

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import tyro
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from tqdm import tqdm
 
 import releq_gym
 from agents.attention import extractor
@@ -31,7 +33,9 @@ class Pretraining:
     here, so that every step is paid (the telescoped reward, whose sum is the reward at the end);
     the policy sees none of them, as on a network that nobody has measured yet.
 
-    The settings were chosen beforehand, not tuned, but for what `steps` says.
+    Tried with 400,000 steps on four networks and 8 landscapes, one run each, for the regret of the
+    first answer on synthetic tasks of 8 to 40 layers (five) and on digits: a learning rate of 3e-3
+    had 0.16 on average and 0.37 on digits, 1e-3 had 0.20 and 0.21. All else was not tuned.
     """
 
     nets: tuple[str, ...] = ()
@@ -46,7 +50,7 @@ class Pretraining:
     """The choice per layer, which all of the nets have to have."""
     seed: int = 0
     """Fixes everything random."""
-    steps: int = 1_000_000
+    steps: int = 400_000
     """Of all environments together."""
     copies: int = 16
     """Environments per net."""
@@ -56,7 +60,7 @@ class Pretraining:
     """Steps that a gradient step looks at."""
     n_epochs: int = 4
     """Passes over a rollout."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     """At the start; it falls to 0 in a straight line."""
     gae_lambda: float = 0.95
     """Bias against variance of the advantages."""
@@ -110,7 +114,8 @@ def pretrain(plan: Pretraining, path: Path, progress: bool = False) -> PolicyCar
         seed=plan.seed,
         device="cpu",
     )
-    model.learn(plan.steps, progress_bar=progress)
+    with tqdm(total=plan.steps, unit=" steps", disable=not progress) as bar:
+        model.learn(plan.steps, callback=_Bar(bar))
     nets = dict.fromkeys(problem.evaluator.net for problem in venv.get_attr("problem"))
     venv.close()
     described = dataclasses.asdict(plan)
@@ -140,6 +145,20 @@ def architecture(observation_space: Any, memory: bool) -> dict[str, Any]:
     """``policy_kwargs`` of a pretrained policy; as the agents `ppo` and `recurrent_ppo` have it."""
     seen = extractor(observation_space)
     return {**seen, **POLICY, "enable_critic_lstm": False} if memory else seen
+
+
+class _Bar(BaseCallback):
+    """Moves a bar on."""
+
+    def __init__(self, bar: tqdm):
+        super().__init__()
+        self._bar = bar
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self._bar.update(self.num_timesteps - self._bar.n)
 
 
 @dataclass(frozen=True)

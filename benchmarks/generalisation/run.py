@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 import time
 from functools import cache
@@ -15,7 +16,14 @@ from benchmarks.generalisation.heuristics import (
     uniform_of_others,
     within_noise,
 )
-from benchmarks.generalisation.sweep import BITWIDTHS, BUDGETS, ENTRANTS, NETS, PRETRAINING
+from benchmarks.generalisation.sweep import (
+    BITWIDTHS,
+    BUDGETS,
+    ENTRANTS,
+    LANDSCAPES_ALONE,
+    NETS,
+    PRETRAINING,
+)
 from benchmarks.runs import Job, worth
 from benchmarks.runs import run as run_job
 from releq_gym.env import QuantizeNetEnv
@@ -64,7 +72,8 @@ def policy_file(job: Job, policies: Path) -> Path:
     entrant = ENTRANTS[job.searcher]
     name = "-".join([entrant.observation, *["memory"] * entrant.memory])
     (net,) = (net for net, task in tasks().items() if task == job.task)
-    path = policies / f"{name}-without-{net}-{job.seed}.safetensors"
+    taught = f"without-{net}" if entrant.taught_by_nets else "landscapes"
+    path = policies / f"{name}-{taught}-{job.seed}.safetensors"
     if not path.is_file():
         import torch
 
@@ -72,13 +81,16 @@ def policy_file(job: Job, policies: Path) -> Path:
 
         torch.set_num_threads(1)
         plan = Pretraining(
-            nets=tuple(others(job.task)),
             observation=entrant.observation,
             memory=entrant.memory,
             bitwidths=BITWIDTHS,
             seed=job.seed,
             **PRETRAINING,
         )
+        if entrant.taught_by_nets:
+            plan = dataclasses.replace(plan, nets=tuple(others(job.task)))
+        else:
+            plan = dataclasses.replace(plan, landscapes=LANDSCAPES_ALONE)
         pretrain(plan, path)
     return path
 

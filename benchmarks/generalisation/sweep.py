@@ -23,6 +23,9 @@ SEEDS = tuple(range(300, 305))
 PRETRAINING: dict[str, Any] = {}
 """Settings of `agents.pretrain.Pretraining` other than its own, beside nets and variant."""
 
+LANDSCAPES_ALONE = 12
+"""As many as there are nets and landscapes otherwise."""
+
 
 @dataclass(frozen=True)
 class Entrant:
@@ -35,6 +38,8 @@ class Entrant:
             has asked; or ``"known"``: an assignment that nobody knows beforehand.
         observation: Of a policy.
         memory: Whether it has an LSTM.
+        taught_by_nets: Whether the other nets teach it; else landscapes alone, so that the same
+            policy answers for all nets.
         seeded: Whether runs with other seeds differ.
     """
 
@@ -42,11 +47,15 @@ class Entrant:
     kind: str
     observation: str = "layer"
     memory: bool = False
+    taught_by_nets: bool = True
     seeded: bool = True
 
 
 ENTRANTS = {
     "pretrained, layer": Entrant("policy, `layer`", "policy"),
+    "pretrained, layer, landscapes": Entrant(
+        "policy, `layer`, taught by landscapes alone", "policy", taught_by_nets=False
+    ),
     "pretrained, layer, memory": Entrant("policy, `layer`, LSTM", "policy", memory=True),
     "pretrained, full": Entrant("policy, `full`, attention", "policy", "full"),
     "pretrained, full, memory": Entrant(

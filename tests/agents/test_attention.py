@@ -66,6 +66,14 @@ def test_a_group_is_seen_as_its_mean_and_the_end_as_nothing(extract):
     assert np.isfinite(end).all() and (end[0, : len(row)] == 0).all()
 
 
+def test_an_observation_without_layers_is_no_reason_to_fail(extract):
+    _, observation = walked()
+    nothing = {name: np.zeros_like(part) for name, part in observation.items()}
+    both = {name: np.concatenate([nothing[name], observation[name]]) for name in nothing}
+    assert np.isfinite(features(extract, both)).all()
+    assert np.isfinite(features(extract, nothing)).all()
+
+
 @pytest.mark.parametrize("name", ["ppo", "recurrent_ppo"])
 def test_an_agent_that_sees_all_layers_attends(name):
     agent = AGENTS[name](

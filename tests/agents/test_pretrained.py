@@ -184,6 +184,16 @@ def test_it_tells_of_the_environments_own_bitwidths(policy):
     np.testing.assert_allclose(shown[0].sum(axis=1), 1.0, rtol=1e-5)
 
 
+def test_policies_of_landscapes_are_no_policies_of_nets(tmp_path):
+    for name, nets in {"few": (), "many": ("lenet",)}.items():
+        plan = dataclasses.replace(TINY, nets=nets, landscapes=2 - len(nets))
+        pretrain(plan, tmp_path / f"{name}.safetensors")
+    found = {
+        net: find_policy(net, "layer", tmp_path).stem for net in ("lenet", "vgg11", "synthetic")
+    }
+    assert found == {"lenet": "few", "vgg11": "many", "synthetic": "many"}
+
+
 def test_what_is_shipped_never_knows_the_network_at_hand():
     cards = {path: read_card(path) for path in SHIPPED.glob("*.safetensors")}
     assert cards
