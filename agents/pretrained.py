@@ -31,7 +31,7 @@ class PretrainedSettings(PPOSettings):
 
     learning_rate: float = 1e-3
     """Of the optimizer; gentler than where nothing is known yet."""
-    weights: str | None = None
+    policy: str | None = None
     """File of `python -m agents.pretrain`; by default the shipped one that knows most networks,
     but not the one at hand."""
     walks: int = 16
@@ -82,8 +82,8 @@ class PretrainedAgent(Agent):
             load_policy(path, self.model.policy)
 
     def _weights(self) -> Path:
-        if self.settings.weights is not None:
-            return Path(self.settings.weights)
+        if self.settings.policy is not None:
+            return Path(self.settings.policy)
         base: Any = self._env.unwrapped
         return find_policy(self.problem.evaluator.net, base.observation)
 
@@ -207,6 +207,6 @@ def find_policy(net: str, observation: str, folder: Path = SHIPPED) -> Path:
     if not fitting:
         raise ValueError(
             f"No policy in {folder} sees observation={observation!r} and was pretrained without "
-            f"{net!r}; make one by `python -m agents.pretrain` and name it by weights=."
+            f"{net!r}; make one by `python -m agents.pretrain` and name it by policy=."
         )
     return max(fitting, key=lambda path: len(fitting[path].nets))

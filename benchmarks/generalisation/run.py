@@ -104,13 +104,13 @@ def _policy(job: Job, path: Path) -> list[dict[str, Any]]:
     observation = read_card(path).observation
     agent = PretrainedAgent(
         lambda: QuantizeNetEnv(task=job.task, ledger=ledger, observation=observation),
-        PretrainedSettings(weights=str(path)),
+        PretrainedSettings(policy=str(path)),
         job.seed,
     )
     first = agent.first_answer()
     agent.close()
     assert ledger.fresh == 0
-    changes = {"weights": str(path), "observation": observation}
+    changes = {"policy": str(path), "observation": observation}
     return [_unasked(job, first, started), *_searched(job, changes)]
 
 

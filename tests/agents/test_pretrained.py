@@ -42,7 +42,7 @@ def agent(path, task="synthetic-6-0", ledger=None, observation="layer", walks=16
     ledger = ledger or Ledger()
     return PretrainedAgent(
         lambda: QuantizeNetEnv(task=task, ledger=ledger, observation=observation, **options),
-        PretrainedSettings(weights=str(path), n_envs=2, n_epochs=1, walks=walks),
+        PretrainedSettings(policy=str(path), n_envs=2, n_epochs=1, walks=walks),
         0,
     )
 
@@ -228,7 +228,7 @@ def test_the_commands_pretrain_and_train(tmp_path, capsys):
     assert "64 steps on lenet, synthetic" in capsys.readouterr().out
     assert pretrain_command(words) == 2
     assert "exists already" in capsys.readouterr().err
-    run = ["--agent", "pretrained", "--task", "synthetic-4-0", "--weights", str(path)]
+    run = ["--agent", "pretrained", "--task", "synthetic-4-0", "--policy", str(path)]
     run += ["--evaluation-budget", "20", "--n-envs", "2", "--folder", str(tmp_path / "run")]
     assert train(run) == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
