@@ -58,7 +58,7 @@ class PretrainedAgent(Agent):
         checkpoint: What `save` wrote.
 
     Raises:
-        ValueError: For weights that are missing or do not fit the environment.
+        ValueError: For a policy that is missing or does not fit the environment.
     """
 
     presets = {"default": DEFAULT}  # noqa: RUF012
@@ -73,7 +73,7 @@ class PretrainedAgent(Agent):
         self.settings, self._seed = settings, seed
         self._env = make_env()
         self.problem = self._env.get_wrapper_attr("problem")
-        path = self._weights()
+        path = self._policy_file()
         self.card = read_card(path)
         self._agent = self._tuner(make_env, seed, checkpoint)
         self.model = self._agent.model
@@ -81,7 +81,7 @@ class PretrainedAgent(Agent):
         if checkpoint is None:
             load_policy(path, self.model.policy)
 
-    def _weights(self) -> Path:
+    def _policy_file(self) -> Path:
         if self.settings.policy is not None:
             return Path(self.settings.policy)
         base: Any = self._env.unwrapped

@@ -59,11 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _jobs(options: argparse.Namespace) -> Iterator[Job]:
     """Runs that are asked for, the entrants' order within each seed."""
-    for names, known, kind in (
-        (options.net, tasks(), "net"),
-        (options.entrant, ENTRANTS, "entrant"),
-    ):
-        for name in names or ():
+    for kind, known in {"net": list(tasks()), "entrant": list(ENTRANTS)}.items():
+        for name in getattr(options, kind) or ():
             if name not in known:
                 raise UnknownNameError(kind, name, known)
     for place, seed in enumerate(SEEDS[: options.seeds]):

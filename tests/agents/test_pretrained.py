@@ -157,6 +157,25 @@ def test_it_goes_on_from_the_lean_that_earned_most(policy):
     one.close()
 
 
+def test_a_resumed_run_goes_on_by_ppo(policy, tmp_path):
+    one = agent(policy)
+    one.learn(200, Silent())
+    one.save(tmp_path / "agent.zip")
+    one.close()
+    again = PretrainedAgent(one_env, one.settings, 1, tmp_path / "agent.zip")
+    assert again.steps == one.steps >= 200
+    ours, theirs = (each.model.policy.state_dict() for each in (again, one))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    again._open = None  # the first walks were taken
+    again.learn(20, Silent())
+    assert again.steps > one.steps
+    again.close()
+
+
+def one_env():
+    return QuantizeNetEnv(task="synthetic-6-0")
+
+
 class Silent:
     def after_step(self):
         return True
