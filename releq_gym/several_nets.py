@@ -165,7 +165,7 @@ def is_family(name: str) -> bool:
     return is_synthetic(name) and ANY in name.split("-")[1:]
 
 
-def draw_named(name: str, rng: np.random.Generator) -> dict[str, str]:
+def draw_named(name: str, rng: np.random.Generator) -> dict[str, Any]:
     """``{"net": name}`` or ``{"task": name}``; of a family, a landscape that is drawn.
 
     Args:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -42,8 +44,8 @@ def regrets(rows: pd.DataFrame, tasks: dict[str, str]) -> Figure:
         axes.set_xticks(range(len(BUDGETS)), [f"{budget}" for budget in BUDGETS])
         axes.set(title=title, xlabel="evaluations", ylim=(-0.02, MOST))
     every[0].set_ylabel("search regret")
-    handles = {}
+    handles: dict[str, Any] = {}
     for axes in every:
         handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4)
     return figure
