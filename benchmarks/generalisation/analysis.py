@@ -118,13 +118,15 @@ def _differences(found: dict[str, Scores]) -> Table:
     return Table(
         f"{ENTRANTS[REFERENCE].label} against the others",
         "Its search regret minus theirs at the same number of evaluations, 95 % interval of the "
-        "difference; ahead or behind where that excludes 0.",
+        "difference; ahead or behind where that excludes 0, undecided else, no verdict of one seed.",
         ("against", *(f"{budget} evaluations" for budget in BUDGETS)),
         lines,
     )
 
 
 def _verdict(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> str:
+    if len(ours) == 1:  # one seed has no interval
+        return f"{float(interquartile_mean(ours) - interquartile_mean(theirs)):+.3f}"
     low, high = difference_interval(ours, theirs)
     verdict = "ahead" if high < 0 else "behind" if low > 0 else "undecided"
     return f"{verdict} ({low:+.3f} to {high:+.3f})"

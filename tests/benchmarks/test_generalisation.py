@@ -78,6 +78,12 @@ def test_verdicts_are_by_evaluations():
     assert nothing == "" and ten.startswith("behind") and hundred.startswith("behind")
 
 
+def test_one_seed_is_no_verdict():
+    made = pd.concat([rows(REFERENCE, [0.3]), rows("integer_program", [0.1], budgets=(10, 100))])
+    (against,) = (part for part in markdown(tables(made, TASKS)).split("## ") if "against" in part)
+    assert "| additive integer program |  | +0.018 | +0.002 |" in against
+
+
 def test_every_planned_run_can_be_made():
     assert set(NETS) <= set(DEFAULT_TASKS)
     for name, entrant in ENTRANTS.items():
