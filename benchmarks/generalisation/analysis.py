@@ -118,7 +118,7 @@ def _differences(found: dict[str, Scores]) -> Table:
     return Table(
         f"{ENTRANTS[REFERENCE].label} against the others",
         "Its search regret minus theirs at the same number of evaluations, 95 % interval of the "
-        "difference; ahead or behind where that excludes 0, undecided else, no verdict of one seed.",
+        "difference; ahead or behind where that excludes 0. One seed has no interval.",
         ("against", *(f"{budget} evaluations" for budget in BUDGETS)),
         lines,
     )
