@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.utils import obs_as_tensor
 
+from agents.attention import extractor
 from agents.base import Watch
 from agents.sb3 import SB3Agent, SB3Settings, Watching
 
@@ -42,7 +43,10 @@ class EntropySettings(OnPolicySettings):
 
 
 class OnPolicyAgent(SB3Agent):
-    """Plays whole episodes, updates the policy, and forgets them."""
+    """Plays whole episodes, updates the policy, and forgets them.
+
+    Where all layers are seen (``observation="full"``), its policy attends to them.
+    """
 
     @property
     def n_envs(self) -> int:
@@ -56,7 +60,15 @@ class OnPolicyAgent(SB3Agent):
 
     def options(self) -> dict[str, Any]:
         """See `SB3Agent.options`."""
-        return {"n_steps": self.rollout, "gae_lambda": self.settings.gae_lambda}
+        return {
+            "n_steps": self.rollout,
+            "gae_lambda": self.settings.gae_lambda,
+            "policy_kwargs": self.architecture(),
+        }
+
+    def architecture(self) -> dict[str, Any]:
+        """What the policy is made with."""
+        return extractor(self._venv.observation_space)
 
     def watching(self, watch: Watch) -> Watching:
         """See `SB3Agent.watching`."""
@@ -74,7 +86,7 @@ class OnPolicyAgent(SB3Agent):
         with torch.no_grad():
             choices = self.choices(obs_as_tensor(flat, self.model.device), buffer).numpy()
         # All episodes are equally long and a rollout is whole episodes, layer after layer.
-        layers, bitwidths = len(self.problem.steps), len(self.problem.bitwidths)
+        layers, bitwidths = len(self.problem.steps), choices.shape[-1]
         by_layer = choices.reshape(
             -1, self.episode, buffer.n_envs, layers // self.episode, bitwidths
         )

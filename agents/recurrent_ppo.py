@@ -72,10 +72,13 @@ class RecurrentPPOAgent(PPOAgent):
     algorithm = RecurrentPPO
     policies = "MlpLstmPolicy", "MultiInputLstmPolicy"
 
-    def options(self) -> dict[str, Any]:
-        """See `SB3Agent.options`."""
-        policy = {**POLICY, "enable_critic_lstm": self.settings.critic_lstm}
-        return {**super().options(), "policy_kwargs": policy}
+    def architecture(self) -> dict[str, Any]:
+        """See `OnPolicyAgent.architecture`."""
+        return {
+            **super().architecture(),
+            **POLICY,
+            "enable_critic_lstm": self.settings.critic_lstm,
+        }
 
     def choices(self, observations: Any, buffer: Any) -> torch.Tensor:
         """See `OnPolicyAgent.choices`; one batch of one-step sequences."""

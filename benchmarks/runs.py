@@ -20,7 +20,7 @@ from releq_gym.ledger import Answer, Ledger
 from releq_gym.problem import Problem
 from releq_gym.replay import Revealed, read_revealed
 from releq_gym.rewards import make_reward
-from releq_gym.searchers import SEARCHERS, confirm
+from releq_gym.searchers import SEARCHERS, Searcher, confirm
 from releq_gym.tasks.score import ExactScorer, TableScorer, make_scorer
 
 EPISODES_PER_EVALUATION = 20
@@ -43,7 +43,11 @@ class Job(NamedTuple):
 
 
 def run(
-    job: Job, budgets: Sequence[int], log: Path, changes: Mapping[str, Any] | None = None
+    job: Job,
+    budgets: Sequence[int],
+    log: Path,
+    changes: Mapping[str, Any] | None = None,
+    search: Searcher | None = None,
 ) -> list[dict[str, Any]]:
     """Plays one run; one row per budget.
 
@@ -52,7 +56,8 @@ def run(
             the first comma, where several variants of one are told apart).
         budgets: Of different assignments, ascending; the last one ends it.
         log: Where its action log goes.
-        changes: Settings of the agent, or arguments of its environment, other than its default.
+        changes: Settings of the agent, or arguments of the environment, other than the default.
+        search: Searches instead of what the job names.
     """
     started = time.perf_counter()
     ledger = Ledger(budgets[-1], log)
@@ -60,7 +65,7 @@ def run(
     def make_env(**options: Any) -> QuantizeNetEnv:
         return QuantizeNetEnv(task=job.task, ledger=ledger, **options)
 
-    problem = play(make_env, job.searcher, job.seed, changes)
+    problem = play(make_env, job.searcher, job.seed, changes, search)
     seconds = round(time.perf_counter() - started, 2)
     revealed = read_revealed(log, problem)
     return [row | {"seconds": seconds} for row in score(job, revealed, problem, budgets)]
@@ -198,6 +203,7 @@ def play(
     searcher: str,
     seed: int,
     changes: Mapping[str, Any] | None = None,
+    search: Searcher | None = None,
 ) -> Problem:
     """Searches until the budget is spent or nothing more is asked; returns what was searched.
 
@@ -206,15 +212,16 @@ def play(
             share one ledger with a budget of different assignments.
         searcher: One of ``releq_gym/searchers/``, or an agent (its name up to the first comma).
         seed: Fixes everything random.
-        changes: Settings of an agent, or arguments of its environment, other than its default.
+        changes: Settings of an agent, or arguments of the environment, other than the defaults.
+        search: What plays instead of the one that is registered under that name.
     """
-    if searcher in SEARCHERS:
-        env = make_env()
-        env.reset(seed=seed)
-        SEARCHERS[searcher](env, np.random.default_rng(seed))
-        env.close()
-        return env.problem
-    return _learn(make_env, searcher, seed, changes or {})
+    if search is None and searcher not in SEARCHERS:
+        return _learn(make_env, searcher, seed, changes or {})
+    env = make_env(**(changes or {}))
+    env.reset(seed=seed)
+    (search or SEARCHERS[searcher])(env, np.random.default_rng(seed))
+    env.close()
+    return env.problem
 
 
 def _learn(

@@ -141,19 +141,9 @@ class SeveralNetsEnv(gym.Env[Any, int]):
             env.close()
 
     def _make(self, name: str) -> QuantizeNetEnv:
-        named: dict[str, Any] = {"task": self._member(name)} if _is_task(name) else {"net": name}
-        return QuantizeNetEnv(**named, ledger=self.ledger, **self._options)
-
-    def _member(self, name: str) -> str:
-        """Of a family, a landscape that is drawn; anything else is itself."""
-        if not is_family(name):
-            return name
-        layers, seed = name.split("-")[1:]
-        if layers == ANY:
-            layers = str(self.np_random.integers(LAYERS.start, LAYERS.stop))
-        if seed == ANY:
-            seed = str(self.np_random.integers(*FAMILY_SEEDS))
-        return f"synthetic-{layers}-{seed}"
+        return QuantizeNetEnv(
+            **draw_named(name, self.np_random), ledger=self.ledger, **self._options
+        )
 
     def _check_alike(self, name: str, env: QuantizeNetEnv) -> None:
         first = self._envs[self.names[0]]
@@ -175,8 +165,23 @@ def is_family(name: str) -> bool:
     return is_synthetic(name) and ANY in name.split("-")[1:]
 
 
-def _is_task(name: str) -> bool:
-    return name != "synthetic" and "-" in name
+def draw_named(name: str, rng: np.random.Generator) -> dict[str, Any]:
+    """``{"net": name}`` or ``{"task": name}``; of a family, a landscape that is drawn.
+
+    Args:
+        name: Of a network, a task or a family.
+        rng: Draws.
+    """
+    if name == "synthetic" or "-" not in name:
+        return {"net": name}
+    if not is_family(name):
+        return {"task": name}
+    layers, seed = name.split("-")[1:]
+    if layers == ANY:
+        layers = str(rng.integers(LAYERS.start, LAYERS.stop))
+    if seed == ANY:
+        seed = str(rng.integers(*FAMILY_SEEDS))
+    return {"task": f"synthetic-{layers}-{seed}"}
 
 
 def make_env(net: Any = None, **options: Any) -> QuantizeNetEnv | SeveralNetsEnv:

@@ -29,6 +29,7 @@ ENTRANTS: dict[str, Entrant] = {
     "ppo": Entrant("PPO", "agent"),
     "maskable_ppo": Entrant("MaskablePPO", "agent"),
     "ppo_one_shot": Entrant("PPO, one shot", "agent"),
+    "pretrained": Entrant("policy of other nets, then PPO", "agent"),
     "a2c": Entrant("A2C", "agent"),
     "trpo": Entrant("TRPO", "agent"),
     "dqn": Entrant("DQN", "agent", most=1_000),

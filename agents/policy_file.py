@@ -1,0 +1,90 @@
+"""Policies as files that are safe to load: weights as safetensors, all else as JSON in them.
+
+The archives of stable-baselines3 hold pickles, which run code when they are opened; these do not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_model, save_model
+
+RECORD = "releq_gym_policy"
+"""Key of the safetensors metadata that holds the card."""
+
+
+@dataclass(frozen=True)
+class PolicyCard:
+    """What a policy sees and chooses, and how it came about.
+
+    Attributes:
+        observation: ``"layer"``, ``"paper"`` or ``"full"``.
+        memory: Whether it has an LSTM.
+        bitwidths: Of its actions, ascending.
+        groups: Networks, tasks and families that it was pretrained on, with repetitions.
+        nets: Networks behind them by name.
+        settings: Of the pretraining.
+        seed: Likewise.
+        steps: Of all environments together.
+        version: Of this package.
+    """
+
+    observation: str
+    memory: bool
+    bitwidths: tuple[int, ...]
+    groups: tuple[str, ...]
+    nets: tuple[str, ...]
+    settings: Mapping[str, Any]
+    seed: int
+    steps: int
+    version: str
+
+
+def write_policy(path: Path, policy: torch.nn.Module, card: PolicyCard) -> None:
+    """Writes weights and card, whole or not at all."""
+    partial = path.with_name(f"partial-{path.name}")
+    save_model(policy, str(partial), {RECORD: json.dumps(dataclasses.asdict(card))})
+    partial.replace(path)
+
+
+def read_card(path: Path) -> PolicyCard:
+    """The card of a policy.
+
+    Raises:
+        ValueError: Where the file is missing, damaged, or no policy.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            record = json.loads((file.metadata() or {})[RECORD])
+        lists = {name: tuple(record[name]) for name in ("bitwidths", "groups", "nets")}
+        return PolicyCard(**{**record, **lists})
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"The policy {path} cannot be read: {error}.") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} holds no policy of `python -m agents.pretrain`: {error!r}."
+        ) from None
+
+
+def load_policy(path: Path, policy: torch.nn.Module) -> None:
+    """Puts the weights of a file into a policy of the same architecture.
+
+    Raises:
+        ValueError: Where they do not fit.
+    """
+    try:
+        load_model(policy, path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"The policy {path} cannot be read: {error}.") from None
+    except RuntimeError as error:
+        raise ValueError(
+            f"The weights in {path} do not fit this policy, perhaps since the observation has "
+            f"changed in the meantime; pretrain it again. {error}"
+        ) from None

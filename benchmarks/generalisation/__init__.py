@@ -1,0 +1,1 @@
+"""What is a policy worth on a network that it has never seen?"""

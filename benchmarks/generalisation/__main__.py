@@ -1,0 +1,84 @@
+"""``python -m benchmarks.generalisation``: pretrains and runs what is missing, then draws it up."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.generalisation import pictures
+from benchmarks.generalisation.analysis import tables
+from benchmarks.generalisation.run import known_row, run, tasks
+from benchmarks.generalisation.sweep import ENTRANTS, SEEDS
+from benchmarks.leaderboard.analysis import markdown
+from benchmarks.pool import append_each
+from benchmarks.rows import append_rows, read_rows
+from benchmarks.runs import COLUMNS, Job
+from releq_gym.registry import UnknownNameError
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Goes on where an earlier call was stopped; nothing that is finished is repeated."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.generalisation", description=__doc__
+    )
+    parser.add_argument("--net", action="append", help=f"default: all of {', '.join(tasks())}")
+    parser.add_argument("--entrant", action="append", help="of sweep.py (default: all)")
+    parser.add_argument("--seeds", type=int, help="the first so many (default: all planned)")
+    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of rows and tables")
+    parser.add_argument("--policies", type=Path, help="of pretrained ones (default: in results)")
+    options = parser.parse_args(arguments)
+    options.results.mkdir(parents=True, exist_ok=True)
+    policies = options.policies or options.results / "policies"
+    path = options.results / "rows.csv"
+    try:
+        jobs = list(_jobs(options))
+        done = {Job(row["task"], row["searcher"], int(row["seed"])) for row in read_rows(path)}
+        missing = [(job, policies) for job in jobs if job not in done]
+        if missing:
+            append_each(run, missing, path, COLUMNS, options.workers)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped; the same command goes on from here.", file=sys.stderr)
+        return 130
+    for task in dict.fromkeys(job.task for job in jobs):
+        if Job(task, "uniform_hindsight", 0) not in done:
+            append_rows(path, [known_row(task)], COLUMNS)
+    print(_publish(pd.read_csv(path), options.results))
+    return 0
+
+
+def _jobs(options: argparse.Namespace) -> Iterator[Job]:
+    """Runs that are asked for, the entrants' order within each seed."""
+    for kind, known in {"net": list(tasks()), "entrant": list(ENTRANTS)}.items():
+        for name in getattr(options, kind) or ():
+            if name not in known:
+                raise UnknownNameError(kind, name, known)
+    for place, seed in enumerate(SEEDS[: options.seeds]):
+        for entrant in options.entrant or ENTRANTS:
+            once = place > 0 and not ENTRANTS[entrant].seeded
+            if ENTRANTS[entrant].kind == "known" or once:
+                continue
+            for net in options.net or tasks():
+                yield Job(tasks()[net], entrant, seed)
+
+
+def _publish(rows: pd.DataFrame, results: Path) -> str:
+    """Writes tables and picture; returns the tables."""
+    pictures.regrets(rows, tasks()).savefig(results / "regrets.png", dpi=110)
+    text = markdown(tables(rows, tasks()))
+    (results / "tables.md").write_text(text, encoding="utf-8")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

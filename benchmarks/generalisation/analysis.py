@@ -1,0 +1,159 @@
+"""From rows to tables; nothing here runs anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmarks.generalisation.sweep import BUDGETS, DEVELOPMENT, ENTRANTS, REFERENCE
+from benchmarks.leaderboard.analysis import Table
+from benchmarks.statistics import difference_interval, interquartile_mean, interval
+
+Scores = dict[int, NDArray[np.float64]]
+"""Search regret by budget, each ``[runs, tasks]``."""
+
+
+def scores(rows: pd.DataFrame, entrant: str, tasks: Sequence[str]) -> Scores:
+    """Of an entrant; without the budgets at which a run on one of the tasks is missing.
+
+    Args:
+        rows: As `benchmarks.generalisation.run.run` returns them.
+        entrant: By name.
+        tasks: By name. Of as many seeds as all of them have.
+    """
+    found = {}
+    for budget in BUDGETS:
+        of_budget = rows[(rows["searcher"] == entrant) & (rows["budget"] == budget)]
+        by_task = [
+            of_budget[of_budget["task"] == task]
+            .sort_values("seed")["search_regret"]
+            .to_numpy(float)
+            for task in tasks
+        ]
+        runs = min(map(len, by_task), default=0)
+        if runs:
+            found[budget] = np.stack([regrets[:runs] for regrets in by_task], axis=1)
+    return found
+
+
+def counted_tasks(tasks: dict[str, str]) -> list[str]:
+    """Those that are averaged: not those for development.
+
+    Args:
+        tasks: By network.
+    """
+    return [task for net, task in tasks.items() if net not in DEVELOPMENT]
+
+
+def tables(rows: pd.DataFrame, tasks: dict[str, str]) -> Iterator[Table]:
+    """The board, the differences, and each network alone.
+
+    Args:
+        rows: As `benchmarks.generalisation.run.run` returns them.
+        tasks: By network.
+    """
+    counted = counted_tasks(tasks)
+    found = {entrant: scores(rows, entrant, counted) for entrant in ENTRANTS}
+    found = {entrant: of_entrant for entrant, of_entrant in found.items() if of_entrant}
+    if found:
+        yield _board(rows[rows["task"].isin(counted)], found)
+    if REFERENCE in found:
+        yield _differences(found)
+    for net, task in tasks.items():
+        of_task = rows[rows["task"] == task]
+        if len(of_task):
+            yield _net(of_task, net, task)
+
+
+def _board(rows: pd.DataFrame, found: dict[str, Scores]) -> Table:
+    lines = []
+    for entrant, of_entrant in found.items():
+        cells = [_cell(of_entrant[one]) if one in of_entrant else "" for one in BUDGETS]
+        own = rows[rows["searcher"] == entrant]
+        held = [_share(own[own["budget"] == one]) if one in of_entrant else "" for one in BUDGETS]
+        runs = min(map(len, of_entrant.values()))
+        lines.append((ENTRANTS[entrant].label, f"{runs}", *cells, *held))
+    return Table(
+        "On networks that were held out",
+        "Search regret of the answer after so many evaluations of the network, 0 the best that "
+        "search data can tell, 1 a random assignment: interquartile mean over networks and seeds, "
+        "and its stratified bootstrap 95 % interval. Then the share of answers that keep the "
+        "tolerated loss on search data.",
+        (
+            *("", "seeds"),
+            *(f"{budget} evaluations" for budget in BUDGETS),
+            *(f"kept at {budget}" for budget in BUDGETS),
+        ),
+        lines,
+    )
+
+
+def _cell(regrets: NDArray[np.float64]) -> str:
+    middle = f"{float(interquartile_mean(regrets)):.3f}"
+    if len(regrets) == 1:
+        return middle
+    low, high = interval(regrets)
+    return f"{middle} ({low:.3f} to {high:.3f})"
+
+
+def _share(rows: pd.DataFrame) -> str:
+    """Answers with a positive objective, which `accuracy_floor` gives to tolerable losses alone."""
+    return f"{(rows['objective'] > 0).mean():.0%}" if rows["objective"].notna().any() else ""
+
+
+def _differences(found: dict[str, Scores]) -> Table:
+    ours = found[REFERENCE]
+    lines = []
+    for entrant, theirs in found.items():
+        if entrant != REFERENCE:
+            cells = [
+                _verdict(ours[one], theirs[one]) if one in ours and one in theirs else ""
+                for one in BUDGETS
+            ]
+            if any(cells):
+                lines.append((ENTRANTS[entrant].label, *cells))
+    return Table(
+        f"{ENTRANTS[REFERENCE].label} against the others",
+        "Its search regret minus theirs at the same number of evaluations, 95 % interval of the "
+        "difference; ahead or behind where that excludes 0. One seed has no interval.",
+        ("against", *(f"{budget} evaluations" for budget in BUDGETS)),
+        lines,
+    )
+
+
+def _verdict(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> str:
+    if len(ours) == 1:  # one seed has no interval
+        return f"{float(interquartile_mean(ours) - interquartile_mean(theirs)):+.3f}"
+    low, high = difference_interval(ours, theirs)
+    verdict = "ahead" if high < 0 else "behind" if low > 0 else "undecided"
+    return f"{verdict} ({low:+.3f} to {high:+.3f})"
+
+
+def _net(rows: pd.DataFrame, net: str, task: str) -> Table:
+    lines = []
+    for entrant, one in ENTRANTS.items():
+        own = rows[rows["searcher"] == entrant]
+        if len(own):
+            parts = [own[own["budget"] == budget] for budget in BUDGETS]
+            if one.kind == "known":
+                parts = [own] * len(BUDGETS)
+            lines.append((one.label, *map(_medians, parts)))
+    development = " (development, not counted above)" if net in DEVELOPMENT else ""
+    return Table(
+        f"{net}{development}",
+        f"`{task}`, medians over seeds: search regret / report regret, bits per weight, points "
+        "lost on report data.",
+        ("", *(f"{budget} evaluations" for budget in BUDGETS)),
+        lines,
+    )
+
+
+def _medians(rows: pd.DataFrame) -> str:
+    if not len(rows):
+        return ""
+    columns = "search_regret", "regret", "weighted_bitwidth", "report_loss_points"
+    search, report, bits, lost = (float(rows[name].median()) for name in columns)
+    return f"{search:.3f} / {report:.3f}, {bits:.2f} bits, {lost:+.2f}"
