@@ -201,10 +201,10 @@ def _memory_cells(rows: pd.DataFrame, lstm: str, mlp: str) -> list[str]:
         for column in ("converged", "converged_episodes", "common")
     }
     shown = {name: f"{x:.2f} ({low:.2f} to {high:.2f})" for name, (x, low, high) in ratios.items()}
-    regrets = (matrix(runs, one, REGRET.column) for one in (lstm, mlp))
-    low, high = difference_interval(*regrets)
+    regrets = [matrix(runs, one, REGRET.column) for one in (lstm, mlp)]
+    low, high = difference_interval(regrets[0], regrets[1])
     return [
-        str(matrix(runs, lstm, REGRET.column).size),
+        str(regrets[0].size),
         shown["converged"],
         claim(*ratios["converged"][1:]),
         shown["converged_episodes"],

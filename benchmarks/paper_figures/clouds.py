@@ -138,7 +138,7 @@ def _answers(task: str, rows: Iterable[Mapping[str, Any]]) -> list[tuple[int, ..
 
 def cloud_table(clouds: Iterable[Cloud]) -> Table:
     """What each cloud has at the tolerated loss, beside what has a name."""
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for cloud in clouds:
         within = cloud.costs[cloud.accuracies >= cloud.floor - 1e-9]
         uniform = [one.cost for one in cloud.uniform if one.accuracy >= cloud.floor - 1e-9]
