@@ -32,7 +32,8 @@ COLUMNS = (
     *("walk_releq", "walk_regret", "walk_loss_points", "walk_keeps", "walk_bits"),
     *("bitwidths", "search_regret", "seconds", "version"),
 )
-"""Of a row; ``reward`` and ``walk_reward`` are by the reward that the run has learned from."""
+"""Of a row; ``reward`` and ``walk_reward`` are by the reward that the run has learned from, and
+``seconds`` those of a processor: other programs may run beside it."""
 
 
 def checkpoints(task: str) -> tuple[int, ...]:
@@ -58,11 +59,11 @@ def run(job: Job, results: Path) -> list[dict[str, Any]]:
     budgets = checkpoints(job.task)
     kept = (job.task, job.searcher) in sweep.HISTORIES and job.seed == sweep.SEEDS[0]
     history = history_path(results, job.task, job.searcher) if kept else None
-    started = time.perf_counter()
+    started = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log.jsonl"
         problem, walks = _learn(job, Ledger(budgets[-1], log), budgets, history)
-        seconds = round(time.perf_counter() - started, 1)
+        seconds = round(time.process_time() - started, 1)
         fared = fares(read_records(log), budgets)
         found = list(answers(job, read_revealed(log, problem), problem, budgets))
     return [
