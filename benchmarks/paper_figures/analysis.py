@@ -19,6 +19,9 @@ SHARE = 0.9
 LAST = 3
 """Checkpoints whose mean is the last reward of a run."""
 
+FEWEST = 3
+"""Seeds with fewer than which no interval is given, and nothing is said of who is better."""
+
 SPEED = "share of the budget until converged"
 
 
@@ -127,6 +130,11 @@ def shared(rows: pd.DataFrame, variants: Sequence[str]) -> pd.DataFrame:
     return of_variants.merge(kept, on=["task", "seed"])
 
 
+def _seeds(runs: pd.DataFrame) -> int:
+    """Of each task, at the least."""
+    return int(runs.groupby("task")["seed"].nunique().min()) if len(runs) else 0
+
+
 def matrix(runs: pd.DataFrame, variant: str, column: str) -> NDArray[np.float64]:
     """``[runs, tasks]`` of one variant."""
     of_variant = runs[runs["searcher"] == variant].sort_values(["task", "seed"])
@@ -164,7 +172,8 @@ def reward_tables(rows: pd.DataFrame) -> Iterator[Table]:
             continue
         runs = summary(found)
         yield _board(title, runs, variants)
-        yield _against(title, runs, variants, reference)
+        if _seeds(runs) >= FEWEST:
+            yield _against(title, runs, variants, reference)
         yield _by_task(title, runs, variants)
 
 
@@ -177,7 +186,7 @@ def memory_tables(rows: pd.DataFrame) -> Iterator[Table]:
     lines = []
     for label, pair in MEMORY.items():
         found = shared(rows, pair)
-        if not found.empty:
+        if _seeds(found) >= FEWEST:
             lines.append((label, *_memory_cells(found, *pair)))
     if lines:
         yield Table(
@@ -226,12 +235,12 @@ def _board(title: str, runs: pd.DataFrame, variants: Sequence[str]) -> Table:
                 f"{of_variant['walk_bits'].median():.2f}",
             )
         )
-    tasks, seeds = runs["task"].nunique(), runs.groupby("task")["seed"].nunique().min()
+    tasks = runs["task"].nunique()
     return Table(
         title,
-        f"{tasks} tasks, {seeds} seeds each. Interquartile mean over both and its 95 % interval; "
-        "then of the walks the share within the tolerated loss, and medians of the points lost "
-        "and of the bits per weight.",
+        f"Tasks: {tasks}; seeds of each: {_seeds(runs)}. Interquartile mean over both and its 95 % "
+        "interval; then of the walks the share within the tolerated loss, and medians of the points "
+        "lost and of the bits per weight.",
         ("", *(one.label for one in MEASURES), "within", "lost", "bits"),
         lines,
     )
@@ -239,7 +248,7 @@ def _board(title: str, runs: pd.DataFrame, variants: Sequence[str]) -> Table:
 
 def _cell(scores: NDArray[np.float64]) -> str:
     middle = float(interquartile_mean(scores))
-    if len(scores) == 1:
+    if len(scores) < FEWEST:
         return f"{middle:.3f}"
     low, high = interval(scores)
     return f"{middle:.3f} ({low:.3f} to {high:.3f})"

@@ -135,6 +135,15 @@ def test_the_memory_table_has_ratios_in_favour_of_whoever_is_sooner():
     assert line[3] == "1.47 (1.47 to 1.47)" and line[5].startswith("undecided")
 
 
+def test_two_seeds_decide_nothing():
+    few = (300, 301)
+    made = table(*(rows(name, [0.0, 1.0], few) for name in sweep.VARIANTS))
+    titles = [one.title for one in (*reward_tables(made), *memory_tables(made))]
+    assert "Rewards" in titles and "Memory" in titles
+    assert not any("against" in title for title in titles)
+    assert "(" not in titled(reward_tables(made), "Rewards")["`ratio`"][0]
+
+
 def test_nothing_is_compared_before_runs_are_there():
     empty = pd.DataFrame(columns=["task", "searcher", "seed"])
     assert not list(reward_tables(empty)) and not list(memory_tables(empty))
