@@ -24,7 +24,7 @@ def draw_cloud(cloud: Cloud) -> Figure:
     named: dict[str, tuple[str, str, Sequence[Point]]] = {
         "uniform bitwidths": ("s", "C1", cloud.uniform),
         "the paper's assignment": ("D", "C2", [cloud.published] if cloud.published else []),
-        f"RecurrentPPO's answers ({len(cloud.answers)} seeds)": ("*", "C3", cloud.answers),
+        f"RecurrentPPO's answers, seeds: {len(cloud.answers)}": ("*", "C3", cloud.answers),
     }
     whole, near = figure.subplots(1, 2)
     for axes in (whole, near):
