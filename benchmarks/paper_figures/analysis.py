@@ -121,10 +121,16 @@ def common_level(rows: pd.DataFrame, variants: Sequence[str]) -> pd.DataFrame:
 
 
 def shared(rows: pd.DataFrame, variants: Sequence[str]) -> pd.DataFrame:
-    """The rows of those tasks and seeds that all variants have finished, equally many per task."""
+    """The rows of those tasks and seeds that all variants have finished, equally many per task.
+
+    Tasks with fewer than `FEWEST` such seeds are left out where others have as many.
+    """
     of_variants = rows[rows["searcher"].isin(variants)]
     counts = of_variants.groupby(["task", "seed"])["searcher"].nunique()
     complete = counts[counts == len(variants)].reset_index().sort_values("seed")
+    seeds = complete.groupby("task")["seed"].transform("size")
+    if (seeds >= FEWEST).any():
+        complete = complete[seeds >= FEWEST]
     fewest = complete.groupby("task").size().min() if len(complete) else 0
     kept = complete.groupby("task").head(fewest)[["task", "seed"]]
     return of_variants.merge(kept, on=["task", "seed"])

@@ -98,6 +98,13 @@ def test_only_tasks_and_seeds_that_all_have_finished_are_compared():
     }
 
 
+def test_a_task_with_few_seeds_does_not_take_seeds_from_others():
+    found = shared(
+        table(rows("releq", [0.1]), rows("releq", [0.1], (300, 301), ("three",))), ("releq",)
+    )
+    assert found.groupby("task")["seed"].nunique().to_dict() == {"one": 3, "two": 3}
+
+
 def test_speed_ups_and_what_they_say_of_the_claim():
     slow = np.array([[0.4, 0.8], [0.44, 0.76]])
     middle, low, high = speed_up(slow, slow / 2)
