@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from releq_gym.replay import Revealed, read_revealed
 from releq_gym.rewards import make_reward
 from releq_gym.searchers import SEARCHERS, Searcher, confirm
 from releq_gym.tasks.score import ExactScorer, TableScorer, make_scorer
+
+if TYPE_CHECKING:
+    from agents.base import Agent
 
 EPISODES_PER_EVALUATION = 20
 """A policy that has played this many episodes per assignment of its budget has converged."""
@@ -216,7 +219,9 @@ def play(
         search: What plays instead of the one that is registered under that name.
     """
     if search is None and searcher not in SEARCHERS:
-        return _learn(make_env, searcher, seed, changes or {})
+        agent, env = make_agent(make_env, searcher, seed, changes)
+        learn_until_spent(agent, env.ledger, most_steps(env))
+        return env.problem
     env = make_env(**(changes or {}))
     env.reset(seed=seed)
     (search or SEARCHERS[searcher])(env, np.random.default_rng(seed))
@@ -224,17 +229,29 @@ def play(
     return env.problem
 
 
-def _learn(
-    make_env: Callable[..., QuantizeNetEnv], searcher: str, seed: int, changes: Mapping[str, Any]
-) -> Problem:
+def make_agent(
+    make_env: Callable[..., QuantizeNetEnv],
+    agent: str,
+    seed: int,
+    changes: Mapping[str, Any] | None = None,
+) -> tuple[Agent, QuantizeNetEnv]:
+    """An agent that has learned nothing, and one of its environments.
+
+    Args:
+        make_env: As of `play`, likewise the following.
+        agent: By name, up to the first comma.
+        seed: Fixes everything random.
+        changes: Settings, or arguments of the environment, other than the default.
+    """
     import torch
 
     from agents.base import AGENTS
 
     torch.set_num_threads(1)
-    agent_type = AGENTS[searcher.partition(",")[0]]
+    agent_type = AGENTS[agent.partition(",")[0]]
     preset = agent_type.presets["default"]
     fields = {field.name for field in dataclasses.fields(preset.settings)}
+    changes = changes or {}
     settings = dataclasses.replace(
         preset.settings, **{name: value for name, value in changes.items() if name in fields}
     )
@@ -246,10 +263,11 @@ def _learn(
         made.append(make_env(**options))
         return made[-1]
 
-    agent = agent_type(make_one, settings, seed)
-    problem, ledger = made[0].problem, made[0].ledger
-    assert ledger.evaluation_budget is not None
-    # Where a cost budget leaves fewer assignments, they are never spent.
-    steps = EPISODES_PER_EVALUATION * ledger.evaluation_budget["distinct"] * len(problem.steps)
-    learn_until_spent(agent, ledger, steps)
-    return problem
+    return agent_type(make_one, settings, seed), made[0]
+
+
+def most_steps(env: QuantizeNetEnv) -> int:
+    """After so many an agent is stopped; where a cost budget leaves fewer, it is never spent."""
+    budget = env.ledger.evaluation_budget
+    assert budget is not None
+    return EPISODES_PER_EVALUATION * budget["distinct"] * len(env.problem.steps)

@@ -1,0 +1,1 @@
+"""Do the paper's other claims hold? Its figures, and the runs behind them."""
