@@ -167,6 +167,7 @@ def test_a_task_about_other_weights_is_refused():
         "svhn10-mnistm-uniformpc-ptq-w1to8",
         "resnet20-cifar10-uniformpc-ptqbn-w1to8",
         "vgg11-cifar10-uniformpc-ptq-w1to8",
+        "vgg16-cifar10-uniformpc-ptq-w1to8",
     ],
 )
 def test_shipped_tasks_on_real_images_agree_with_measurements_made_now(task, data_root):

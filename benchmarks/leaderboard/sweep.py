@@ -79,7 +79,12 @@ TRACKS = {
     ),
     "deep": Track(
         "Deep networks: surrogates fitted to measurements",
-        ("svhn10-mnistm-uniformpc-ptq-w1to8", "vgg11-cifar10-uniformpc-ptq-w1to8"),
+        (
+            "svhn10-mnistm-uniformpc-ptq-w1to8",
+            "resnet20-cifar10-uniformpc-ptqbn-w1to8",
+            "vgg11-cifar10-uniformpc-ptq-w1to8",
+            "vgg16-cifar10-uniformpc-ptq-w1to8",
+        ),
         (100, 300, 1_000, 3_000),
         SEEDS[:10],
     ),

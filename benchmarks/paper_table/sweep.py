@@ -144,5 +144,20 @@ PLANS: dict[str, tuple[Plan, ...]] = {
             retraining_seeds=(0,),
         ),
     ),
+    "vgg16": (
+        Plan(
+            quantizer="lsq",
+            bitwidths=EVERY,
+            task="vgg16-cifar10-uniformpc-ptq-w1to8",
+            evaluations=1_000,
+            floors=(60.0, 40.0, 30.0, 20.0, 10.0, 5.0, 2.0),
+            search_seeds=(0, 1, 2),
+            searchers=("recurrent_ppo",),
+            uniform=(1, 2, 3),
+            published={"ReLeQ": PUBLISHED["vgg16"]},
+            long={"images": 2 * 45_000, "precision": "bfloat16", "distillation": 0.5},
+            retraining_seeds=(0,),
+        ),
+    ),
 }
 """Declared before any of its rows was tested, but for lenet's; the page says what was known."""

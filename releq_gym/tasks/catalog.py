@@ -17,6 +17,7 @@ DEFAULT_TASKS = {
     "resnet20": "resnet20-cifar10-uniformpc-ptqbn-w1to8",
     "svhn10": "svhn10-mnistm-uniformpc-ptq-w1to8",
     "vgg11": "vgg11-cifar10-uniformpc-ptq-w1to8",
+    "vgg16": "vgg16-cifar10-uniformpc-ptq-w1to8",
     "synthetic": "synthetic-20-0",
 }
 """What ``net=`` alone means."""
@@ -43,6 +44,7 @@ FROZEN: dict[str, dict[str, Any]] = {
     },
     "releq/SVHN10Uniform-v0": {"task": "svhn10-mnistm-uniformpc-ptq-w1to8/1.0.0", **_SETTINGS},
     "releq/VGG11Uniform-v0": {"task": "vgg11-cifar10-uniformpc-ptq-w1to8/1.0.0", **_SETTINGS},
+    "releq/VGG16Uniform-v0": {"task": "vgg16-cifar10-uniformpc-ptq-w1to8/1.0.0", **_SETTINGS},
     "releq/Synthetic20-v0": {"task": "synthetic-20-0", **_SETTINGS},
 }
 """Frozen ids and every setting they fix; a change of any of them is a new id."""
