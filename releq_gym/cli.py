@@ -75,6 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(_with_flags(str(error), options), file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"{error.filename}: {error.strerror}.", file=sys.stderr)
+        return 2
 
 
 @contextlib.contextmanager

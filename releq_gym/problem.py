@@ -151,7 +151,16 @@ class Problem:
     def with_cost(
         self, cost_model: CostModel, cost_budget: Mapping[str, float] | None = None
     ) -> Problem:
-        """The same problem under another cost model and budget."""
+        """The same problem under another cost model and budget.
+
+        Raises:
+            ValueError: Where there is a budget already, which another model would void.
+        """
+        if before := self._options["cost_budget"]:
+            raise ValueError(
+                f"There is a cost_budget already, {dict(before)}, in figures of the cost model "
+                "that is to be replaced; give model and budget together, in one place."
+            )
         changed = {"cost_model": cost_model, "cost_budget": cost_budget}
         return Problem(self.evaluator, **{**self._options, **changed})
 

@@ -80,6 +80,23 @@ def test_a_task_is_not_built_over_another(tmp_path):
         build_task(plan, tmp_path)
 
 
+def test_a_build_that_was_stopped_behind_its_measurements_goes_on(tmp_path, monkeypatch):
+    plan = Plan("digits", "uniform", "ptq", bitwidths=(7, 8))
+
+    def stop(task):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr("releq_gym.tasks.build.add_landscape", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build_task(plan, tmp_path, workers=1)
+    (card,) = tmp_path.glob("*/*/card.json")
+    assert "landscape" not in load_task(card.parent).card
+    assert "landscape" in build_task(plan, tmp_path, workers=1).card
+    with pytest.raises(TaskError, match="needs a new version"):
+        build_task(plan, tmp_path)
+
+
 def test_the_shipped_digits_task_agrees_with_measurements_made_now():
     agreement = verify_cells(find_task(TASK), 20)
     assert agreement.cells == 20 and agreement.noisy

@@ -26,6 +26,13 @@ from releq_gym.tasks.landscape import GATE, GATE_REGRET
 TASK = "digits-digits-wrpn-short-w2to8"
 
 
+class Unstated(torch.nn.Sequential):
+    """A network that says nothing of its input."""
+
+    def __init__(self):
+        super().__init__(torch.nn.Flatten(), torch.nn.Linear(12, 4), torch.nn.Linear(4, 2))
+
+
 def printed(capsys, *arguments, code=0):
     assert main(list(arguments)) == code
     captured = capsys.readouterr()
@@ -65,6 +72,15 @@ def test_show_describes_what_is_generated(capsys):
     assert 0 <= 100 * lost <= evaluator.max_loss_points + 1e-9
 
 
+def test_a_network_of_ones_own_is_imported_with_its_input_shape(capsys, tmp_path):
+    rows = [f"{a} {b},{0.8 + a / 100}" for a in (2, 8) for b in (2, 8)]
+    (tmp_path / "mine.csv").write_text("\n".join(["bitwidths,accuracy", *rows]))
+    words = ("--full-precision", "0.9", "--input-shape", "3", "2", "2", "--output", str(tmp_path))
+    file = str(tmp_path / "mine.csv")
+    out = printed(capsys, "task", "import", file, "--net", "test_cli:Unstated", *words)
+    assert "2 layers" in out and "4 assignments, all measured" in out
+
+
 def test_landscape_facts_go_into_the_card(capsys, tmp_path):
     shutil.copytree(find_task(TASK).folder, tmp_path / "task")
     out = printed(capsys, "task", "landscape", str(tmp_path / "task"))
@@ -81,7 +97,7 @@ def test_landscape_facts_go_into_the_card(capsys, tmp_path):
 
 
 def test_verify_checks_the_files(capsys):
-    assert "hashes agree" in printed(capsys, "task", "verify", TASK, "--cells", "0")
+    assert "agrees with its hash" in printed(capsys, "task", "verify", TASK, "--cells", "0")
 
 
 def test_evaluate_measures_a_network_on_its_report_split(capsys):
@@ -321,6 +337,11 @@ def test_a_closed_pipe_is_no_traceback():
         (["pretrain", "lenet", "--data", "nowhere", "--output", "x.safetensors"], "nowhere"),
         (["pretrain", "digits"], "already, which tasks may have been measured on"),
         (["task", "show", "nothing"], "Unknown task 'nothing'"),
+        (["task", "show", TASK, "--picture", "nowhere/x.png"], "No such file or directory"),
+        (
+            ["task", "import", "x.csv", "--net", "test_cli:Unstated", "--full-precision", "0.9"],
+            "add --input-shape, that of one input, such as --input-shape 3 32 32",
+        ),
         (["task", "show", "synthetic-20-0", "--json"], "is generated: it has no card"),
         (["task", "show", "synthetic-20"], "synthetic-LAYERS-SEED"),
         (["task", "build", "digits", "--quantizer", "wrpm"], "Did you mean 'wrpn'"),

@@ -68,6 +68,20 @@ def test_several_rows_of_one_assignment_are_repeats(tmp_path):
     assert evaluator.images == 0  # nobody said how many, so that they count as exact
 
 
+def test_decimal_commas_are_not_taken_for_zero(tmp_path):
+    (tmp_path / "comma.csv").write_text("bitwidths,accuracy\n8 8,0,9931\n")
+    with pytest.raises(TaskError, match="line 2 has more fields than the first line names"):
+        import_task(
+            tmp_path / "comma.csv", tmp_path, net="mine", layers=LAYERS, full_precision_accuracy=0.9
+        )
+
+
+@pytest.mark.parametrize("points", [-1, float("nan"), float("inf")])
+def test_a_loss_that_cannot_be_tolerated_is_refused(tmp_path, points):
+    with pytest.raises(ValueError, match="has to be 0 or more points"):
+        imported(tmp_path, GRID, max_loss_points=points)
+
+
 def test_it_is_shown_as_given_and_cannot_be_measured_again(tmp_path):
     task = imported(tmp_path, GRID, images=None)
     assert "  search      as given, full precision 90.00 %" in describe(task)

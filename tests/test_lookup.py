@@ -37,6 +37,13 @@ def test_csv_and_json_say_the_same(tmp_path, kind):
     assert list(named(LAYERS, [2])) == ["millijoules"]
 
 
+def test_decimal_commas_are_not_taken_for_whole_numbers(tmp_path):
+    path = as_csv(tmp_path / "table.csv")
+    path.write_text(path.read_text().replace("2, 2\n", "2, 2,5\n", 1))
+    with pytest.raises(ValueError, match="has more fields than the first line names"):
+        make_cost("lookup", path=path)(LAYERS, [2])
+
+
 def test_an_environment_with_a_table(tmp_path):
     path = as_csv(tmp_path / "table.csv")
     env = gym.make(

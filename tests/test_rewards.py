@@ -24,6 +24,12 @@ def test_accuracy_floor_pays_for_cost_only_above_the_floor():
     assert reward(transition(0.8, 0.25)) == pytest.approx(-(18 - 9) / 100)
 
 
+@pytest.mark.parametrize("points", [-1, math.nan, math.inf, "a"])
+def test_accuracy_floor_refuses_what_is_no_tolerance(points):
+    with pytest.raises(ValueError, match="has to be a number of points, 0 or more"):
+        make_reward("accuracy_floor", max_loss_points=points)
+
+
 def test_accuracy_floor_takes_the_tasks_own_tolerance():
     reward = make_reward("accuracy_floor")
     assert reward(transition(0.99, 0.25, max_loss_points=1.0)) == 0.75

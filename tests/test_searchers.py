@@ -30,6 +30,11 @@ def test_searchers_keep_to_the_budget_and_repeat_under_a_seed(name):
     assert first.ledger.best(first.problem) == second.ledger.best(second.problem)
 
 
+def test_several_networks_are_refused_with_a_sentence():
+    with pytest.raises(ValueError, match="plays on one network, not on"):
+        searched("greedy", net=["synthetic-4-any", "digits"], evaluation_budget=20)
+
+
 EXHAUSTIVE = [
     name for name in SEARCHERS.names() if name not in ("uniform", "ends_at_8", "sensitivity")
 ]

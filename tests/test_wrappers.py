@@ -97,6 +97,9 @@ def test_hardware_cost_refuses_what_cannot_be():
         HardwareCost(gym.make("CartPole-v1"), "model_size")
     with pytest.raises(ValueError, match="Unknown cost"):
         HardwareCost(make(), "modelsize")
+    limited = HardwareCost(make(), "model_size", {"bytes": 80.0})
+    with pytest.raises(ValueError, match=r"cost_budget already, \{'bytes': 80.0\}"):
+        HardwareCost(limited, "weight_serial")
     env = make()
     with pytest.raises(ValueError, match="least"):
         HardwareCost(env, "model_size", {"bytes": 3.0})

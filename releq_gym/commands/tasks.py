@@ -59,6 +59,12 @@ def add_commands(commands: Any) -> None:
     add_import.add_argument(
         "--full-precision", type=float, required=True, help="its accuracy, a fraction"
     )
+    add_import.add_argument(
+        "--input-shape",
+        type=int,
+        nargs="+",
+        help="of one input, such as 3 32 32 (default: a registered net's)",
+    )
     add_import.add_argument("--weights", help="checkpoint that was quantized (safetensors)")
     add_import.add_argument("--images", type=int, help="that measured it (default: exact)")
     add_import.add_argument("--bitwidths", type=int, nargs="+", help="default: those that occur")
@@ -161,7 +167,13 @@ def _task_import(options: argparse.Namespace) -> None:
         file = find_weights(network.name)
     if file is not None:
         load_weights(module, file)
-    layers = network_layers(module, network.input_shape, options.quantizer)
+    input_shape = options.input_shape or network.input_shape
+    if not input_shape:
+        raise ValueError(
+            f"{options.net} does not state what it takes: add --input-shape, that of one input, "
+            "such as --input-shape 3 32 32."
+        )
+    layers = network_layers(module, input_shape, options.quantizer)
     task = import_task(
         options.file,
         options.output,
@@ -185,7 +197,7 @@ def _task_verify(options: argparse.Namespace) -> int:
 
     task = find_task(options.task)
     check_files(task)
-    print(f"{task.name}: files are whole, hashes agree, no measurement is missing")
+    print(f"{task.name}: every array is there and agrees with its hash")
     if not options.cells:
         return 0
     agreement = verify_cells(task, options.cells, data=options.data, weights=options.weights)

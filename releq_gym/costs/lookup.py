@@ -91,7 +91,15 @@ def _read_table(
     table: dict[str, dict[int, float]] = {}
     for number, row in enumerate(rows, 1):
         if not isinstance(row, Mapping) or not all(name in row for name in COLUMNS):
-            raise ValueError(f"{path}, row {number}, lacks one of {', '.join(COLUMNS)}.")
+            read = ", ".join(map(repr, row)) if isinstance(row, Mapping) else repr(row)
+            raise ValueError(
+                f"{path}, row {number}, lacks one of {', '.join(COLUMNS)}; it has {read:.80}."
+            )
+        if None in row:  # as the csv module has it
+            raise ValueError(
+                f"{path}, row {number}, has more fields than the first line names; decimals need a "
+                "point."
+            )
         try:
             bitwidth, value = float(row["bitwidth"]), float(row["value"])
         except (TypeError, ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,13 @@ class AccuracyFloor:
     """
 
     max_loss_points: float | None = None
+
+    def __post_init__(self) -> None:
+        points = self.max_loss_points
+        if points is None:
+            return
+        if not isinstance(points, int | float) or not 0 <= points < math.inf:
+            raise ValueError(f"max_loss_points={points!r} has to be a number of points, 0 or more.")
 
     def __call__(self, transition: Transition) -> float:
         """The reward, in [-1, 1)."""

@@ -57,12 +57,16 @@ class Player:
 
     Raises:
         ValueError: Where the environment measures at every step, which would charge a searcher
-            for answers that it did not ask for.
+            for answers that it did not ask for, or walks over several networks.
     """
 
     def __init__(self, env: gym.Env):
         base: Any = env.unwrapped
-        assert isinstance(base, QuantizeNetEnv)
+        if not isinstance(base, QuantizeNetEnv):
+            raise ValueError(
+                f"A searcher plays on one network, not on {type(base).__name__}; make an "
+                "environment for each, with a single net=."
+            )
         if base.evaluate != "final":
             raise ValueError("A searcher needs an environment with evaluate='final'.")
         self.env, self.problem, self.ledger = env, base.problem, base.ledger

@@ -13,6 +13,7 @@ from releq_gym.tasks.format import (
     TaskError,
     configurations,
     extend_card,
+    load_task,
     write_task,
 )
 from releq_gym.tasks.landscape import landscape
@@ -44,6 +45,8 @@ def build_task(
         TaskError: Where that version of the task exists already.
     """
     measurer, target = prepare(plan, folder, data, workers)
+    if half := unfinished(target):
+        return add_landscape(half)
     evaluator = measurer.evaluator
     every = configurations(evaluator.bitwidths, len(evaluator.layers)).tolist()
     measured = {split: measurer.measure(split, every) for split in SPLITS}
@@ -63,11 +66,19 @@ def prepare(
     folder = Path(folder)
     name = task_id(plan.evaluator(data, memo=False), plan)
     target = folder / name / plan.version
-    if (target / "card.json").exists():
+    if (target / "card.json").exists() and not unfinished(target):
         raise TaskError(f"{target} holds a task already; a changed task needs a new version.")
     folder.mkdir(parents=True, exist_ok=True)
     memo = folder / f"{name}-{plan.version}.partial.sqlite"
     return Measurer(plan, name, data, memo, workers or os.cpu_count() or 1), target
+
+
+def unfinished(target: Path) -> Task | None:
+    """The task whose build was stopped when all was measured, but its landscape not described."""
+    if not (target / "card.json").exists():
+        return None
+    task = load_task(target)
+    return None if "landscape" in task.card or task.configurations == 1 else task
 
 
 def add_landscape(task: Task) -> Task:

@@ -72,6 +72,8 @@ def import_task(
         )
     if unmeasured not in UNMEASURED:
         raise UnknownNameError("unmeasured", unmeasured, UNMEASURED)
+    if not 0 <= max_loss_points < float("inf"):
+        raise ValueError(f"max_loss_points={max_loss_points} has to be 0 or more points.")
     counted = EXACT_IMAGES if images is None else images
     if counted < 1:
         raise ValueError(f"images={images} has to be at least 1.")
@@ -142,6 +144,11 @@ def _read(file: Path, layers: int) -> dict[tuple[int, ...], list[float]]:
                 )
             for row in rows:
                 where = f"{file}, line {rows.line_num}"
+                if None in row:
+                    raise TaskError(
+                        f"{where} has more fields than the first line names; decimals need a "
+                        "point, and bitwidths with commas quotes."
+                    )
                 assignment = _assignment(row["bitwidths"], layers, where)
                 cells.setdefault(assignment, []).append(_accuracy(row["accuracy"], where))
     except (OSError, UnicodeDecodeError) as error:
@@ -179,5 +186,7 @@ def _accuracy(typed: str | None, where: str) -> float:
     except ValueError:
         accuracy = -1.0
     if not 0 <= accuracy <= 1:
-        raise TaskError(f"{where}: accuracy {typed!r} has to be a fraction from 0 to 1.")
+        raise TaskError(
+            f"{where}: accuracy {typed!r} has to be a fraction from 0 to 1; 92 % is 0.92."
+        )
     return accuracy

@@ -14,7 +14,7 @@ from rich.console import Console
 from releq_gym.costs.quantization_state import layer_importance
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.evaluators.surrogate import NoiseTable
-from releq_gym.tasks.build import add_landscape, prepare
+from releq_gym.tasks.build import add_landscape, prepare, unfinished
 from releq_gym.tasks.format import Measurements, Task, write_task
 from releq_gym.tasks.measure import Measurer
 from releq_gym.tasks.plan import Plan, make_card
@@ -71,6 +71,8 @@ def build_sampled_task(
         TaskError: Where that version of the task exists already.
     """
     measurer, target = prepare(plan, folder, data, workers)
+    if half := unfinished(target):
+        return add_landscape(half)
     evaluator = measurer.evaluator
     wanted = ROWS_PER_LAYER * len(evaluator.layers) if rows is None else rows
     sources = _first_sample(measurer, wanted)

@@ -26,8 +26,8 @@ class HardwareCost(gym.Wrapper, gym.utils.RecordConstructorArgs):
         cost_kwargs: Parameters of a named model.
 
     Raises:
-        ValueError: For an unknown model or figure, and a budget that cannot be met, which names the
-            least that can.
+        ValueError: For an unknown model or figure, a budget that cannot be met, which names the
+            least that can, and an environment that has a budget already.
     """
 
     def __init__(
