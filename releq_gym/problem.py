@@ -385,9 +385,9 @@ class Problem:
             raise ValueError(
                 f"The cost model's figure {self.figures[figure]!r} must be finite and not "
                 f"negative; for layer {self.layers[layer].name!r} at {occurring[bitwidth]} bits it "
-                f"is {figures[layer, bitwidth, figure]}. A table with gaps serves where bitwidths= "
-                "leaves them out (8 bits are always needed, costs are relative to them), or with "
-                "interpolate=True."
+                f"is {figures[layer, bitwidth, figure]}. A lookup table with gaps serves where "
+                "bitwidths= leaves them out (8 bits are always needed, costs are relative to "
+                "them); interpolate=True fills those between two bitwidths that it has."
             )
 
     def _build_steps(self, fixed: list[int]) -> None:

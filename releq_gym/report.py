@@ -104,8 +104,8 @@ def final_report(
         None for an invented landscape, which has no report split.
 
     Raises:
-        ValueError: For a task that has not measured its report images, a surrogate for instance,
-            where those of its network are not at hand.
+        ValueError: For an imported task, and one that has not measured its report images, a
+            surrogate for instance, where those of its network are not at hand.
     """
     if isinstance(evaluator, RememberedEvaluator):
         evaluator = evaluator.live
@@ -114,6 +114,8 @@ def final_report(
     task = getattr(evaluator, "task", None)
     if task is None:
         return None
+    if "imported" in task.card.get("sources", ()):
+        raise ValueError(f"{evaluator.name} was imported, without report images.")
     try:
         live = live_twin(task, data)
     except ValueError as error:

@@ -337,6 +337,7 @@ def test_a_closed_pipe_is_no_traceback():
         (["pretrain", "lenet", "--data", "nowhere", "--output", "x.safetensors"], "nowhere"),
         (["pretrain", "digits"], "already, which tasks may have been measured on"),
         (["task", "show", "nothing"], "Unknown task 'nothing'"),
+        (["task", "verify", "synthetic-20-0"], "is generated, not measured"),
         (["task", "show", TASK, "--picture", "nowhere/x.png"], "No such file or directory"),
         (
             ["task", "import", "x.csv", "--net", "test_cli:Unstated", "--full-precision", "0.9"],

@@ -37,6 +37,12 @@ def test_csv_and_json_say_the_same(tmp_path, kind):
     assert list(named(LAYERS, [2])) == ["millijoules"]
 
 
+@pytest.mark.parametrize("options", [{"path": 5}, {"path": "x", "figure": ["a"]}])
+def test_what_names_nothing_is_refused(options):
+    with pytest.raises(ValueError, match="has to"):
+        make_cost("lookup", **options)
+
+
 def test_decimal_commas_are_not_taken_for_whole_numbers(tmp_path):
     path = as_csv(tmp_path / "table.csv")
     path.write_text(path.read_text().replace("2, 2\n", "2, 2,5\n", 1))

@@ -44,6 +44,12 @@ class Lookup:
     figure: str | None = None
     interpolate: bool = False
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, str | os.PathLike):
+            raise ValueError(f"path={self.path!r} has to name a CSV or JSON file.")
+        if not isinstance(self.figure, str | None) or self.figure == "":
+            raise ValueError(f"figure={self.figure!r} has to be a name, such as 'milliseconds'.")
+
     def __call__(self, layers: Sequence[Layer], bitwidths: Sequence[int]) -> Figures:
         """Figures ``[layers, bitwidths]``, NaN where nothing is known.
 

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from releq_gym.evaluators.base import Evaluation, ManyEvaluations
 from releq_gym.layers import Layer
-from releq_gym.registry import UnknownNameError
 
 IMAGES = 10_000
 FULL_PRECISION_CORRECT = 9_200
@@ -28,11 +27,14 @@ def make_synthetic(task: str) -> SyntheticEvaluator:
     """The landscape called ``synthetic-LAYERS-SEED``.
 
     Raises:
-        UnknownNameError: For anything else.
+        ValueError: For anything else.
     """
     parts = task.split("-")
     if len(parts) != 3 or not all(part.isdecimal() for part in parts[1:]):
-        raise UnknownNameError("synthetic task", task, [], "Its form is synthetic-LAYERS-SEED.")
+        raise ValueError(
+            f"Unknown synthetic task {task!r}: its form is synthetic-LAYERS-SEED, such as "
+            "synthetic-20-0."
+        )
     return SyntheticEvaluator(int(parts[1]), int(parts[2]))
 
 

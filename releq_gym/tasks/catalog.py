@@ -69,6 +69,7 @@ def find_task(task: str | Path) -> Task:
 
     Raises:
         UnknownNameError: Where it is neither; lists the shipped tasks.
+        ValueError: For one that is generated.
     """
     name, _, version = str(task).partition("/")
     versions = shipped_tasks().get(name, ()) if isinstance(task, str) else ()
@@ -79,6 +80,11 @@ def find_task(task: str | Path) -> Task:
             sorted((card.parent.name for card in Path(task).glob("*/card.json")), key=_semver)
         )
         return load_task(Path(task) / versions[-1] if versions else task)
+    if str(task).startswith("synthetic-"):
+        raise ValueError(
+            f"{task} is generated, not measured, so that it has no folder and nothing to verify; "
+            "gym.make(..., task=) and `releq task show` take its name."
+        )
     hint = "A folder with a card.json serves too; 'synthetic-LAYERS-SEED' is generated."
     raise UnknownNameError("task", str(task), shipped_tasks(), hint)
 

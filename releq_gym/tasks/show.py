@@ -91,7 +91,7 @@ def _row(task: Task) -> tuple[str, ...]:
         f"{facts['optimum']['weighted_bitwidth']:.2f}",
         f"{facts['best_uniform']['weighted_bitwidth']:.2f}",
         "-" if plateau is None else f"{100 * plateau:.1f} %",
-        f"{100 * facts['harmful_increase_share']:.1f} %",
+        f"{100 * facts['harmful_increase_share']:.1f} %" if task.exhaustive else "-",
         f"{facts['evaluations']:,}",
         *regrets,
         "yes" if facts["ranks_searchers"] else "no",
