@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
-from benchmarks.hardware.published import totals
+from benchmarks.hardware.published import MODELS, totals
 from benchmarks.live_speed.nets import PUBLISHED
 from releq_gym.costs import make_cost
 from releq_gym.evaluators.live import LiveEvaluator
@@ -14,7 +15,7 @@ ACTIVATIONS = (32, 8)
 
 COLUMNS = (
     "net", "assignment", "bitwidths", "images", "full_precision_accuracy", "accuracy_a32",
-    "accuracy_a8", "weight_serial_speed_up", "bit_fusion_speed_up",
+    "accuracy_a8", *(f"{model}_speed_up" for model in MODELS),
 )  # fmt: skip
 
 
@@ -50,9 +51,10 @@ def measure(net: str, data: str | None, weights: str | None) -> list[dict[str, A
         }
         for bits, evaluator in zip(ACTIVATIONS, evaluators, strict=True):
             row[f"accuracy_a{bits}"] = evaluator.evaluate(bitwidths, 0).accuracy
-        for model in ("weight_serial", "bit_fusion"):
-            milliseconds = make_cost(model)(layers, BITWIDTHS)["milliseconds"]
-            at_8, there = totals(milliseconds, layers, bitwidths)
-            row[f"{model}_speed_up"] = at_8 / there
+        for model in MODELS:
+            with contextlib.suppress(ValueError):  # no CPU has been measured for every network
+                milliseconds = make_cost(model)(layers, BITWIDTHS)["milliseconds"]
+                at_8, there = totals(milliseconds, layers, bitwidths)
+                row[f"{model}_speed_up"] = at_8 / there
         rows.append(row)
     return rows
