@@ -12,6 +12,7 @@ import pytest
 from releq_gym.cli import main
 from releq_gym.tasks import Task, TaskError, find_task, load_task
 from releq_gym.tasks.build import build_task
+from releq_gym.tasks.derive import derive_task
 from releq_gym.tasks.format import configuration_index
 from releq_gym.tasks.plan import Plan, task_id
 from releq_gym.tasks.verify import Agreement, cell_sd_points, check_files, verify_cells
@@ -78,6 +79,30 @@ def test_a_task_is_not_built_over_another(tmp_path):
     assert verify_cells(task, 5).holds
     with pytest.raises(TaskError, match="needs a new version"):
         build_task(plan, tmp_path)
+
+
+def test_a_task_is_derived_under_another_tolerated_loss(tmp_path, capsys):
+    words = ["task", "derive", TASK, "--max-loss", "0.5", "--output", str(tmp_path)]
+    assert main(words) == 0
+    assert "objective   at most 0.5 points lost" in capsys.readouterr().out
+    shipped, derived = find_task(TASK), load_task(tmp_path / f"{TASK}-loss0.5" / "1.0.0")
+    assert derived.card["sha256"] == shipped.card["sha256"]
+    assert derived.card["derived_from"] == shipped.name
+    strict, lax = (task.card["landscape"]["search_optimum"]["cost"] for task in (derived, shipped))
+    assert strict > lax  # it tolerates 0.5 points instead of 1.5
+    check_files(derived)
+    assert main(words) == 2
+    assert "needs a new version" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("task", "points", "message"),
+    [(TASK, -1.0, "0 or more points"), ("svhn10-mnistm-uniformpc-ptq-w1to8", 1.0, "no table")],
+)
+def test_what_cannot_be_derived_is_refused(tmp_path, task, points, message):
+    with pytest.raises(ValueError, match=message):
+        derive_task(find_task(task), tmp_path, points)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_build_that_was_stopped_behind_its_measurements_goes_on(tmp_path, monkeypatch):

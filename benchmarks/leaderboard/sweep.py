@@ -73,7 +73,11 @@ class Track:
 TRACKS = {
     "tables": Track(
         "Tables: every assignment was measured",
-        ("digits-digits-wrpn-short-w2to8", "lenet-mnist-uniform-ptq-w1to8-loss0"),
+        (
+            "digits-digits-dorefa_scaled-short-w2to8",
+            "digits-digits-dorefa_scaled-short-w2to8-loss0.5",
+            "lenet-mnist-uniform-ptq-w1to8-loss0",
+        ),
         (24, 60, 120, 240, 600),
         SEEDS,
     ),

@@ -78,6 +78,14 @@ def add_commands(commands: Any) -> None:
     add_import.add_argument("--output", default="tasks", help="parent folder (default ./tasks)")
     add_import.set_defaults(run=_task_import)
 
+    derive = actions.add_parser(
+        "derive", help="the measurements of a task under another tolerated loss, as a task"
+    )
+    derive.add_argument("task", help="a shipped task by name, or a folder")
+    derive.add_argument("--max-loss", type=float, required=True, help="tolerated loss in points")
+    derive.add_argument("--output", default="tasks", help="parent folder (default ./tasks)")
+    derive.set_defaults(run=_task_derive)
+
     verify = actions.add_parser("verify", help="check hashes, and measure some cells again")
     verify.add_argument("task", help="a shipped task by name, or a folder")
     verify.add_argument("--cells", type=int, default=20, help="cells to measure again, 0 for none")
@@ -188,6 +196,16 @@ def _task_import(options: argparse.Namespace) -> None:
         stated={"quantizer": options.quantizer, "recipe": options.recipe},
         command=without_places(["releq", *options.typed]),
     )
+    print(f"{describe(task)}\n\nwritten to {task.folder}")
+
+
+def _task_derive(options: argparse.Namespace) -> None:
+    from releq_gym.tasks import find_task
+    from releq_gym.tasks.derive import derive_task
+    from releq_gym.tasks.show import describe
+
+    command = without_places(["releq", *options.typed])
+    task = derive_task(find_task(options.task), options.output, options.max_loss, command)
     print(f"{describe(task)}\n\nwritten to {task.folder}")
 
 

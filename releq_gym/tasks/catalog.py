@@ -32,6 +32,11 @@ _SETTINGS = {
 
 FROZEN: dict[str, dict[str, Any]] = {
     "releq/DigitsWRPN-v0": {"task": "digits-digits-wrpn-short-w2to8/1.0.0", **_SETTINGS},
+    "releq/DigitsDoReFa-v0": {"task": "digits-digits-dorefa_scaled-short-w2to8/1.0.0", **_SETTINGS},
+    "releq/DigitsDoReFaStrict-v0": {
+        "task": "digits-digits-dorefa_scaled-short-w2to8-loss0.5/1.0.0",
+        **_SETTINGS,
+    },
     "releq/LeNetUniform-v0": {"task": "lenet-mnist-uniform-ptq-w1to8/1.0.0", **_SETTINGS},
     "releq/LeNetUniformLossless-v0": {
         "task": "lenet-mnist-uniform-ptq-w1to8-loss0/1.0.0",
