@@ -334,7 +334,13 @@ class Problem:
     # Construction
 
     def _build_tables(self, cost_model: CostModel) -> None:
-        figures = cost_model(self.layers, BITWIDTHS)
+        try:
+            figures = cost_model(self.layers, BITWIDTHS)
+        except TypeError as error:
+            raise ValueError(
+                f"The cost model {cost_model!r:.80} cannot be called on (layers, bitwidths): "
+                f"{error}."
+            ) from error
         if not isinstance(figures, Mapping) or not figures:
             raise ValueError(
                 "A cost model returns {figure: array [layers, bitwidths 1 to 8]}, the headline "
@@ -348,6 +354,11 @@ class Problem:
                 raise ValueError(
                     f"The cost model calls a figure {name!r}, which info has already; give it the "
                     "name of its unit, such as 'milliseconds'."
+                )
+            if not isinstance(name, str) or np.asarray(values).dtype.kind not in "biuf":
+                raise ValueError(
+                    f"The cost model's figure {name!r} has to have a name and to be an array of "
+                    f"real numbers [layers, bitwidths]; it is {values!r:.60}."
                 )
             values = np.asarray(values, dtype=np.float64)
             if values.shape != shape:

@@ -97,6 +97,15 @@ def test_hardware_cost_refuses_what_cannot_be():
         HardwareCost(gym.make("CartPole-v1"), "model_size")
     with pytest.raises(ValueError, match="Unknown cost"):
         HardwareCost(make(), "modelsize")
+    for model, said in {
+        "wrong signature": (lambda layers: {}, "cannot be called on"),
+        "no numbers": (lambda layers, bitwidths: {"ms": "x"}, "array of real numbers"),
+        "no name": (lambda layers, bitwidths: {3: np.ones((3, 8))}, "has to have a name"),
+    }.values():
+        with pytest.raises(ValueError, match=said):
+            HardwareCost(make(), model)
+    with pytest.raises(ValueError, match="make_vec takes cost="):
+        HardwareCost(gym.make_vec(ID, 2, vectorization_mode="sync", net="digits"), "model_size")
     limited = HardwareCost(make(), "model_size", {"bytes": 80.0})
     with pytest.raises(ValueError, match=r"cost_budget already, \{'bytes': 80.0\}"):
         HardwareCost(limited, "weight_serial")

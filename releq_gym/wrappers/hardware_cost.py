@@ -40,6 +40,11 @@ class HardwareCost(gym.Wrapper, gym.utils.RecordConstructorArgs):
         gym.utils.RecordConstructorArgs.__init__(
             self, model=model, cost_budget=cost_budget, cost_kwargs=cost_kwargs
         )
+        if isinstance(env, gym.vector.VectorEnv):
+            raise ValueError(
+                "HardwareCost goes over one environment; gym.make_vec takes cost=, cost_kwargs= "
+                "and cost_budget= itself."
+            )
         gym.Wrapper.__init__(self, env)
         if not env.has_wrapper_attr("set_cost"):
             raise ValueError(f"HardwareCost goes over a releq environment, not over {env}.")
