@@ -169,8 +169,11 @@ class Ledger:
                     f"The log {self.log} exists already, and is not overwritten: name another "
                     "file, or share one releq_gym.Ledger among several environments by ledger=."
                 )
-            self.log.parent.mkdir(parents=True, exist_ok=True)
-            self.log.write_text("", encoding="utf-8")
+            try:
+                self.log.parent.mkdir(parents=True, exist_ok=True)
+                self.log.write_text("", encoding="utf-8")
+            except OSError as error:
+                raise ValueError(f"The log {self.log} cannot be written: {error}.") from error
 
     def __deepcopy__(self, memo: dict) -> Ledger:
         return self
@@ -407,6 +410,6 @@ def _check_budget(budget: int | Mapping[str, int] | None) -> tuple[str, int] | N
         unit, limit = next(iter(budget.items()))
     else:
         unit, limit = "distinct", budget
-    if not isinstance(limit, int) or limit < 1:
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise ValueError(f"evaluation_budget={budget!r} must be a whole number, at least 1.")
     return unit, int(limit)

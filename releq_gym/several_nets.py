@@ -50,10 +50,16 @@ class SeveralNetsEnv(gym.Env[Any, int]):
         self.names = tuple(net)
         if not self.names or len(set(self.names)) < len(self.names):
             raise ValueError(f"net={list(net)!r} has to name one or more different nets.")
+        if unnamed := [name for name in self.names if not isinstance(name, str)]:
+            raise ValueError(
+                f"Of several nets each is named, and {unnamed[0]!r:.60} is no name; a task's name "
+                "or folder serves too."
+            )
         for name in ("task", "data", "weights", "fixed_bitwidths", "groups"):
             if options.get(name) is not None:
                 raise ValueError(
-                    f"{name}= is about one net; with several, name tasks in net= instead."
+                    f"{name}= is about one net, and there are several; net= may hold names of "
+                    "tasks."
                 )
         budget, log = options.pop("evaluation_budget", None), options.pop("log", None)
         shared = options.pop("ledger", None)
@@ -89,6 +95,8 @@ class SeveralNetsEnv(gym.Env[Any, int]):
 
     def set_cost(self, cost_model: CostModel, cost_budget: Mapping[str, float] | None) -> None:
         """See `QuantizeNetEnv.set_cost`; in all networks."""
+        for env in self._envs.values():
+            env.problem.with_cost(cost_model, cost_budget)  # refuses before anything is changed
         self._options |= {"cost": cost_model, "cost_kwargs": None, "cost_budget": cost_budget}
         for env in self._envs.values():
             env.set_cost(cost_model, cost_budget)

@@ -88,6 +88,17 @@ def test_hardware_cost_over_several_nets():
         assert info["cost"] == pytest.approx(1)
 
 
+def test_hardware_cost_over_several_nets_changes_all_or_none():
+    limit = {"bits_per_weight": 4.0}
+    nets = ["synthetic-5-any", "digits"]
+    env = gym.make(ID, net=nets, cost="weighted_bitwidth", cost_budget=limit)
+    with pytest.raises(ValueError, match="There is a cost_budget already"):
+        HardwareCost(env, "model_size")
+    for net in nets:
+        _, info = env.reset(options={"net": net})
+        assert "bytes" not in info and "bits_per_weight" in info
+
+
 def test_hardware_cost_refuses_what_cannot_be():
     with pytest.raises(ValueError, match="least"):
         HardwareCost(make(), "model_size", {"bytes": 3.0})
