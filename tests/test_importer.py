@@ -210,7 +210,7 @@ def test_the_command_line_imports(tmp_path, capsys):
 @pytest.mark.parametrize("assignments", [GRID, SOME])
 def test_an_imported_task_has_no_report_and_says_so(tmp_path, assignments):
     evaluator = make(imported(tmp_path, assignments)).unwrapped.problem.evaluator
-    with pytest.raises(ValueError, match="knows nothing of its answer on report images"):
+    with pytest.raises(ValueError, match="was imported, without report images"):
         final_report(evaluator, (8, 8), tmp_path)
 
 
