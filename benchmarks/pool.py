@@ -10,7 +10,35 @@ from typing import Any
 
 from rich.progress import Progress
 
-from benchmarks.rows import append_rows
+from benchmarks.rows import append_rows, read_rows
+from benchmarks.runs import Job
+
+
+def finished(path: Path) -> set[Job]:
+    """The runs whose rows are in a file."""
+    return {Job(row["task"], row["searcher"], int(row["seed"])) for row in read_rows(path)}
+
+
+def append_missing(
+    function: Callable[..., Iterable[Mapping[str, Any]]],
+    jobs: Mapping[Job, tuple[Any, ...]],
+    path: Path,
+    columns: Sequence[str],
+    workers: int,
+) -> None:
+    """`append_each` of the runs that are not `finished`.
+
+    Args:
+        function: As of `append_each`, likewise the rows' path and columns, and the processes.
+        jobs: Its first argument, and those behind it.
+        path: Of the rows.
+        columns: Of theirs.
+        workers: Processes.
+    """
+    done = finished(path)
+    missing = [(job, *further) for job, further in jobs.items() if job not in done]
+    if missing:
+        append_each(function, missing, path, columns, workers)
 
 
 def append_each(

@@ -229,6 +229,19 @@ def play(
     return env.problem
 
 
+def find(
+    make_env: Callable[..., QuantizeNetEnv], searcher: str, seed: int
+) -> tuple[Problem, Answer]:
+    """What was searched by `play`, with the same arguments, and the confirmed answer."""
+    problem = play(make_env, searcher, seed)
+    env = make_env()
+    env.reset(seed=seed)
+    confirm(env)
+    answer = env.ledger.best(problem)
+    assert answer is not None
+    return problem, answer
+
+
 def make_agent(
     make_env: Callable[..., QuantizeNetEnv],
     agent: str,

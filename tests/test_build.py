@@ -118,6 +118,7 @@ def test_a_build_that_was_stopped_behind_its_measurements_goes_on(tmp_path, monk
     (card,) = tmp_path.glob("*/*/card.json")
     assert "landscape" not in load_task(card.parent).card
     assert "landscape" in build_task(plan, tmp_path, workers=1).card
+    assert not list(tmp_path.glob("*.sqlite*"))
     with pytest.raises(TaskError, match="needs a new version"):
         build_task(plan, tmp_path)
 

@@ -15,8 +15,8 @@ from benchmarks.generalisation.analysis import tables
 from benchmarks.generalisation.run import known_row, run, tasks
 from benchmarks.generalisation.sweep import ENTRANTS, SEEDS
 from benchmarks.leaderboard.analysis import markdown
-from benchmarks.pool import append_each
-from benchmarks.rows import append_rows, read_rows
+from benchmarks.pool import append_missing, finished
+from benchmarks.rows import append_rows
 from benchmarks.runs import COLUMNS, Job
 from releq_gym.registry import UnknownNameError
 
@@ -39,17 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     policies = options.policies or options.results / "policies"
     path = options.results / "rows.csv"
     try:
-        jobs = list(_jobs(options))
-        done = {Job(row["task"], row["searcher"], int(row["seed"])) for row in read_rows(path)}
-        missing = [(job, policies) for job in jobs if job not in done]
-        if missing:
-            append_each(run, missing, path, COLUMNS, options.workers)
+        jobs = {job: (policies,) for job in _jobs(options)}
+        append_missing(run, jobs, path, COLUMNS, options.workers)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from here.", file=sys.stderr)
         return 130
+    done = finished(path)
     for task in dict.fromkeys(job.task for job in jobs):
         if Job(task, "uniform_hindsight", 0) not in done:
             append_rows(path, [known_row(task)], COLUMNS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +34,7 @@ TITLES = {
     "ranks": "Analytic models against the measured CPU",
     "activations": "With activations at 8 bits",
     "searches": "Searches under a budget",
+    "losses": "Points that their answers lose, median over seeds",
     "differences": "How far apart their answers are, in bits per layer",
     "pace": "Pace of the vector environment",
 }
@@ -91,11 +93,30 @@ def _parts(data: str | None, weights: dict[str, str]) -> dict[str, Part]:
                 for budget in searches.BUDGETS
             },
         ),
+        "losses": Part(
+            searches.LOSS_COLUMNS,
+            ("net", "budget"),
+            {
+                (net, str(budget)): partial(
+                    _of_searches,
+                    searches.losses,
+                    len(searches.DEVICES) * len(searches.PLAYERS),
+                    {"net": net, "budget": str(budget)},
+                )
+                for net in searches.EVALUATIONS
+                for budget in searches.BUDGETS
+            },
+        ),
         "differences": Part(
             searches.DIFFERENCE_COLUMNS,
             ("net", "player", "budget"),
             {
-                (net, player, str(budget)): partial(_differences, net, player, str(budget))
+                (net, player, str(budget)): partial(
+                    _of_searches,
+                    searches.differences,
+                    len(searches.DEVICES),
+                    {"net": net, "player": player, "budget": str(budget)},
+                )
                 for net in searches.EVALUATIONS
                 for player in searches.PLAYERS
                 for budget in searches.BUDGETS
@@ -124,17 +145,14 @@ def _means(model: str) -> list[dict]:
     return published.means(model, rows)
 
 
-def _differences(net: str, player: str, budget: str) -> list[dict]:
-    wanted = {"net": net, "player": player, "budget": budget}
-    rows = [
-        row
-        for row in read_rows(RESULTS / "searches.csv")
-        if all(row[column] == value for column, value in wanted.items())
-    ]
-    devices = {row["device"] for row in rows}
-    if len(devices) < len(searches.DEVICES):
-        raise ValueError("searches on some devices are missing")
-    return searches.differences(rows)
+def _of_searches(
+    summary: Callable[[list[dict[str, str]]], list[dict]], kinds: int, wanted: dict[str, str]
+) -> list[dict]:
+    """A summary of those searches that are wanted, once all kinds of them are there."""
+    rows = [row for row in read_rows(RESULTS / "searches.csv") if wanted.items() <= row.items()]
+    if len({(row["device"], row["player"]) for row in rows}) < kinds:
+        raise ValueError("some of the searches are missing")
+    return summary(rows)
 
 
 if __name__ == "__main__":

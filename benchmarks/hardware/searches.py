@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.runs import play
+from benchmarks.runs import find
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.ledger import Ledger
-from releq_gym.searchers import confirm
 
 DEVICES = ("weight_serial", "bit_fusion", "tvm_cpu")
 
@@ -31,6 +30,8 @@ COLUMNS = (
     "net", "device", "budget", "limit", "player", "seed", "bitwidths", "accuracy", "loss_points",
     "cost", "most_expensive", "evaluations",
 )  # fmt: skip
+
+LOSS_COLUMNS = ("net", "budget", "device", *PLAYERS)
 
 DIFFERENCE_COLUMNS = ("net", "player", "budget", "between_seeds", "between_devices")
 
@@ -63,12 +64,7 @@ def _row(net: str, device: str, budget: float, player: str, seed: int) -> dict[s
             **options,
         )
 
-    problem = play(make_env, player, seed)
-    env = make_env()
-    env.reset(seed=seed)
-    confirm(env)
-    answer = ledger.best(problem)
-    assert answer is not None
+    problem, answer = find(make_env, player, seed)
     return {
         "net": net,
         "device": device,
@@ -83,6 +79,27 @@ def _row(net: str, device: str, budget: float, player: str, seed: int) -> dict[s
         "most_expensive": max(map(problem.cost, ledger.cells(problem))),
         "evaluations": ledger.distinct,
     }
+
+
+def losses(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Median points that the answers of each player lose, a row per device.
+
+    Args:
+        rows: Of one network and budget.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        lost = found.setdefault(row["device"], {}).setdefault(row["player"], [])
+        lost.append(float(row["loss_points"]))
+    return [
+        {
+            "net": rows[0]["net"],
+            "budget": rows[0]["budget"],
+            "device": device,
+            **{player: round(statistics.median(lost), 3) for player, lost in players.items()},
+        }
+        for device, players in found.items()
+    ]
 
 
 def differences(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:

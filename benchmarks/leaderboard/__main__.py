@@ -15,8 +15,8 @@ from benchmarks.leaderboard.analysis import Table, markdown, tables
 from benchmarks.leaderboard.page import Picture, Section, render
 from benchmarks.leaderboard.run import run
 from benchmarks.leaderboard.sweep import ENTRANTS, TRACKS, Track
-from benchmarks.pool import append_each
-from benchmarks.rows import append_rows, read_rows
+from benchmarks.pool import append_missing, finished
+from benchmarks.rows import append_rows
 from benchmarks.runs import COLUMNS, Job, known_rows, random_search
 from releq_gym.registry import UnknownNameError
 
@@ -39,18 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.results.mkdir(parents=True, exist_ok=True)
     path = options.results / "rows.csv"
     try:
-        jobs = list(_jobs(options))
-        done = {Job(row["task"], row["searcher"], int(row["seed"])) for row in read_rows(path)}
-        missing = {job: budgets for job, budgets in jobs if job not in done}
-        calls = [(job, budgets, options.results) for job, budgets in missing.items()]
-        append_each(run, calls, path, COLUMNS, options.workers)
+        jobs = {job: (budgets, options.results) for job, budgets in _jobs(options)}
+        append_missing(run, jobs, path, COLUMNS, options.workers)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from here.", file=sys.stderr)
         return 130
-    for task in dict.fromkeys(job.task for job, _ in jobs):
+    done = finished(path)
+    for task in dict.fromkeys(job.task for job in jobs):
         if Job(task, "optimum", 0) not in done:
             rows = [row for row in known_rows(task) if row["searcher"] in ENTRANTS]
             append_rows(path, rows, COLUMNS)

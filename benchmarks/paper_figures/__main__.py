@@ -26,8 +26,7 @@ from benchmarks.paper_figures.sweep import (
     SEEDS,
     TASKS,
 )
-from benchmarks.pool import append_each
-from benchmarks.rows import read_rows
+from benchmarks.pool import append_missing
 from benchmarks.runs import Job
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.registry import UnknownNameError
@@ -60,11 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.results.mkdir(parents=True, exist_ok=True)
     path = options.results / "runs.csv"
     try:
-        jobs = [] if options.draw else list(_jobs(options))
-        done = {Job(row["task"], row["searcher"], int(row["seed"])) for row in read_rows(path)}
-        missing = [(job, options.results) for job in jobs if job not in done]
-        if missing:
-            append_each(run, missing, path, COLUMNS, options.workers)
+        jobs = {} if options.draw else {job: (options.results,) for job in _jobs(options)}
+        append_missing(run, jobs, path, COLUMNS, options.workers)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

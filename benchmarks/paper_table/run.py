@@ -151,7 +151,7 @@ class Bench:
             row = {**known[0], "family": candidate.family}
         else:
             started = time.perf_counter()
-            loss = 100 * (self._searched(None) - self._searched(candidate.bitwidths))
+            loss = 100 * (self._full_precision - self._searched(candidate.bitwidths))
             row = {
                 "net": self.net,
                 "quantizer": self.plan.quantizer,
@@ -164,6 +164,11 @@ class Bench:
             }
         append_rows(path, [row], CANDIDATES)
         return row
+
+    @cached_property
+    def _full_precision(self) -> float:
+        """Likewise of full precision, trained on."""
+        return self._searched(None)
 
     def _searched(self, bitwidths: Bitwidths) -> float:
         """Accuracy on search images of the network that is retrained first."""

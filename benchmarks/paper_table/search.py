@@ -11,11 +11,10 @@ from rich.console import Console
 
 from benchmarks.paper_table.sweep import Plan
 from benchmarks.rows import append_rows, read_rows
-from benchmarks.runs import play
+from benchmarks.runs import find
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.evaluators.base import Evaluator
 from releq_gym.ledger import Ledger
-from releq_gym.searchers import confirm
 
 COLUMNS = (
     *("net", "quantizer", "searcher", "floor", "seed", "bitwidths", "weighted_bitwidth"),
@@ -80,12 +79,7 @@ def _search(run: Run, plan: Plan, evaluator: Evaluator | None, console: Console)
         )
 
     with console.status(_Counted(run, ledger, plan.evaluations)):
-        problem = play(make_env, run.searcher, run.seed)
-        env = make_env()
-        env.reset(seed=run.seed)
-        confirm(env)
-    answer = ledger.best(problem)
-    assert answer is not None
+        problem, answer = find(make_env, run.searcher, run.seed)
     economics = problem.economics(len(problem.steps), problem.totals(answer.bitwidths))
     return {
         **run._asdict(),

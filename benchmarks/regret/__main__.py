@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.pool import append_each
+from benchmarks.pool import append_missing, finished
 from benchmarks.regret.analysis import draw, markdown
 from benchmarks.regret.run import COLUMNS, run, shown
 from benchmarks.regret.sweep import STUDIES
-from benchmarks.rows import append_rows, read_rows
+from benchmarks.rows import append_rows
 from benchmarks.runs import Job, known_rows
 
 RESULTS = Path(__file__).parent / "results"
@@ -31,19 +31,18 @@ def main() -> int:
     folder = options.results / options.study
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "rows.csv"
-    done = _done(path)
-    jobs = [
-        Job(task, searcher, seed)
+    jobs: dict[Job, tuple[()]] = {
+        Job(task, searcher, seed): ()
         for task in study.tasks
         for searcher in study.searchers
         for seed in study.seeds[: 1 if searcher == "uniform" else options.seeds]
-    ]
+    }
     try:
-        missing = [(job,) for job in jobs if job not in done]
-        append_each(run, missing, path, COLUMNS, options.workers)
+        append_missing(run, jobs, path, COLUMNS, options.workers)
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from here.", file=sys.stderr)
         return 130
+    done = finished(path)
     for task in study.tasks:
         if Job(task, "optimum", 0) not in done:
             append_rows(path, map(shown, known_rows(task)), COLUMNS)
@@ -53,10 +52,6 @@ def main() -> int:
     draw(rows, folder / "regret.png")
     print(text)
     return 0
-
-
-def _done(path: Path) -> set[Job]:
-    return {Job(row["task"], row["searcher"], int(row["seed"])) for row in read_rows(path)}
 
 
 if __name__ == "__main__":

@@ -46,13 +46,12 @@ def build_task(
     """
     measurer, target = prepare(plan, folder, data, workers)
     if half := unfinished(target):
-        return add_landscape(half)
+        return finish(measurer, half)
     evaluator = measurer.evaluator
     every = configurations(evaluator.bitwidths, len(evaluator.layers)).tolist()
     measured = {split: measurer.measure(split, every) for split in SPLITS}
     task = write_task(target, make_card(plan, evaluator, measured, command), measured)
-    measurer.forget()
-    return add_landscape(task)
+    return finish(measurer, task)
 
 
 def prepare(
@@ -79,6 +78,12 @@ def unfinished(target: Path) -> Task | None:
         return None
     task = load_task(target)
     return None if "landscape" in task.card or task.configurations == 1 else task
+
+
+def finish(measurer: Measurer, task: Task) -> Task:
+    """Forgets the cells of a task that is written, and describes its landscape."""
+    measurer.forget()
+    return add_landscape(task)
 
 
 def add_landscape(task: Task) -> Task:

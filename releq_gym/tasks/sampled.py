@@ -14,7 +14,7 @@ from rich.console import Console
 from releq_gym.costs.quantization_state import layer_importance
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.evaluators.surrogate import NoiseTable
-from releq_gym.tasks.build import add_landscape, prepare, unfinished
+from releq_gym.tasks.build import finish, prepare, unfinished
 from releq_gym.tasks.format import Measurements, Task, write_task
 from releq_gym.tasks.measure import Measurer
 from releq_gym.tasks.plan import Plan, make_card
@@ -72,7 +72,7 @@ def build_sampled_task(
     """
     measurer, target = prepare(plan, folder, data, workers)
     if half := unfinished(target):
-        return add_landscape(half)
+        return finish(measurer, half)
     evaluator = measurer.evaluator
     wanted = ROWS_PER_LAYER * len(evaluator.layers) if rows is None else rows
     sources = _first_sample(measurer, wanted)
@@ -112,8 +112,7 @@ def build_sampled_task(
     )
     milliseconds = np.array(round(float(searched.milliseconds.mean())), dtype=np.int64)
     task = write_task(target, card, measured, {**arrays, "milliseconds": milliseconds})
-    measurer.forget()
-    return add_landscape(task)
+    return finish(measurer, task)
 
 
 def _first_sample(measurer: Measurer, wanted: int) -> dict[tuple[int, ...], str]:

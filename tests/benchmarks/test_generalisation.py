@@ -191,7 +191,7 @@ def test_the_command_goes_on_where_it_was(small, tmp_path, monkeypatch, capsys):
             if len(calls) == 2:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(generalisation, "append_each", serial)
+    monkeypatch.setattr("benchmarks.pool.append_each", serial)
     words = ["--entrant", "random", "--entrant", "noise_of_others", "--seeds", "2"]
     words += ["--results", str(tmp_path)]
     assert generalisation.main(words) == 130

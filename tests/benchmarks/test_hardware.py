@@ -56,6 +56,21 @@ def test_differences_between_seeds_and_devices():
     assert found["between_devices"] == np.mean([6, 5])
 
 
+def test_losses_are_medians_per_device_and_player():
+    row = {"net": "lenet", "budget": "0.1", "device": "tvm_cpu", "player": "local_search"}
+    rows = [{**row, "loss_points": lost} for lost in ("1.0", "5.0", "2.0")]
+    rows.append({**row, "player": "recurrent_ppo", "loss_points": "0.5"})
+    assert searches.losses(rows) == [
+        {
+            "net": "lenet",
+            "budget": "0.1",
+            "device": "tvm_cpu",
+            "local_search": 2.0,
+            "recurrent_ppo": 0.5,
+        }
+    ]
+
+
 def test_the_pace_under_a_budget(monkeypatch):
     monkeypatch.setattr(pace, "ROUNDS", 1)
     monkeypatch.setattr(pace, "COPIES", 8)

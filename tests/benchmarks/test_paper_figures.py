@@ -243,7 +243,7 @@ def test_every_planned_run_can_be_made():
 def test_runs_are_made_once_and_drawn(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sweep, "DEEP_BUDGET", 40)
     monkeypatch.setattr(sweep, "HISTORIES", (("synthetic-4-0", "releq"),))
-    monkeypatch.setattr(paper_figures, "append_each", in_this_process)
+    monkeypatch.setattr("benchmarks.pool.append_each", in_this_process)
     part = paper_figures.Part(
         lambda seeds: iter([Job("synthetic-4-0", "releq", 300)]),
         lambda rows, results: [],
