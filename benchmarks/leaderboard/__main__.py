@@ -39,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.results.mkdir(parents=True, exist_ok=True)
     path = options.results / "rows.csv"
     try:
-        jobs = {job: (budgets, options.results) for job, budgets in _jobs(options)}
+        # Everybody's first seed before anybody's second: a sweep may be stopped at any time.
+        planned = sorted(_jobs(options), key=lambda run: run[0].seed)
+        jobs = {job: (budgets, options.results) for job, budgets in planned}
         append_missing(run, jobs, path, COLUMNS, options.workers)
     except ValueError as error:
         print(error, file=sys.stderr)
