@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -95,8 +96,9 @@ class SeveralNetsEnv(gym.Env[Any, int]):
 
     def set_cost(self, cost_model: CostModel, cost_budget: Mapping[str, float] | None) -> None:
         """See `QuantizeNetEnv.set_cost`; in all networks."""
-        for env in self._envs.values():
-            env.problem.with_cost(cost_model, cost_budget)  # refuses before anything is changed
+        for name, env in self._envs.items():
+            with _naming(name):  # refuses before anything is changed
+                env.problem.with_cost(cost_model, cost_budget)
         self._options |= {"cost": cost_model, "cost_kwargs": None, "cost_budget": cost_budget}
         for env in self._envs.values():
             env.set_cost(cost_model, cost_budget)
@@ -149,9 +151,10 @@ class SeveralNetsEnv(gym.Env[Any, int]):
             env.close()
 
     def _make(self, name: str) -> QuantizeNetEnv:
-        return QuantizeNetEnv(
-            **draw_named(name, self.np_random), ledger=self.ledger, **self._options
-        )
+        with _naming(name):
+            return QuantizeNetEnv(
+                **draw_named(name, self.np_random), ledger=self.ledger, **self._options
+            )
 
     def _check_alike(self, name: str, env: QuantizeNetEnv) -> None:
         first = self._envs[self.names[0]]
@@ -166,6 +169,17 @@ class SeveralNetsEnv(gym.Env[Any, int]):
                 f"The observations of {self.names[0]} and {name} differ in size; use "
                 "observation='layer'."
             )
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Errors within say which of several networks they are about."""
+    try:
+        yield
+    except UnknownNameError:  # which names what it is about
+        raise
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def is_family(name: str) -> bool:

@@ -80,7 +80,7 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.num_envs = num_envs
 
-        single = QuantizeNetEnv(**options)
+        single = _make_single(options)
         self.problem, self.ledger, self.observe = single.problem, single.ledger, single.observe
         self.reward_timing, self.evaluate = single.reward_timing, single.evaluate
         self.gamma, self.noise, self.on_masked = single.gamma, single.noise, single.on_masked
@@ -422,6 +422,17 @@ class _Visits:
         self._sparse[row] = {}
         if self._dense is not None:
             self._dense.reshape(self._shape)[row] = 0
+
+
+def _make_single(options: dict[str, Any]) -> QuantizeNetEnv:
+    """The environment that the copies are of."""
+    try:
+        return QuantizeNetEnv(**options)
+    except UnknownNameError as error:
+        if error.kind != "keyword":
+            raise
+        known = ["num_envs", "autoreset_mode", *error.choices]
+        raise UnknownNameError("keyword", error.name, known) from None
 
 
 def make_frozen(

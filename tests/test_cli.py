@@ -339,6 +339,7 @@ def test_a_closed_pipe_is_no_traceback():
         (["task", "show", "nothing"], "Unknown task 'nothing'"),
         (["task", "verify", "synthetic-20-0"], "is generated, not measured"),
         (["task", "show", TASK, "--picture", "nowhere/x.png"], "No such file or directory"),
+        (["task", "show", TASK, "--picture", "x.jpg"], "x.jpg has to end in .png, .pdf or .svg"),
         (
             ["task", "import", "x.csv", "--net", "test_cli:Unstated", "--full-precision", "0.9"],
             "add --input-shape, that of one input, such as --input-shape 3 32 32",

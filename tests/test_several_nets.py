@@ -112,6 +112,7 @@ def test_copies_side_by_side_work():
         ({"net": NETS, "task": "synthetic-4-0"}, "task= is about one net"),
         ({"net": NETS, "fixed_bitwidths": {"conv1": 8}}, "fixed_bitwidths= is about one net"),
         ({"net": NETS, "rewrad": "ratio"}, "Did you mean 'reward'"),
+        ({"net": NETS, "cost_budget": {"cost": 0.01}}, f"{NETS[0]}: .*cost"),
     ],
 )
 def test_wrong_lists_get_a_sentence(options, sentence):

@@ -242,6 +242,8 @@ def test_wrong_use_gets_a_sentence():
         QuantizeNetVectorEnv(2, render_mode="ansi", net="synthetic")
     with pytest.raises(UnknownNameError, match="Did you mean 'SameStep'"):
         QuantizeNetVectorEnv(2, "same_step", net="synthetic")
+    with pytest.raises(UnknownNameError, match="Did you mean 'autoreset_mode'"):
+        QuantizeNetVectorEnv(2, autoreset="Disabled", net="synthetic")
     with pytest.raises(ValueError, match="at least 1"):
         QuantizeNetVectorEnv(0, net="synthetic")
     envs = QuantizeNetVectorEnv(2, "Disabled", evaluator=ToyEvaluator())

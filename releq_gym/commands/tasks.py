@@ -109,7 +109,9 @@ def add_commands(commands: Any) -> None:
     show = actions.add_parser("show", help="print what a task's card says")
     show.add_argument("task", help="a shipped task by name, or a folder")
     show.add_argument("--json", action="store_true", help="the whole card as it stands")
-    show.add_argument("--picture", metavar="FILE.png", help="draw the task as well")
+    show.add_argument(
+        "--picture", metavar="FILE", help="draw the task as well (.png, .pdf or .svg)"
+    )
     show.set_defaults(run=_task_show)
 
 

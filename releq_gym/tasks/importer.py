@@ -164,8 +164,8 @@ def _check_multiples(accuracies: list[float], images: int) -> None:
         printed = len(f"{accuracy!r}".partition(".")[2])
         if abs(round(accuracy * images) / images - accuracy) > 0.51 * 10.0**-printed:
             raise ValueError(
-                f"An accuracy of {accuracy!r} cannot come from {images} images; correct images=, "
-                "or leave it out where accuracies are averages."
+                f"An accuracy of {accuracy!r} cannot come from {images} images; correct their "
+                "number, or leave it out where accuracies are averages."
             )
 
 

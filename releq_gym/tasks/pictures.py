@@ -14,22 +14,31 @@ from releq_gym.evaluators.surrogate import SurrogateEvaluator
 from releq_gym.layers import BITWIDTHS
 from releq_gym.tasks.format import Measurements, Task, configurations
 
+FORMATS = (".png", ".pdf", ".svg")
+"""Endings of the files that pictures are drawn to."""
+
 WIDTH = 5.2
 """Of one drawing, in inches."""
 
 
 def draw_task(task: Task, path: str | os.PathLike) -> None:
-    """Draws a task as a PNG, whole or not at all.
+    """Draws a task, whole or not at all.
 
     Loss against cost of everything measured, uniform bitwidths marked, with the best trade-offs;
     for a surrogate beside it what it predicts against what was measured.
 
     Args:
         task: With a table or a surrogate.
-        path: The file.
+        path: The file; its ending says what it is, one of `FORMATS`.
+
+    Raises:
+        ValueError: For another ending.
     """
     from matplotlib.figure import Figure
 
+    path = Path(path)
+    if path.suffix not in FORMATS:
+        raise ValueError(f"{path} has to end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}.")
     measured = task.measurements("search")
     accuracies = measured.correct.mean(axis=1) / task.images("search")
     assignments = measured.bitwidths
@@ -42,9 +51,8 @@ def draw_task(task: Task, path: str | os.PathLike) -> None:
     _draw_losses(axes[0], task, assignments, accuracies)
     if has_surrogate:
         _draw_predictions(axes[1], task, measured, accuracies)
-    path = Path(path)
     partial = path.with_name(f"{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=120)
+    figure.savefig(partial, format=path.suffix[1:], dpi=120)
     partial.replace(path)
 
 
