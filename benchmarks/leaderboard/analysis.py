@@ -15,6 +15,9 @@ from benchmarks.statistics import difference_interval, interquartile_mean, inter
 REFERENCE = "recurrent_ppo"
 """Whose differences from everybody else are shown."""
 
+FEWEST_RUNS = 3
+"""Before anybody is called ahead or behind."""
+
 
 class Table(NamedTuple):
     """What is printed, whatever it is printed on.
@@ -65,7 +68,7 @@ def at(scores: dict[int, NDArray[np.float64]], budget: int) -> NDArray[np.float6
 
 
 def standings(rows: pd.DataFrame, track: Track) -> list[Standing]:
-    """Everybody who has finished all runs of a track, best at its shared budget first.
+    """Everybody who has finished a seed on all tasks of a track, best at its shared budget first.
 
     Args:
         rows: As `benchmarks.runs.run` returns them.
@@ -101,17 +104,12 @@ def shared_budget(found: Iterable[Standing], track: Track) -> int:
 def _matrices(
     group: pd.DataFrame, column: str, track: Track
 ) -> dict[int, NDArray[np.float64]] | None:
-    """``[runs, tasks]`` by budget; None where runs are missing."""
+    """``[runs, tasks]`` by budget, of the seeds with runs on all tasks; None where none has."""
     matrices = {}
     for budget, of_budget in group.groupby("budget"):
-        by_task = [
-            of_budget.loc[of_budget["task"] == task].sort_values("seed")[column].to_numpy(float)
-            for task in track.tasks
-        ]
-        if min(map(len, by_task)) < max(map(len, by_task)) or not by_task[0].size:
-            return None
-        matrices[int(budget)] = np.stack(by_task, axis=1)
-    return matrices or None
+        by_seed = of_budget.pivot_table(column, "seed", "task").reindex(columns=list(track.tasks))
+        matrices[int(budget)] = by_seed.dropna().to_numpy(float)
+    return matrices if matrices and all(map(len, matrices.values())) else None
 
 
 def tables(rows: pd.DataFrame, track: Track) -> Iterator[Table]:
@@ -150,16 +148,17 @@ def _board(found: Sequence[Standing], track: Track) -> Table:
     return Table(
         track.title,
         "Search regret after so many different assignments, 0 the best that search data can tell, "
-        "1 a random assignment: interquartile mean over tasks and seeds, and its stratified "
-        f"bootstrap 95 % interval; report regret at {shared:,}; bits per weight above the "
-        "optimum's and seconds of computing, medians at the end.",
+        "1 a random assignment: interquartile mean over tasks and the seeds that all of them have, "
+        f"and its stratified bootstrap 95 % interval from {FEWEST_RUNS} seeds on; report regret at "
+        f"{shared:,}; bits per weight above the optimum's and seconds of computing, medians at "
+        "the end.",
         ("", *(f"{budget:,}" for budget in track.budgets), "report", "bits", "seconds"),
         lines,
     )
 
 
 def _spread(scores: NDArray[np.float64]) -> str:
-    if len(scores) == 1:
+    if len(scores) < FEWEST_RUNS:
         return ""
     low, high = interval(scores)
     return f" ({low:.3f} to {high:.3f})"
@@ -176,17 +175,24 @@ def _differences(found: Sequence[Standing], track: Track) -> Table:
             if budget > max(other.scores):
                 cells.append("")
                 continue
-            low, high = difference_interval(at(ours.scores, budget), at(other.scores, budget))
-            verdict = "ahead" if high < 0 else "behind" if low > 0 else "undecided"
-            cells.append(f"{verdict} ({low:+.3f} to {high:+.3f})")
+            cells.append(_verdict(at(ours.scores, budget), at(other.scores, budget)))
         lines.append((other.label, *cells))
     return Table(
         f"{ENTRANTS[REFERENCE].label} against the others",
         "Its search regret minus theirs, 95 % interval of the difference; ahead or behind where "
-        "that excludes 0.",
+        f"that excludes 0, and both have {FEWEST_RUNS} runs or more on every task.",
         ("against", *(f"{budget:,}" for budget in track.budgets)),
         lines,
     )
+
+
+def _verdict(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> str:
+    if min(len(ours), len(theirs)) < FEWEST_RUNS:
+        difference = float(interquartile_mean(ours) - interquartile_mean(theirs))
+        return f"too few runs ({difference:+.3f})"
+    low, high = difference_interval(ours, theirs)
+    verdict = "ahead" if high < 0 else "behind" if low > 0 else "undecided"
+    return f"{verdict} ({low:+.3f} to {high:+.3f})"
 
 
 def _task(rows: pd.DataFrame, task: str, track: Track) -> Table:

@@ -30,6 +30,7 @@ ENTRANTS: dict[str, Entrant] = {
     "maskable_ppo": Entrant("MaskablePPO", "agent"),
     "ppo_one_shot": Entrant("PPO, one shot", "agent"),
     "pretrained": Entrant("policy of other nets, then PPO", "agent"),
+    "improver": Entrant("improver, then PPO", "agent"),
     "a2c": Entrant("A2C", "agent"),
     "trpo": Entrant("TRPO", "agent"),
     "dqn": Entrant("DQN", "agent", most=1_000),
@@ -45,8 +46,8 @@ ENTRANTS: dict[str, Entrant] = {
     "simulated_annealing": Entrant("simulated annealing", "searcher"),
     "evolution": Entrant("regularised evolution", "searcher"),
     "tpe": Entrant("TPE", "searcher", most=1_000),
-    "integer_program": Entrant("additive integer program", "searcher"),
-    "pairwise_program": Entrant("pairwise program", "searcher"),
+    "integer_program": Entrant("additive integer program", "searcher", most=1_000),
+    "pairwise_program": Entrant("pairwise program", "searcher", most=1_000),
     "search_oracle": Entrant("search oracle", "known"),
     "optimum": Entrant("optimum", "known"),
 }

@@ -62,6 +62,21 @@ def test_who_lacks_runs_is_not_on_the_board():
     assert [one.entrant for one in found] == ["random"]
 
 
+def test_only_the_seeds_count_that_all_tasks_have():
+    begun = board(
+        rows("random", [0.4, 0.2]), rows("random", [0.4, 0.2, 0.1], tasks=("one",))
+    ).drop_duplicates(["task", "seed", "budget"])
+    (one,) = standings(begun, TRACK)
+    assert one.scores[20].tolist() == [[0.4, 0.4], [0.2, 0.2]]
+
+
+def test_nobody_is_ahead_by_one_run():
+    few = board(rows("recurrent_ppo", [0.1, 0.1]), rows("random", [0.4, 0.4]))
+    text = markdown(list(tables(few, TRACK)))
+    assert "too few runs (-0.300)" in text
+    assert "ahead (" not in text and "(0.100 to 0.100)" not in text
+
+
 def test_differences_say_who_is_ahead():
     clear = board(
         rows("recurrent_ppo", [0.1, 0.11, 0.12]),
