@@ -34,6 +34,7 @@ class PolicyCard:
         seed: Likewise.
         steps: Of all environments together.
         version: Of this package.
+        chooses: ``"bitwidths"``, or ``"changes"`` of an incumbent (`releq_gym.wrappers.Incumbent`).
     """
 
     observation: str
@@ -45,6 +46,7 @@ class PolicyCard:
     seed: int
     steps: int
     version: str
+    chooses: str = "bitwidths"
 
 
 def write_policy(path: Path, policy: torch.nn.Module, card: PolicyCard) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -115,7 +115,7 @@ def pretrain(plan: Pretraining, path: Path, progress: bool = False) -> PolicyCar
         device="cpu",
     )
     with tqdm(total=plan.steps, unit=" steps", disable=not progress) as bar:
-        model.learn(plan.steps, callback=_Bar(bar))
+        model.learn(plan.steps, callback=Bar(bar))
     nets = dict.fromkeys(problem.evaluator.net for problem in venv.get_attr("problem"))
     venv.close()
     described = dataclasses.asdict(plan)
@@ -147,8 +147,12 @@ def architecture(observation_space: Any, memory: bool) -> dict[str, Any]:
     return {**seen, **POLICY, "enable_critic_lstm": False} if memory else seen
 
 
-class _Bar(BaseCallback):
-    """Moves a bar on."""
+class Bar(BaseCallback):
+    """Moves a bar on.
+
+    Args:
+        bar: In steps.
+    """
 
     def __init__(self, bar: tqdm):
         super().__init__()
@@ -161,30 +165,35 @@ class _Bar(BaseCallback):
         self._bar.update(self.num_timesteps - self._bar.n)
 
 
-@dataclass(frozen=True)
-class _Command:
-    """The command line."""
+def run_command(
+    kind: type[Any],
+    teach: Callable[[Any, Path, bool], PolicyCard],
+    prog: str,
+    arguments: Sequence[str] | None,
+) -> int:
+    """0 when finished, 2 for a user's error, 130 after Ctrl-C, which leaves nothing behind.
 
-    plan: Annotated[Pretraining, tyro.conf.arg(name="")]
-    output: Path
-    """Where the policy goes; must not exist."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """0 when finished, 2 for a user's error, 130 after Ctrl-C, which leaves nothing behind."""
+    Args:
+        kind: Dataclass of the plan.
+        teach: Pretrains and writes: a plan, a path, whether to show a bar.
+        prog: How the command is called.
+        arguments: What was typed; None is the process's.
+    """
     import torch
 
-    command = tyro.cli(
-        _Command,
+    plan = "plan", Annotated[kind, tyro.conf.arg(name="")]
+    place = "output", Annotated[Path, tyro.conf.arg(help="Where the policy goes; must not exist.")]
+    command: Any = tyro.cli(
+        dataclasses.make_dataclass("Command", [plan, place]),
         args=arguments,
-        prog="python -m agents.pretrain",
-        description=Pretraining.__doc__,
+        prog=prog,
+        description=kind.__doc__,
     )
     torch.set_num_threads(1)
     try:
         if command.output.exists():
             raise ValueError(f"{command.output} exists already, and is not overwritten.")
-        card = pretrain(command.plan, command.output, progress=True)
+        card = teach(command.plan, command.output, True)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
@@ -193,6 +202,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     print(f"{command.output}: {card.steps:,} steps on {', '.join(card.nets)}")
     return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """See `run_command`."""
+    return run_command(Pretraining, pretrain, "python -m agents.pretrain", arguments)
 
 
 if __name__ == "__main__":

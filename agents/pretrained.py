@@ -202,7 +202,8 @@ def find_policy(net: str, observation: str, folder: Path = SHIPPED) -> Path:
     fitting = {
         path: card
         for path, card in cards.items()
-        if card.observation == observation and (is_synthetic(net) or net not in card.nets)
+        if (card.observation, card.chooses) == (observation, "bitwidths")
+        and (is_synthetic(net) or net not in card.nets)
     }
     if not fitting:
         raise ValueError(

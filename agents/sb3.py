@@ -117,12 +117,15 @@ class SB3Agent(Agent):
     def explore(self, factor: float) -> None:
         """Multiplies the strength of exploration, within bounds."""
 
+    def novelty(self) -> Novelty:
+        """The callback that makes exploration follow novelty."""
+        return Novelty(self.ledger, self.settings.novelty, self.explore, self.window)
+
     def learn(self, steps: int, watch: Watch) -> None:
         """See `Agent.learn`."""
         callbacks: list[BaseCallback] = [self.watching(watch)]
         if self.settings.novelty:
-            share, window = self.settings.novelty, self.window
-            callbacks.append(Novelty(self.ledger, share, self.explore, window))
+            callbacks.append(self.novelty())
         self.model.learn(steps, callback=callbacks, reset_num_timesteps=False)
 
     def save(self, path: Path) -> None:

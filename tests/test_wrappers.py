@@ -7,7 +7,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from toys import ToyEvaluator
 
-from releq_gym.wrappers import ContinuousBitwidth, HardwareCost, OneShot
+from releq_gym.wrappers import ContinuousBitwidth, HardwareCost, Incumbent, OneShot
 
 ID = "releq/QuantizeNet-v0"
 
@@ -206,12 +206,149 @@ def test_one_shot_refuses_what_has_no_single_step():
             env.step(np.array(action))
 
 
+# Incumbent
+
+SAME, LOWER = 3, 2
+"""Actions of `Incumbent`: no change, one place down."""
+
+
+def searching(walks=None, **options):
+    """The toy, whose choice is 2, 4 and 8 bits and which tolerates 1 point."""
+    evaluator = ToyEvaluator()
+    evaluator.max_loss_points, evaluator.repeats = 1.0, 1
+    return Incumbent(gym.make(ID, evaluator=evaluator, **options), walks)
+
+
+def shown(env, observation):
+    return dict(zip(env.feature_names, observation.tolist(), strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:.*different from the unwrapped version")
+@pytest.mark.parametrize("options", [{"net": "lenet"}, {"task": "synthetic-8-0"}])
+def test_incumbent_is_an_environment(options):
+    check_env(Incumbent(gym.make(ID, **options), walks=3), skip_render_check=True)
+
+
+def test_incumbent_changes_the_best_so_far():
+    env = searching(walks=4)
+    observation, _ = env.reset(seed=0)
+    assert shown(env, observation)["incumbent_bitwidth"] == 4 / 8  # the nearest to 5 bits
+    assert shown(env, observation)["first"] == 1.0
+    _, _, info, _ = steps(env, [SAME] * 3)
+    assert info["bitwidths"] == (4, 4, 4)  # nothing is lost, so it is the incumbent
+    _, _, info, _ = steps(env, [SAME, SAME, LOWER])
+    assert info["bitwidths"] == (4, 4, 2) and info["loss_points"] == pytest.approx(10)
+    _, _, info, _ = steps(env, [LOWER, SAME, 6])
+    assert info["bitwidths"] == (2, 4, 8)  # from 4, 4, 4 still: the last walk lost too much
+    _, over, info, _ = steps(env, [0, 0, 0])
+    assert info["bitwidths"] == (2, 2, 2) and over
+
+
+def test_incumbent_pays_what_a_walk_adds_to_the_best():
+    env = searching(walks=3)
+    env.reset(seed=0)
+    assert env.best == 0.0  # all layers at 8 bits
+    rewards, _, info, _ = steps(env, [SAME] * 3)
+    assert rewards == pytest.approx([0, 0, 1 - info["cost"]])
+    assert env.best == pytest.approx(1 - info["cost"])
+    rewards, *_ = steps(env, [SAME, LOWER, SAME])
+    assert rewards == [0, 0, 0]
+    rewards, over, *_ = steps(env, [6, SAME, SAME])  # dearer
+    assert rewards == [0, 0, 0] and over
+    env.reset()
+    assert env.best == 0.0
+
+
+def test_incumbent_is_as_cautious_as_the_ledger():
+    env = Incumbent(gym.make(ID, net="lenet", evaluation_budget=40))
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    truncated = False
+    while not truncated:
+        _, _, _, truncated, _ = env.step(env.action_space.sample())
+    problem = env.get_wrapper_attr("problem")
+    answer = env.get_wrapper_attr("ledger").best(problem)
+    assert env.best == problem.rank(answer.bitwidths, answer.accuracy)[0]
+
+
+def test_incumbent_remembers_what_walks_were_worth():
+    env = searching()
+    env.reset(seed=0)
+    steps(env, [SAME] * 3)
+    observation = steps(env, [SAME, LOWER, LOWER])[3]
+    seen = shown(env, observation)
+    assert seen["blame"] == seen["praise"] == 0.0  # the first layer was not lowered
+    assert seen["last_failed"] == 1.0 and seen["last_loss"] == pytest.approx(
+        0.5 + np.log10((20 + 100 * np.sqrt(0.2 / 1000) + 0.02) / 1.02) / 4
+    )
+    assert seen["incumbent_loss"] < 0.5 and seen["incumbent_cost"] > seen["last_cost"]
+    observation, *_ = env.step(SAME)
+    seen = shown(env, observation)
+    assert seen["blame"] == pytest.approx(1 / np.sqrt(2)) and seen["praise"] == 0.0
+    assert (seen["last_bitwidth"], seen["kept_bitwidth"]) == (2 / 8, 4 / 8)
+    assert seen["changed"] == 0.5
+    observation, *_ = env.step(6)
+    assert shown(env, observation)["changed"] > 0.5
+
+
+def test_incumbent_keeps_to_groups_and_budgets():
+    env = searching(groups=[["first", "last"]])
+    env.reset(seed=0)
+    _, _, info, _ = steps(env, [6, SAME])
+    assert info["bitwidths"] == (8, 4, 8)
+    env = searching(cost="model_size", cost_budget={"bytes": 50.0})
+    env.reset(seed=0)
+    # All begin at 4 bits, but the first layer's 8 and 2 bits are within reach as well.
+    assert env.action_masks().tolist() == [True] * 7
+    env.step(SAME)
+    assert env.action_masks().tolist() == [True, True, True, False, False, False, False]
+    *_, info = env.step(SAME)
+    assert info["executed_bitwidth"] == 2
+
+
+def test_incumbent_ends_with_the_evaluation_budget():
+    env = searching(evaluation_budget=1)
+    env.reset(seed=0)
+    assert not steps(env, [SAME] * 3)[1]
+    env.step(SAME)
+    env.step(SAME)
+    _, reward, terminated, truncated, _ = env.step(LOWER)
+    assert truncated and not terminated and reward == 0
+
+
+def test_incumbent_refuses_what_it_cannot_search():
+    with pytest.raises(ValueError, match="on one network"):
+        Incumbent(gym.make(ID, net=["synthetic-5-0", "digits"]))
+    with pytest.raises(ValueError, match="use evaluate='final'"):
+        searching(evaluate="every_step")
+    with pytest.raises(ValueError, match="such as observation='layer'"):
+        searching(observation="full")
+    with pytest.raises(ValueError, match="changes a Discrete action"):
+        Incumbent(ContinuousBitwidth(make()))
+    with pytest.raises(ValueError, match="walks=0"):
+        searching(walks=0)
+    env = searching()
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="none of the changes 0 to 6"):
+        env.step(7)
+
+
+def steps(env, actions):
+    """Rewards, whether the episode ended, the last info and observation."""
+    rewards = []
+    for action in actions:
+        observation, reward, terminated, truncated, info = env.step(action)
+        rewards.append(reward)
+    return rewards, terminated or truncated, info, observation
+
+
 @pytest.mark.parametrize(
     "wrap",
     [
         lambda env: HardwareCost(env, "model_size", {"bytes": 8e4}),
         ContinuousBitwidth,
         OneShot,
+        lambda env: Incumbent(env, walks=3),
     ],
 )
 def test_the_specification_of_a_wrapped_environment_survives_json(wrap):

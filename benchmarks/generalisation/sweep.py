@@ -34,8 +34,9 @@ class Entrant:
     Attributes:
         label: In tables.
         kind: ``"policy"``, pretrained on the other nets; ``"heuristic"``, with a parameter that
-            suits them; ``"searcher"`` of ``releq_gym/searchers/``, which knows nothing before it
-            has asked; or ``"known"``: an assignment that nobody knows beforehand.
+            suits them; a ``"searcher"`` of ``releq_gym/searchers/`` or agent, which knows none of
+            the nets before it has asked; or ``"known"``: an assignment that nobody knows
+            beforehand.
         observation: Of a policy.
         memory: Whether it has an LSTM.
         taught_by_nets: Whether the other nets teach it; else landscapes alone, so that the same
@@ -63,6 +64,7 @@ ENTRANTS = {
     ),
     "pretrained, paper": Entrant("policy, `paper`", "policy", "paper"),
     "pretrained, paper, memory": Entrant("policy, `paper`, LSTM", "policy", "paper", memory=True),
+    "improver": Entrant("improver, taught to search by landscapes", "searcher"),
     "uniform_of_others": Entrant("uniform bitwidth of the other nets", "heuristic", seeded=False),
     "noise_of_others": Entrant("noise budget of the other nets", "heuristic", seeded=False),
     "uniform": Entrant("best uniform bitwidth, by search", "searcher", seeded=False),

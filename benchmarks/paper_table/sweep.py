@@ -98,6 +98,12 @@ PLANS: dict[str, tuple[Plan, ...]] = {
             uniform=(2, 3, 4, 5),
             ends_at_8=(1, 2, 3, 4),
             published={"ReLeQ": PUBLISHED["simplenet"]},
+            long={
+                "images": 20 * 45_000,
+                "learning_rate": 1e-2,
+                "precision": "bfloat16",
+                "distillation": 0.5,
+            },
             retraining_seeds=(0, 1, 2, 3, 4),
         ),
     ),

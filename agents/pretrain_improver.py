@@ -1,0 +1,184 @@
+"""Pretrains the improver: ``python -m agents.pretrain_improver --output FILE.safetensors``."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import DummyVecEnv
+from tqdm import tqdm
+
+import releq_gym
+from agents.policy_file import PolicyCard, write_policy
+from agents.pretrain import FAMILY, Bar, run_command
+from releq_gym.env import QuantizeNetEnv
+from releq_gym.evaluators.synthetic import LAYERS, SyntheticEvaluator, make_synthetic
+from releq_gym.several_nets import FAMILY_SEEDS
+from releq_gym.wrappers import Incumbent
+
+ARCHITECTURE = {"net_arch": [128, 128]}
+"""``policy_kwargs`` of the improver."""
+
+LEAST_GAP = 0.01
+"""What the logarithm of the distance from the optimum begins at."""
+
+
+@dataclass(frozen=True)
+class ImproverPretraining:
+    """Pretrains a policy that improves on the best bitwidths so far, on networks it has never seen.
+
+    PPO on invented landscapes, another one in each episode of several walks
+    (`releq_gym.wrappers.Incumbent`). A landscape's optimum is known exactly, so that a reward is by
+    how much a walk shortens the logarithm of the distance from it.
+    """
+
+    least_walks: int = 8
+    """The fewest walks of an episode; its logarithm is drawn."""
+    most_walks: int = 128
+    """Likewise the most."""
+    seed: int = 0
+    """Fixes everything random."""
+    steps: int = 6_000_000
+    """Of all environments together."""
+    copies: int = 192
+    """Environments side by side."""
+    rollout: int = 64
+    """Steps of each environment between two updates."""
+    batch_size: int = 2_048
+    """Steps that a gradient step looks at."""
+    n_epochs: int = 4
+    """Passes over a rollout."""
+    learning_rate: float = 1e-3
+    """At the start; it falls to 0 in a straight line."""
+    gae_lambda: float = 0.95
+    """Bias against variance of the advantages."""
+    ent_coef: float = 0.01
+    """Weight of the policy's entropy in the loss."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "copies", "rollout", "batch_size", "n_epochs", "least_walks"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} has to be at least 1.")
+        if self.most_walks < self.least_walks:
+            raise ValueError(
+                f"most_walks={self.most_walks} has to be at least least_walks={self.least_walks}."
+            )
+
+
+class Landscapes(gym.Env[Any, int]):
+    """`Incumbent` on another invented landscape in each episode; pays by the optimum, see above.
+
+    Args:
+        least_walks: Of an episode.
+        most_walks: Likewise.
+    """
+
+    def __init__(self, least_walks: int, most_walks: int):
+        self._walks = least_walks, most_walks + 1
+        self._draw()
+        self.observation_space = self._env.observation_space
+        self.action_space = self._env.action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Draws a landscape, and how many walks over it there are."""
+        super().reset(seed=seed)
+        self._draw()
+        observation, info = self._env.reset()
+        self._gap = self._distance()
+        return observation, info
+
+    def step(self, action: int) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """As `Incumbent`, but for the reward."""
+        observation, _, terminated, truncated, _ = self._env.step(action)
+        before, self._gap = self._gap, self._distance()
+        return observation, math.log(before / self._gap), terminated, truncated, {}
+
+    def _draw(self) -> None:
+        layers = self._between(LAYERS.start, LAYERS.stop)
+        landscape = make_synthetic(f"synthetic-{layers}-{self.np_random.integers(*FAMILY_SEEDS)}")
+        env = QuantizeNetEnv(evaluator=landscape)
+        self._env = Incumbent(env, walks=self._between(*self._walks))
+        self._optimum = best_objective(landscape, env)
+
+    def _between(self, first: int, stop: int) -> int:
+        """The logarithm is drawn evenly: small numbers cost few steps."""
+        return int(math.exp(self.np_random.uniform(math.log(first), math.log(stop))))
+
+    def _distance(self) -> float:
+        return max(self._optimum - self._env.best, 0.0) + LEAST_GAP
+
+
+def best_objective(landscape: SyntheticEvaluator, env: QuantizeNetEnv) -> float:
+    """What the cheapest assignment within the tolerated loss is worth."""
+    problem = env.problem
+    costs = np.stack([problem.layer_costs(bitwidth) for bitwidth in problem.bitwidths], axis=1)
+    return 1.0 - problem.cost(landscape.optimum(costs))
+
+
+def pretrain_improver(plan: ImproverPretraining, path: Path, progress: bool = False) -> PolicyCard:
+    """Pretrains the policy and writes it.
+
+    Args:
+        plan: How; the same plan gives the same policy.
+        path: Of the file, see `agents.policy_file`.
+        progress: Whether to show a bar.
+
+    Returns:
+        What stands in the file beside the weights.
+    """
+    make: Callable[[], gym.Env] = partial(Landscapes, plan.least_walks, plan.most_walks)
+    venv = DummyVecEnv([make] * plan.copies)
+    model = PPO(
+        "MlpPolicy",
+        venv,
+        learning_rate=lambda left: left * plan.learning_rate,
+        n_steps=plan.rollout,
+        batch_size=plan.batch_size,
+        n_epochs=plan.n_epochs,
+        gamma=1.0,
+        gae_lambda=plan.gae_lambda,
+        ent_coef=plan.ent_coef,
+        policy_kwargs=ARCHITECTURE,
+        seed=plan.seed,
+        device="cpu",
+    )
+    with tqdm(total=plan.steps, unit=" steps", disable=not progress) as bar:
+        model.learn(plan.steps, callback=Bar(bar))
+    venv.close()
+    described = dataclasses.asdict(plan)
+    card = PolicyCard(
+        observation="layer",
+        memory=False,
+        bitwidths=SyntheticEvaluator.bitwidths,
+        groups=(FAMILY,),
+        nets=(SyntheticEvaluator.net,),
+        seed=described.pop("seed"),
+        settings=described,
+        steps=model.num_timesteps,
+        version=releq_gym.__version__,
+        chooses="changes",
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_policy(path, model.policy, card)
+    return card
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """See `agents.pretrain.run_command`."""
+    prog = "python -m agents.pretrain_improver"
+    return run_command(ImproverPretraining, pretrain_improver, prog, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
