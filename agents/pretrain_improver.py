@@ -38,13 +38,23 @@ class ImproverPretraining:
 
     PPO on invented landscapes, another one in each episode of several walks
     (`releq_gym.wrappers.Incumbent`). A landscape's optimum is known exactly, so that a reward is by
-    how much a walk shortens the logarithm of the distance from it.
+    how much a walk shortens the logarithm of the distance from it; late ones count for less.
+
+    What the layers' signal-to-noise ratios hint at is made less certain than the family has it, by
+    a shift that all layers share and one of their own: the policy has to learn from what it
+    measures how much a network tolerates.
     """
 
     least_walks: int = 8
     """The fewest walks of an episode; its logarithm is drawn."""
-    most_walks: int = 128
+    most_walks: int = 64
     """Likewise the most."""
+    patience: float = 0.96
+    """What a reward counts for relative to one a walk earlier."""
+    shift_db: float = 6.0
+    """Standard deviation of the shift of all ratios."""
+    layer_shift_db: float = 2.0
+    """Likewise of a layer's."""
     seed: int = 0
     """Fixes everything random."""
     steps: int = 6_000_000
@@ -75,15 +85,14 @@ class ImproverPretraining:
 
 
 class Landscapes(gym.Env[Any, int]):
-    """`Incumbent` on another invented landscape in each episode; pays by the optimum, see above.
+    """`Incumbent` on another invented landscape in each episode; pays by its optimum.
 
     Args:
-        least_walks: Of an episode.
-        most_walks: Likewise.
+        plan: Says how.
     """
 
-    def __init__(self, least_walks: int, most_walks: int):
-        self._walks = least_walks, most_walks + 1
+    def __init__(self, plan: ImproverPretraining):
+        self._plan = plan
         self._draw()
         self.observation_space = self._env.observation_space
         self.action_space = self._env.action_space
@@ -95,20 +104,30 @@ class Landscapes(gym.Env[Any, int]):
         super().reset(seed=seed)
         self._draw()
         observation, info = self._env.reset()
-        self._gap = self._distance()
+        self._gap, self._weight = self._distance(), 1.0
         return observation, info
 
     def step(self, action: int) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """As `Incumbent`, but for the reward."""
-        observation, _, terminated, truncated, _ = self._env.step(action)
+        observation, _, terminated, truncated, info = self._env.step(action)
         before, self._gap = self._gap, self._distance()
-        return observation, math.log(before / self._gap), terminated, truncated, {}
+        reward = self._weight * math.log(before / self._gap)
+        if info["evaluated"]:
+            self._weight *= self._plan.patience
+        return observation, reward, terminated, truncated, {}
 
     def _draw(self) -> None:
         layers = self._between(LAYERS.start, LAYERS.stop)
         landscape = make_synthetic(f"synthetic-{layers}-{self.np_random.integers(*FAMILY_SEEDS)}")
+        shifts = self._plan.shift_db * self.np_random.normal()
+        shifts = shifts + self._plan.layer_shift_db * self.np_random.normal(size=layers)
+        landscape.layers = tuple(
+            dataclasses.replace(layer, sqnr_db=tuple(shift + one for one in layer.sqnr_db))
+            for layer, shift in zip(landscape.layers, shifts.tolist(), strict=True)
+        )
         env = QuantizeNetEnv(evaluator=landscape)
-        self._env = Incumbent(env, walks=self._between(*self._walks))
+        walks = self._between(self._plan.least_walks, self._plan.most_walks + 1)
+        self._env = Incumbent(env, walks)
         self._optimum = best_objective(landscape, env)
 
     def _between(self, first: int, stop: int) -> int:
@@ -137,7 +156,7 @@ def pretrain_improver(plan: ImproverPretraining, path: Path, progress: bool = Fa
     Returns:
         What stands in the file beside the weights.
     """
-    make: Callable[[], gym.Env] = partial(Landscapes, plan.least_walks, plan.most_walks)
+    make: Callable[[], gym.Env] = partial(Landscapes, plan)
     venv = DummyVecEnv([make] * plan.copies)
     model = PPO(
         "MlpPolicy",

@@ -49,7 +49,7 @@ def test_the_same_plan_gives_the_same_policy(policy, tmp_path):
 
 
 def test_landscapes_pay_for_nearing_the_optimum():
-    env = Landscapes(3, 3)
+    env = Landscapes(dataclasses.replace(TINY, least_walks=3, most_walks=3, patience=1.0))
     env.reset(seed=5)
     env.action_space.seed(0)
     optimum, rewards, over = env._optimum, [], False
@@ -73,7 +73,7 @@ def test_an_optimum_is_what_its_assignment_earns():
 
 
 def test_landscapes_are_drawn_anew():
-    env = Landscapes(2, 9)
+    env = Landscapes(dataclasses.replace(TINY, most_walks=9))
     names = set()
     for seed in (1, None, None):
         env.reset(seed=seed)
