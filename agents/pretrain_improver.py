@@ -119,8 +119,8 @@ class Landscapes(gym.Env[Any, int]):
     def _draw(self) -> None:
         layers = self._between(LAYERS.start, LAYERS.stop)
         landscape = make_synthetic(f"synthetic-{layers}-{self.np_random.integers(*FAMILY_SEEDS)}")
-        shifts = self._plan.shift_db * self.np_random.normal()
-        shifts = shifts + self._plan.layer_shift_db * self.np_random.normal(size=layers)
+        common = self._plan.shift_db * self.np_random.normal()
+        shifts = common + self._plan.layer_shift_db * self.np_random.normal(size=layers)
         landscape.layers = tuple(
             dataclasses.replace(layer, sqnr_db=tuple(shift + one for one in layer.sqnr_db))
             for layer, shift in zip(landscape.layers, shifts.tolist(), strict=True)

@@ -1,11 +1,14 @@
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from agents.base import AGENTS
 from benchmarks.generalisation import __main__ as generalisation
+from benchmarks.generalisation import features
 from benchmarks.generalisation import run as one_run
 from benchmarks.generalisation.analysis import scores, tables
 from benchmarks.generalisation.heuristics import (
@@ -217,3 +220,33 @@ def test_unknown_names_are_answered_in_a_sentence(tmp_path, capsys):
 def test_labels_differ():
     labels = [dataclasses.asdict(entrant)["label"] for entrant in ENTRANTS.values()]
     assert len(set(labels)) == len(labels)
+
+
+def test_what_a_policy_looks_at(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(one_run, "PRETRAINING", TINY)
+    monkeypatch.setattr(features, "tasks", lambda: {"lenet": DEFAULT_TASKS["lenet"]})
+    where = ["--seeds", "1", "--results", str(tmp_path)]
+    assert features.main(where) == 0
+    text = capsys.readouterr().out
+    assert "| `sqnr` |" in text and "`sqnr_2`" not in text
+    made = pd.read_csv(tmp_path / "features.csv").set_index("feature")
+    # Without evaluations nothing is measured, and nothing else moves these.
+    assert made.loc["loss", "changed_percent"] == 0
+    assert made.loc["loss", "regret"] == made.loc["loss", "regret_without"]
+    assert made.loc["weights", "changed_percent"] > 0
+    assert (tmp_path / "features.png").stat().st_size > 10_000
+    before = (tmp_path / "features.csv").read_text()
+    assert features.main(where) == 0
+    assert (tmp_path / "features.csv").read_text() == before
+
+
+def test_a_choice_that_hangs_on_one_feature_moves_with_it():
+    class Policy:
+        def get_distribution(self, seen):
+            probs = torch.stack([seen[:, 1], 1 - seen[:, 1]], dim=1)
+            return SimpleNamespace(distribution=SimpleNamespace(probs=probs))
+
+    seen = np.array([[0.2, 0.0], [0.4, 1.0]], np.float32)
+    elsewhere = np.array([[0.9, 1.0]], np.float32)
+    assert features.changed(Policy(), seen, elsewhere, [1]) == 0.5  # the first moves, all of it
+    assert features.changed(Policy(), seen, elsewhere, [0]) == 0.0
