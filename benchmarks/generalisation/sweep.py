@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-NETS = ("digits", "lenet", "simplenet", "svhn10", "vgg11")
+NETS = ("digits", "lenet", "simplenet", "svhn10", "resnet20", "vgg11", "vgg16")
 """Each with its default task. One is held out, all others are pretrained on."""
 
 DEVELOPMENT = ("digits",)
@@ -23,7 +23,7 @@ SEEDS = tuple(range(300, 305))
 PRETRAINING: dict[str, Any] = {}
 """Settings of `agents.pretrain.Pretraining` other than its own, beside nets and variant."""
 
-LANDSCAPES_ALONE = 12
+LANDSCAPES_ALONE = 14
 """As many as there are nets and landscapes otherwise."""
 
 
