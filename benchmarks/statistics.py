@@ -16,6 +16,9 @@ Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 RESAMPLES = 2_000
 
+FEWEST_RUNS = 3
+"""Before anything is said of an interval over runs."""
+
 
 def interquartile_mean(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean of the middle half of all scores of a matrix, tasks pooled.
@@ -48,6 +51,35 @@ def difference_interval(
     rng = np.random.default_rng(seed)
     drawn = [statistic(_resample(_matrix(scores), rng)) for scores in (first, second)]
     return _percentiles(drawn[0] - drawn[1])
+
+
+def summary(scores: NDArray[np.float64], style: str = ".3f") -> str:
+    """Interquartile mean, and its interval where there are runs enough.
+
+    Args:
+        scores: ``[runs, tasks]``.
+        style: Format of the numbers.
+    """
+    middle = f"{float(interquartile_mean(scores)):{style}}"
+    if len(scores) < FEWEST_RUNS:
+        return middle
+    low, high = interval(scores)
+    return f"{middle} ({low:{style}} to {high:{style}})"
+
+
+def verdict(ours: NDArray[np.float64], theirs: NDArray[np.float64], enough: bool = True) -> str:
+    """Whether a regret is lower than another one, in words, and the interval of the difference.
+
+    Args:
+        ours: ``[runs, tasks]``.
+        theirs: Likewise, on the same tasks.
+        enough: Whether there are runs enough; else only the difference is stated.
+    """
+    if not enough:
+        return f"{float(interquartile_mean(ours) - interquartile_mean(theirs)):+.3f}"
+    low, high = difference_interval(ours, theirs)
+    word = "ahead" if high < 0 else "behind" if low > 0 else "undecided"
+    return f"{word} ({low:+.3f} to {high:+.3f})"
 
 
 def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmarks.generalisation.sweep import BUDGETS, DEVELOPMENT, ENTRANTS, REFERENCE
 from benchmarks.leaderboard.analysis import Table
-from benchmarks.statistics import difference_interval, interquartile_mean, interval
+from benchmarks.statistics import FEWEST_RUNS, summary, verdict
 
 Scores = dict[int, NDArray[np.float64]]
 """Search regret by budget, each ``[runs, tasks]``."""
@@ -71,7 +71,7 @@ def tables(rows: pd.DataFrame, tasks: dict[str, str]) -> Iterator[Table]:
 def _board(rows: pd.DataFrame, found: dict[str, Scores]) -> Table:
     lines = []
     for entrant, of_entrant in found.items():
-        cells = [_cell(of_entrant[one]) if one in of_entrant else "" for one in BUDGETS]
+        cells = [summary(of_entrant[one]) if one in of_entrant else "" for one in BUDGETS]
         own = rows[rows["searcher"] == entrant]
         held = [_share(own[own["budget"] == one]) if one in of_entrant else "" for one in BUDGETS]
         runs = min(map(len, of_entrant.values()))
@@ -91,14 +91,6 @@ def _board(rows: pd.DataFrame, found: dict[str, Scores]) -> Table:
     )
 
 
-def _cell(regrets: NDArray[np.float64]) -> str:
-    middle = f"{float(interquartile_mean(regrets)):.3f}"
-    if len(regrets) == 1:
-        return middle
-    low, high = interval(regrets)
-    return f"{middle} ({low:.3f} to {high:.3f})"
-
-
 def _share(rows: pd.DataFrame) -> str:
     """Answers with a positive objective, which `accuracy_floor` gives to tolerable losses alone."""
     return f"{(rows['objective'] > 0).mean():.0%}" if rows["objective"].notna().any() else ""
@@ -110,7 +102,9 @@ def _differences(found: dict[str, Scores]) -> Table:
     for entrant, theirs in found.items():
         if entrant != REFERENCE:
             cells = [
-                _verdict(ours[one], theirs[one]) if one in ours and one in theirs else ""
+                verdict(ours[one], theirs[one], enough=len(ours[one]) >= FEWEST_RUNS)
+                if one in ours and one in theirs
+                else ""
                 for one in BUDGETS
             ]
             if any(cells):
@@ -118,18 +112,11 @@ def _differences(found: dict[str, Scores]) -> Table:
     return Table(
         f"{ENTRANTS[REFERENCE].label} against the others",
         "Its search regret minus theirs at the same number of evaluations, 95 % interval of the "
-        "difference; ahead or behind where that excludes 0. One seed has no interval.",
+        f"difference; ahead or behind where that excludes 0. Fewer than {FEWEST_RUNS} seeds have "
+        "no interval.",
         ("against", *(f"{budget} evaluations" for budget in BUDGETS)),
         lines,
     )
-
-
-def _verdict(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> str:
-    if len(ours) == 1:  # one seed has no interval
-        return f"{float(interquartile_mean(ours) - interquartile_mean(theirs)):+.3f}"
-    low, high = difference_interval(ours, theirs)
-    verdict = "ahead" if high < 0 else "behind" if low > 0 else "undecided"
-    return f"{verdict} ({low:+.3f} to {high:+.3f})"
 
 
 def _net(rows: pd.DataFrame, net: str, task: str) -> Table:

@@ -23,7 +23,7 @@ from benchmarks.generalisation.sweep import DEVELOPMENT, REFERENCE, SEEDS
 from benchmarks.leaderboard.analysis import Table, markdown
 from benchmarks.rows import append_rows, read_rows
 from benchmarks.runs import Job, worth
-from benchmarks.statistics import interquartile_mean, interval
+from benchmarks.statistics import summary
 from releq_gym.env import QuantizeNetEnv
 
 RESULTS = Path(__file__).parent / "results"
@@ -199,8 +199,8 @@ def table(rows: pd.DataFrame) -> Table:
         lines.append(
             (
                 f"`{feature}`",
-                _with_interval(_matrix(group, group["changed_percent"]), ".1f"),
-                _with_interval(_matrix(group, group["regret_without"] - group["regret"]), "+.3f"),
+                summary(_matrix(group, group["changed_percent"]), ".1f"),
+                summary(_matrix(group, group["regret_without"] - group["regret"]), "+.3f"),
                 f"{(group['bits_without'] - group['bits']).mean():+.2f}",
             )
         )
@@ -242,11 +242,6 @@ def _matrix(group: pd.DataFrame, values: pd.Series) -> NDArray[np.float64]:
     """``[seeds, nets]``."""
     by_seed = group.assign(value=values).pivot_table("value", "seed", "net").dropna()
     return by_seed.to_numpy(float)
-
-
-def _with_interval(scores: NDArray[np.float64], style: str) -> str:
-    low, high = interval(scores)
-    return f"{float(interquartile_mean(scores)):{style}} ({low:{style}} to {high:{style}})"
 
 
 if __name__ == "__main__":

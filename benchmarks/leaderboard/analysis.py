@@ -10,13 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.leaderboard.sweep import ENTRANTS, Track
-from benchmarks.statistics import difference_interval, interquartile_mean, interval
+from benchmarks.statistics import FEWEST_RUNS, interquartile_mean, summary, verdict
 
 REFERENCE = "recurrent_ppo"
 """Whose differences from everybody else are shown."""
-
-FEWEST_RUNS = 3
-"""Before anybody is called ahead or behind."""
 
 
 class Table(NamedTuple):
@@ -133,8 +130,7 @@ def _board(found: Sequence[Standing], track: Track) -> Table:
             if budget > max(one.scores) and ENTRANTS[one.entrant].most is not None:
                 cells.append("")
                 continue
-            scores = at(one.scores, budget)
-            cells.append(f"{float(interquartile_mean(scores)):.3f}{_spread(scores)}")
+            cells.append(summary(at(one.scores, budget)))
         report = float(interquartile_mean(at(one.report, shared)))
         lines.append(
             (
@@ -157,13 +153,6 @@ def _board(found: Sequence[Standing], track: Track) -> Table:
     )
 
 
-def _spread(scores: NDArray[np.float64]) -> str:
-    if len(scores) < FEWEST_RUNS:
-        return ""
-    low, high = interval(scores)
-    return f" ({low:.3f} to {high:.3f})"
-
-
 def _differences(found: Sequence[Standing], track: Track) -> Table:
     ours = next(one for one in found if one.entrant == REFERENCE)
     lines = []
@@ -175,24 +164,16 @@ def _differences(found: Sequence[Standing], track: Track) -> Table:
             if budget > max(other.scores):
                 cells.append("")
                 continue
-            cells.append(_verdict(at(ours.scores, budget), at(other.scores, budget)))
+            scores = at(ours.scores, budget), at(other.scores, budget)
+            cells.append(verdict(*scores, enough=min(map(len, scores)) >= FEWEST_RUNS))
         lines.append((other.label, *cells))
     return Table(
         f"{ENTRANTS[REFERENCE].label} against the others",
         "Its search regret minus theirs, 95 % interval of the difference; ahead or behind where "
-        f"that excludes 0, and both have {FEWEST_RUNS} runs or more on every task.",
+        f"that excludes 0. With fewer than {FEWEST_RUNS} seeds of either, the difference alone.",
         ("against", *(f"{budget:,}" for budget in track.budgets)),
         lines,
     )
-
-
-def _verdict(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> str:
-    if min(len(ours), len(theirs)) < FEWEST_RUNS:
-        difference = float(interquartile_mean(ours) - interquartile_mean(theirs))
-        return f"too few runs ({difference:+.3f})"
-    low, high = difference_interval(ours, theirs)
-    verdict = "ahead" if high < 0 else "behind" if low > 0 else "undecided"
-    return f"{verdict} ({low:+.3f} to {high:+.3f})"
 
 
 def _task(rows: pd.DataFrame, task: str, track: Track) -> Table:

@@ -53,17 +53,19 @@ def rows(searcher, regrets, budgets=(0, 10, 100), tasks=("a", "b", "c")):
 def test_development_does_not_count_and_budgets_that_lack_runs_are_left_out():
     made = pd.concat(
         [
-            rows(REFERENCE, [0.4, 0.6], tasks=("b", "c")),
+            rows(REFERENCE, [0.4, 0.6, 0.5], tasks=("b", "c")),
             rows(REFERENCE, [9.0], tasks=("a",)),
             rows("random", [0.4], budgets=(10,), tasks=("b",)),
         ]
     )
-    np.testing.assert_allclose(scores(made, REFERENCE, ["b", "c"])[0], [[0.4, 0.4], [0.6, 0.6]])
+    np.testing.assert_allclose(
+        scores(made, REFERENCE, ["b", "c"])[0], [[0.4, 0.4], [0.6, 0.6], [0.5, 0.5]]
+    )
     assert scores(made, "random", ["b", "c"]) == {}
     board = markdown(tables(made, TASKS)).split("## ")[1]
-    assert "| policy, `layer` | 2 | 0.500 (0.400 to 0.600) |" in board
+    assert "| policy, `layer` | 3 | 0.500 (0.425 to 0.575) |" in board
     assert "random search" not in board
-    assert "| 50% | 50% | 50% |" in board
+    assert "| 33% | 33% | 33% |" in board
 
 
 def test_verdicts_are_by_evaluations():
