@@ -26,7 +26,50 @@ FAMILY = "synthetic-any-any"
 
 
 @dataclass(frozen=True)
-class Pretraining:
+class PPOPlan:
+    """How PPO pretrains, whatever it is."""
+
+    seed: int = 0
+    """Fixes everything random."""
+    steps: int = 400_000
+    """Of all environments together."""
+    copies: int = 16
+    """Environments side by side."""
+    rollout: int = 64
+    """Steps of each environment between two updates."""
+    batch_size: int = 1_024
+    """Steps that a gradient step looks at."""
+    n_epochs: int = 4
+    """Passes over a rollout."""
+    learning_rate: float = 3e-3
+    """At the start; it falls to 0 in a straight line."""
+    gae_lambda: float = 0.95
+    """Bias against variance of the advantages."""
+    ent_coef: float = 0.003
+    """Weight of the policy's entropy in the loss."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "copies", "rollout", "batch_size", "n_epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} has to be at least 1.")
+
+    def options(self) -> dict[str, Any]:
+        """Arguments of ``PPO`` and ``RecurrentPPO``."""
+        return {
+            "learning_rate": lambda left: left * self.learning_rate,
+            "n_steps": self.rollout,
+            "batch_size": self.batch_size,
+            "n_epochs": self.n_epochs,
+            "gamma": 1.0,
+            "gae_lambda": self.gae_lambda,
+            "ent_coef": self.ent_coef,
+            "seed": self.seed,
+            "device": "cpu",
+        }
+
+
+@dataclass(frozen=True)
+class Pretraining(PPOPlan):
     """Pretrains a policy that chooses bitwidths for networks it has never seen.
 
     PPO, or RecurrentPPO with memory, on several networks at once. Their accuracies cost nothing
@@ -48,29 +91,11 @@ class Pretraining:
     """Whether it has an LSTM."""
     bitwidths: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8)
     """The choice per layer, which all of the nets have to have."""
-    seed: int = 0
-    """Fixes everything random."""
-    steps: int = 400_000
-    """Of all environments together."""
     copies: int = 16
     """Environments per net."""
-    rollout: int = 64
-    """Steps of each environment between two updates."""
-    batch_size: int = 1_024
-    """Steps that a gradient step looks at."""
-    n_epochs: int = 4
-    """Passes over a rollout."""
-    learning_rate: float = 3e-3
-    """At the start; it falls to 0 in a straight line."""
-    gae_lambda: float = 0.95
-    """Bias against variance of the advantages."""
-    ent_coef: float = 0.003
-    """Weight of the policy's entropy in the loss."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "copies", "rollout", "batch_size", "n_epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} has to be at least 1.")
+        super().__post_init__()
         if not self.groups:
             raise ValueError("Name nets to pretrain on, or landscapes.")
 
@@ -103,16 +128,8 @@ def pretrain(plan: Pretraining, path: Path, progress: bool = False) -> PolicyCar
     model = kind(
         policy_class(plan.observation, plan.memory),
         venv,
-        learning_rate=lambda left: left * plan.learning_rate,
-        n_steps=plan.rollout,
-        batch_size=plan.batch_size,
-        n_epochs=plan.n_epochs,
-        gamma=1.0,
-        gae_lambda=plan.gae_lambda,
-        ent_coef=plan.ent_coef,
         policy_kwargs=architecture(venv.observation_space, plan.memory),
-        seed=plan.seed,
-        device="cpu",
+        **plan.options(),
     )
     with tqdm(total=plan.steps, unit=" steps", disable=not progress) as bar:
         model.learn(plan.steps, callback=Bar(bar))

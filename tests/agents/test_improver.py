@@ -179,7 +179,7 @@ def test_the_command(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
-    [({"copies": 0}, "copies=0"), ({"most_walks": 3}, "at least least_walks=8")],
+    [({"copies": 0}, "copies=0"), ({"most_walks": 3}, "most_walks=3 at least as many")],
 )
 def test_wrong_plans_get_a_sentence(settings, sentence):
     with pytest.raises(ValueError, match=sentence):
