@@ -44,11 +44,11 @@ class ImproverPretraining(PPOPlan):
     a shift that all layers share and one of their own: the policy has to learn from what it
     measures how much a network tolerates.
 
-    Drafts were looked at on lenet, simplenet, svhn10, resnet20, vgg11 and vgg16 (search regret, five
-    runs each): without shifts, and with up to 128 walks that all counted alike, the policy did not
-    find back from too few bits on vgg11 and resnet20 (0.57 and 0.85 after 10 evaluations; then 0.39
-    and 0.25). On four synthetic tasks and digits, patience 0.9 with a shift of 4 dB and a third more
-    steps had 0.115 after 100, this has 0.097. All else was not tuned.
+    Drafts were looked at on lenet, simplenet, svhn10, resnet20, vgg11 and vgg16 (search regret,
+    five runs each): without shifts, and with up to 128 walks that all counted alike, the policy did
+    not find back from too few bits on vgg11 and resnet20 (0.57 and 0.85 after 10 evaluations; then
+    0.39 and 0.25). On four synthetic tasks and digits, patience 0.9, a shift of 4 dB and a third
+    more steps had 0.115 after 100, this has 0.097. All else was not tuned.
     """
 
     least_walks: int = 8
