@@ -200,14 +200,14 @@ def run_command(
 
     plan = "plan", Annotated[kind, tyro.conf.arg(name="")]
     place = "output", Annotated[Path, tyro.conf.arg(help="Where the policy goes; must not exist.")]
-    command: Any = tyro.cli(
-        dataclasses.make_dataclass("Command", [plan, place]),
-        args=arguments,
-        prog=prog,
-        description=kind.__doc__,
-    )
     torch.set_num_threads(1)
     try:
+        command: Any = tyro.cli(
+            dataclasses.make_dataclass("Command", [plan, place]),
+            args=arguments,
+            prog=prog,
+            description=kind.__doc__,
+        )
         if command.output.exists():
             raise ValueError(f"{command.output} exists already, and is not overwritten.")
         card = teach(command.plan, command.output, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from releq_gym.problem import Problem
 from releq_gym.result import Measured, Report, Result
@@ -31,9 +32,10 @@ def print_answer(console: Console, problem: Problem, result: Result) -> None:
     )
     if result.loss_points > result.max_loss_points + 1e-9:
         console.print(
-            f"[bold yellow]Warning:[/] the best assignment found loses {result.loss_points:.2f} "
-            f"points, more than the {result.max_loss_points:.2f} that may be lost. Raise "
-            "--evaluation-budget or offer more bits; of the rewards only accuracy_floor insists.",
+            Text("Warning:", "bold yellow"),
+            f"the best assignment found loses {result.loss_points:.2f} points, more than the "
+            f"{result.max_loss_points:.2f} that may be lost. Raise --evaluation-budget or offer "
+            "more bits; of the rewards only accuracy_floor insists.",
             highlight=False,
         )
 

@@ -356,3 +356,19 @@ def test_the_specification_of_a_wrapped_environment_survives_json(wrap):
     again = gym.make(gym.envs.registration.EnvSpec.from_json(env.spec.to_json()))
     assert type(again) is type(env) and again.action_space == env.action_space
     assert again.get_wrapper_attr("task") == env.get_wrapper_attr("task")
+
+
+def test_incumbent_needs_a_reset_and_the_bitwidths_themselves():
+    env = searching(walks=1)
+    with pytest.raises(gym.error.ResetNeeded, match="before the first step"):
+        env.step(SAME)
+    assert env.action_masks().all()
+    env.reset(seed=0)
+    steps(env, [SAME] * 3)
+    with pytest.raises(gym.error.ResetNeeded, match="episode is over"):
+        env.step(SAME)
+    with pytest.raises(ValueError, match="directly over the environment"):
+        Incumbent(searching())
+    for walks in (1.5, "3", True):
+        with pytest.raises(ValueError, match="has to be a whole number"):
+            searching(walks=walks)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.leaderboard import pictures
-from benchmarks.leaderboard.analysis import Table, markdown, tables
+from benchmarks.leaderboard.analysis import Table, markdown, standings, tables
 from benchmarks.leaderboard.page import Picture, Section, render
 from benchmarks.leaderboard.run import run
 from benchmarks.leaderboard.sweep import ENTRANTS, TRACKS, Track
@@ -38,7 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     options.results.mkdir(parents=True, exist_ok=True)
     path = options.results / "rows.csv"
+    known = [task for track in TRACKS.values() for task in track.tasks]
     try:
+        for task in options.task or ():
+            if task not in known:
+                raise UnknownNameError("task of the tracks", task, known)
         # Everybody's first seed before anybody's second: a sweep may be stopped at any time.
         planned = sorted(_jobs(options), key=lambda run: run[0].seed)
         jobs = {job: (budgets, options.results) for job, budgets in planned}
@@ -86,7 +90,11 @@ def _publish(rows: pd.DataFrame, results: Path) -> str:
         found = list(tables(rows, track))
         if not found:
             continue
-        drawn = []
+        drawn: list[Picture] = []
+        if not standings(rows, track):  # nobody has run all of it
+            every += found
+            sections.append(Section(found, drawn))
+            continue
         for title, figure in {
             "anytime": pictures.anytime(rows, track, _expected(track)),
             "standings": pictures.standing_bars(rows, track),

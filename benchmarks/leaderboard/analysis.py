@@ -110,15 +110,15 @@ def _matrices(
 
 
 def tables(rows: pd.DataFrame, track: Track) -> Iterator[Table]:
-    """The board of a track, the differences, and each task alone."""
+    """The board of a track and the differences, of who has run all of it; each task alone."""
     found = standings(rows, track)
-    if not found:
-        return
-    yield _board(found, track)
+    if found:
+        yield _board(found, track)
     if any(one.entrant == REFERENCE for one in found):
         yield _differences(found, track)
     for task in track.tasks:
-        yield _task(rows[rows["task"] == task], task, track)
+        if len(of_task := rows[rows["task"] == task]):
+            yield _task(of_task, task, track)
 
 
 def _board(found: Sequence[Standing], track: Track) -> Table:

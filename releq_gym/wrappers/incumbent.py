@@ -7,6 +7,7 @@ from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from releq_gym.observation import Feature
@@ -47,12 +48,13 @@ FEATURES = (
 class Incumbent(gym.Wrapper, gym.utils.RecordConstructorArgs):
     """A policy that searches: it sees how its last walks went, and changes the best of them.
 
-    An episode is many walks over the layers of one network, each measured at its end. An action
-    says by how many places in the choice of bitwidths, -3 to 3, the layer differs from the best
-    assignment so far, the incumbent (all layers at 5 bits at first). A reward is what a walk adds
-    to the best objective, by the cautious rule that decides on answers (`Problem.rank`), so that an
-    episode's return is what was found in it. What was measured stays in sight (`FEATURES`): a
-    policy that was trained on many networks can search another one without learning anything more.
+    An episode is many walks over the layers of one network, each measured at its end. An action,
+    0 to 6, says by how many places in the choice of bitwidths, -3 to 3, the layer differs from the
+    best assignment so far, the incumbent (at first all layers at 5 bits, or what is nearest). A
+    reward is what a walk adds to the best objective, by the cautious rule that decides on answers
+    (`Problem.rank`), so that an episode's return is what was found in it. What was measured stays
+    in sight (`FEATURES`): a policy that was trained on many networks can search another one without
+    learning anything more.
 
     Args:
         env: Over `releq_gym.env.QuantizeNetEnv` on one network, with an observation that is an
@@ -82,14 +84,21 @@ class Incumbent(gym.Wrapper, gym.utils.RecordConstructorArgs):
                 "Incumbent adds to an observation that is an array, such as observation='layer', "
                 f"and changes a Discrete action; these are {inner} and {env.action_space}."
             )
-        if walks is not None and walks < 1:
-            raise ValueError(f"walks={walks} has to be at least 1, or None.")
+        if int(env.action_space.n) != len(env.get_wrapper_attr("problem").bitwidths):
+            raise ValueError(
+                f"Incumbent changes bitwidths, and an action of {env.action_space} is none; it "
+                "goes directly over the environment."
+            )
+        if walks is not None and (type(walks) is not int or walks < 1):
+            raise ValueError(f"walks={walks!r} has to be a whole number, 1 or more, or None.")
         self.walks = walks
         self.observation_space = gym.spaces.Box(
             0.0, 1.0, (inner.shape[0] + len(FEATURES),), np.float32
         )
         self.action_space = gym.spaces.Discrete(2 * CHANGE + 1)
         self.best = -math.inf
+        self._over: bool | None = None
+        """Whether the episode is; None before the first."""
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -118,7 +127,7 @@ class Incumbent(gym.Wrapper, gym.utils.RecordConstructorArgs):
         self._memory = np.zeros((steps, 5), dtype=np.float32)
         self._memory[:, 2] = 1.0
         self._whole = np.zeros(5, dtype=np.float32)
-        self._walked = 0
+        self._walked, self._over = 0, False
         self._begin()
         return self._shown(observation), info
 
@@ -126,6 +135,10 @@ class Incumbent(gym.Wrapper, gym.utils.RecordConstructorArgs):
         self, action: int
     ) -> tuple[NDArray[np.float32], SupportsFloat, bool, bool, dict[str, Any]]:
         """Takes one layer's change; begins another walk behind the last layer."""
+        if self._over is None:
+            raise ResetNeeded("Call reset() before the first step().")
+        if self._over:
+            raise ResetNeeded("The episode is over; call reset() before the next step().")
         if not self.action_space.contains(action):
             raise ValueError(f"Action {action!r} is none of the changes 0 to {2 * CHANGE}.")
         choice = self._choice(self._at, int(action))
@@ -142,10 +155,13 @@ class Incumbent(gym.Wrapper, gym.utils.RecordConstructorArgs):
             if not terminated:
                 observation, _ = self.env.reset()
                 self._begin()
+        self._over = terminated or truncated
         return self._shown(observation), reward, terminated, truncated, info
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which changes lead to a bitwidth that the layer at hand may take, bool ``[changes]``."""
+        if self._over is None:
+            return np.ones(2 * CHANGE + 1, dtype=np.bool_)
         allowed = self.env.get_wrapper_attr("action_masks")()
         step = min(self._at, len(self._incumbent) - 1)
         choices = [self._choice(step, action) for action in range(2 * CHANGE + 1)]

@@ -16,7 +16,7 @@ from agents.pretrain_improver import (
     main,
     pretrain_improver,
 )
-from agents.pretrained import find_policy
+from agents.pretrained import PretrainedAgent, PretrainedSettings, find_policy
 from benchmarks.learning import learn_until_spent
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.ledger import Ledger
@@ -146,6 +146,12 @@ def test_policies_of_bitwidths_and_of_changes_are_told_apart(policy, tmp_path):
     )
     with pytest.raises(ValueError, match="chooses bitwidths, not changes"):
         agent(path)
+    with pytest.raises(ValueError, match="chooses changes, not bitwidths"):
+        PretrainedAgent(
+            lambda: QuantizeNetEnv(task="synthetic-6-0"),
+            PretrainedSettings(policy=str(policy)),
+            0,
+        )
     (tmp_path / "changes.safetensors").write_bytes(policy.read_bytes())
     assert find_policy("lenet", "layer", tmp_path) == path
 
@@ -175,11 +181,18 @@ def test_the_command(tmp_path, capsys):
     assert "64 steps on synthetic" in capsys.readouterr().out
     assert main([*tiny, "--output", str(path)]) == 2
     assert "exists already" in capsys.readouterr().err
+    assert main([*tiny, "--copies", "0", "--output", str(tmp_path / "x")]) == 2
+    assert "copies=0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
-    [({"copies": 0}, "copies=0"), ({"most_walks": 3}, "most_walks=3 at least as many")],
+    [
+        ({"patience": 1.5}, "patience=1.5"),
+        ({"shift_db": -1.0}, "shift_db=-1.0"),
+        ({"copies": 0}, "copies=0"),
+        ({"most_walks": 3}, "most_walks=3 at least as many"),
+    ],
 )
 def test_wrong_plans_get_a_sentence(settings, sentence):
     with pytest.raises(ValueError, match=sentence):

@@ -70,6 +70,12 @@ def test_only_the_seeds_count_that_all_tasks_have():
     assert one.scores[20].tolist() == [[0.4, 0.4], [0.2, 0.2]]
 
 
+def test_who_has_run_a_part_stands_in_the_tables_of_tasks():
+    part = board(rows("random", [0.4], tasks=("one",)))
+    (alone,) = tables(part, TRACK)
+    assert alone.title == "one" and alone.rows[0][0] == "random search"
+
+
 def test_nobody_is_ahead_by_one_run():
     few = board(rows("recurrent_ppo", [0.1, 0.1]), rows("random", [0.4, 0.4]))
     text = markdown(list(tables(few, TRACK)))
