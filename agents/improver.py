@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
 
 from agents.base import AGENTS, Preset
@@ -69,19 +68,9 @@ class ImproverAgent(PPOAgent):
         checkpoint: Path | None = None,
     ):
         path = SHIPPED if settings.policy is None else Path(settings.policy)
-        card = read_card(path)
-        if card.chooses != "changes":
-            raise ValueError(
-                f"The policy {path} chooses {card.chooses}, not changes; `python -m "
-                "agents.pretrain_improver` makes what is needed."
-            )
+        card = read_card(path, "changes")
         super().__init__(make_env, settings, seed, checkpoint)
-        shown = self._venv.get_attr("observation")[0]
-        if shown != card.observation:
-            raise ValueError(
-                f"This policy was pretrained on observation={card.observation!r}, and the "
-                f"environment shows {shown!r}; pass observation={card.observation!r}."
-            )
+        card.check_observation(self._venv.get_attr("observation")[0])
         if checkpoint is None:
             load_policy(path, self.model.policy)
 
@@ -113,5 +102,5 @@ class _WalkNovelty(Novelty):
     """Counts walks, where episodes are many of them."""
 
     def _on_step(self) -> bool:
-        self._episodes += int(np.sum([info["evaluated"] for info in self.locals["infos"]]))
+        self._episodes += sum(info["evaluated"] for info in self.locals["infos"])
         return True

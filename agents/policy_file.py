@@ -48,6 +48,21 @@ class PolicyCard:
     version: str
     chooses: str = "bitwidths"
 
+    def check_observation(self, shown: str) -> None:
+        """Refuses an environment that shows something else.
+
+        Args:
+            shown: Its observation by name.
+
+        Raises:
+            ValueError: Where it does.
+        """
+        if shown != self.observation:
+            raise ValueError(
+                f"This policy was pretrained on observation={self.observation!r}, and the "
+                f"environment shows {shown!r}; pass observation={self.observation!r}."
+            )
+
 
 def write_policy(path: Path, policy: torch.nn.Module, card: PolicyCard) -> None:
     """Writes weights and card, whole or not at all."""
@@ -56,12 +71,25 @@ def write_policy(path: Path, policy: torch.nn.Module, card: PolicyCard) -> None:
     partial.replace(path)
 
 
-def read_card(path: Path) -> PolicyCard:
+def read_card(path: Path, chooses: str | None = None) -> PolicyCard:
     """The card of a policy.
 
+    Args:
+        path: Of the file.
+        chooses: What the policy has to choose; None means anything.
+
     Raises:
-        ValueError: Where the file is missing, damaged, or no policy.
+        ValueError: Where the file is missing, damaged, or no policy that chooses this.
     """
+    card = _read(path)
+    if chooses not in (None, card.chooses):
+        agents = {"bitwidths": "pretrained", "changes": "improver"}
+        hint = f"; --agent {agents[card.chooses]} takes it" if card.chooses in agents else ""
+        raise ValueError(f"The policy {path} chooses {card.chooses}, not {chooses}{hint}.")
+    return card
+
+
+def _read(path: Path) -> PolicyCard:
     try:
         with safe_open(path, framework="pt") as file:
             record = json.loads((file.metadata() or {})[RECORD])

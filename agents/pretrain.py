@@ -131,25 +131,42 @@ def pretrain(plan: Pretraining, path: Path, progress: bool = False) -> PolicyCar
         policy_kwargs=architecture(venv.observation_space, plan.memory),
         **plan.options(),
     )
-    with tqdm(total=plan.steps, unit=" steps", disable=not progress) as bar:
-        model.learn(plan.steps, callback=Bar(bar))
     nets = dict.fromkeys(problem.evaluator.net for problem in venv.get_attr("problem"))
-    venv.close()
-    described = dataclasses.asdict(plan)
-    card = PolicyCard(
-        observation=described.pop("observation"),
-        memory=described.pop("memory"),
-        bitwidths=described.pop("bitwidths"),
-        groups=plan.groups,
-        nets=tuple(nets),
-        seed=described.pop("seed"),
-        settings=described,
+    own = {name: getattr(plan, name) for name in ("observation", "memory", "bitwidths")}
+    return learn_and_write(model, plan, path, progress, groups=plan.groups, nets=tuple(nets), **own)
+
+
+def learn_and_write(
+    model: Any, plan: PPOPlan, path: Path, progress: bool, **card: Any
+) -> PolicyCard:
+    """Lets a model take the steps of a plan and writes its policy.
+
+    Args:
+        model: Of stable-baselines3 or sb3-contrib, as the plan has it.
+        plan: Is remembered on the card.
+        path: Of the file.
+        progress: Whether to show a bar.
+        **card: Fields of the `PolicyCard` that are not the plan's seed and settings.
+
+    Returns:
+        The card.
+    """
+    with tqdm(total=plan.steps, unit=" steps", disable=not progress) as bar:
+        model.learn(plan.steps, callback=_Bar(bar))
+    model.get_env().close()
+    settings = dataclasses.asdict(plan)
+    for name in ("seed", "observation", "memory", "bitwidths"):
+        settings.pop(name, None)
+    written = PolicyCard(
+        **card,
+        seed=plan.seed,
+        settings=settings,
         steps=model.num_timesteps,
         version=releq_gym.__version__,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_policy(path, model.policy, card)
-    return card
+    write_policy(path, model.policy, written)
+    return written
 
 
 def policy_class(observation: str, memory: bool) -> str:
@@ -164,12 +181,8 @@ def architecture(observation_space: Any, memory: bool) -> dict[str, Any]:
     return {**seen, **POLICY, "enable_critic_lstm": False} if memory else seen
 
 
-class Bar(BaseCallback):
-    """Moves a bar on.
-
-    Args:
-        bar: In steps.
-    """
+class _Bar(BaseCallback):
+    """Moves a bar on."""
 
     def __init__(self, bar: tqdm):
         super().__init__()

@@ -74,12 +74,7 @@ class PretrainedAgent(Agent):
         self._env = make_env()
         self.problem = self._env.get_wrapper_attr("problem")
         path = self._policy_file()
-        self.card = read_card(path)
-        if self.card.chooses != "bitwidths":
-            raise ValueError(
-                f"The policy {path} chooses {self.card.chooses}, not bitwidths; it is one for "
-                "--agent improver."
-            )
+        self.card = read_card(path, "bitwidths")
         self._agent = self._tuner(make_env, seed, checkpoint)
         self.model = self._agent.model
         self._walker = Walker(self._env, self.model.policy, self.card)

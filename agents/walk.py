@@ -60,11 +60,7 @@ class Walker:
 
     def __init__(self, env: gym.Env, policy: Any, card: PolicyCard):
         base: Any = env.unwrapped
-        if base.observation != card.observation:
-            raise ValueError(
-                f"This policy was pretrained on observation={card.observation!r}, and the "
-                f"environment shows {base.observation!r}; pass observation={card.observation!r}."
-            )
+        card.check_observation(base.observation)
         self.env = PolicyBitwidths(env, card.bitwidths)
         self._base, self._policy, self._memory = base, policy, card.memory
 

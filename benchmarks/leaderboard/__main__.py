@@ -90,18 +90,7 @@ def _publish(rows: pd.DataFrame, results: Path) -> str:
         found = list(tables(rows, track))
         if not found:
             continue
-        drawn: list[Picture] = []
-        if not standings(rows, track):  # nobody has run all of it
-            every += found
-            sections.append(Section(found, drawn))
-            continue
-        for title, figure in {
-            "anytime": pictures.anytime(rows, track, _expected(track)),
-            "standings": pictures.standing_bars(rows, track),
-            "profiles": pictures.profiles(rows, track),
-        }.items():
-            figure.savefig(results / f"{name}_{title}.png", dpi=110)
-            drawn.append(Picture(f"{track.title}: {title}", pictures.png(figure)))
+        drawn = list(_drawn(rows, name, results)) if standings(rows, track) else []
         every += found
         sections.append(Section(found, drawn))
     (results / "leaderboard.html").write_text(
@@ -110,6 +99,18 @@ def _publish(rows: pd.DataFrame, results: Path) -> str:
     text = markdown(every)
     (results / "leaderboard.md").write_text(text, encoding="utf-8")
     return text
+
+
+def _drawn(rows: pd.DataFrame, name: str, results: Path) -> Iterator[Picture]:
+    """Pictures of a track on which somebody stands, written beside the rows, too."""
+    track = TRACKS[name]
+    for title, figure in {
+        "anytime": pictures.anytime(rows, track, _expected(track)),
+        "standings": pictures.standing_bars(rows, track),
+        "profiles": pictures.profiles(rows, track),
+    }.items():
+        figure.savefig(results / f"{name}_{title}.png", dpi=110)
+        yield Picture(f"{track.title}: {title}", pictures.png(figure))
 
 
 def _expected(track: Track) -> pd.DataFrame:

@@ -123,10 +123,10 @@ class Incumbent(gym.Wrapper, gym.utils.RecordConstructorArgs):
         self._rank = (-math.inf, -math.inf)
         everything = problem.assignment([problem.bitwidths[-1]] * steps)
         self.best = problem.objective(everything, problem.evaluator.full_precision_accuracy)
-        # Per step and feature, in the order of FEATURES.
-        self._memory = np.zeros((steps, 5), dtype=np.float32)
-        self._memory[:, 2] = 1.0
-        self._whole = np.zeros(5, dtype=np.float32)
+        self._last, self._blame, self._praise = np.zeros((3, steps), dtype=np.float32)
+        self._kept = np.ones(steps, dtype=np.float32)
+        self._incumbent_loss = self._last_loss = self._incumbent_cost = self._last_cost = 0.0
+        self._last_failed = False
         self._walked, self._over = 0, False
         self._begin()
         return self._shown(observation), info
@@ -175,7 +175,6 @@ class Incumbent(gym.Wrapper, gym.utils.RecordConstructorArgs):
         """A walk."""
         self._at, self._changed = 0, 0.0
         self._chosen = np.zeros_like(self._incumbent)
-        self._memory[:, 0] = self._choices[self._incumbent] / 8
 
     def _learn_of(self, info: dict[str, Any]) -> float:
         """Takes note of a walk; returns what it added to the best objective."""
@@ -187,39 +186,43 @@ class Incumbent(gym.Wrapper, gym.utils.RecordConstructorArgs):
         shown_loss = min(max(0.5 + math.log10(ratio) / 4, 0.0), 1.0)
         cost = min(info["cost"], 1.0)
 
-        memory, bits = self._memory, self._choices[self._chosen] / 8
-        memory[:, 1] = bits
+        self._last[:] = self._choices[self._chosen] / 8
         if keeps:
-            memory[:, 2] = np.minimum(memory[:, 2], bits)
+            self._kept = np.minimum(self._kept, self._last)
         lowered = self._chosen < self._incumbent
         if self._walked and lowered.any():
-            trace = memory[:, 4 if keeps else 3]
+            trace = self._praise if keeps else self._blame
             share = 1 / math.sqrt(lowered.sum())
             trace[lowered] = np.maximum(FADING * trace[lowered], share)
-        self._whole[1:3], self._whole[4] = (shown_loss, not keeps), cost
+        self._last_loss, self._last_failed, self._last_cost = shown_loss, not keeps, cost
         rank = problem.rank(bitwidths, accuracy)
         if rank > self._rank:
             self._rank, self._incumbent = rank, self._chosen
-            self._whole[0], self._whole[3] = shown_loss, cost
+            self._incumbent_loss, self._incumbent_cost = shown_loss, cost
         self._walked += 1
         gained = max(rank[0] - self.best, 0.0)
         self.best += gained
         return gained
 
     def _shown(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
+        """With `FEATURES`, in their order."""
         left = SHOWN_WALKS if self.walks is None else min(self.walks - self._walked, SHOWN_WALKS)
         scale = math.log2(1 + SHOWN_WALKS)
-        return np.concatenate(
-            [
-                observation,
-                self._memory[min(self._at, len(self._memory) - 1)],
-                self._whole,
-                (
-                    min(max(0.5 + self._changed / 4, 0.0), 1.0),
-                    self._walked == 0,
-                    min(math.log2(1 + self._walked) / scale, 1.0),
-                    math.log2(1 + left) / scale,
-                ),
-            ],
-            dtype=np.float32,
+        step = min(self._at, len(self._incumbent) - 1)  # after the last one it stays in view
+        features = (
+            self._choices[self._incumbent[step]] / 8,
+            self._last[step],
+            self._kept[step],
+            self._blame[step],
+            self._praise[step],
+            self._incumbent_loss,
+            self._last_loss,
+            self._last_failed,
+            self._incumbent_cost,
+            self._last_cost,
+            min(max(0.5 + self._changed / 4, 0.0), 1.0),
+            self._walked == 0,
+            min(math.log2(1 + self._walked) / scale, 1.0),
+            math.log2(1 + left) / scale,
         )
+        return np.concatenate([observation, features], dtype=np.float32)

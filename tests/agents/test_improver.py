@@ -12,7 +12,6 @@ from agents.pretrain_improver import (
     LEAST_GAP,
     ImproverPretraining,
     Landscapes,
-    best_objective,
     main,
     pretrain_improver,
 )
@@ -64,12 +63,14 @@ def test_landscapes_pay_for_nearing_the_optimum():
 
 
 def test_an_optimum_is_what_its_assignment_earns():
-    env = QuantizeNetEnv(task="synthetic-8-3")
-    landscape, problem = env.problem.evaluator, env.problem
+    env = Landscapes(TINY)
+    env.reset(seed=3)
+    problem = env._env.get_wrapper_attr("problem")
+    landscape = problem.evaluator
     costs = np.stack([problem.layer_costs(bits) for bits in problem.bitwidths], axis=1)
     best = landscape.optimum(costs)
     earned = problem.objective(best, landscape.evaluate(best, 0).accuracy)
-    assert best_objective(landscape, env) == pytest.approx(earned)
+    assert env._optimum == pytest.approx(earned)
 
 
 def test_landscapes_are_drawn_anew():
