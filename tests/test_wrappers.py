@@ -244,6 +244,15 @@ def test_incumbent_changes_the_best_so_far():
     assert info["bitwidths"] == (2, 2, 2) and over
 
 
+def test_a_better_walk_becomes_the_incumbent():
+    env = searching()
+    env.reset(seed=0)
+    assert steps(env, [6] * 3)[2]["bitwidths"] == (8, 8, 8)
+    assert steps(env, [SAME] * 3)[2]["bitwidths"] == (8, 8, 8)
+    assert steps(env, [LOWER, SAME, LOWER])[2]["bitwidths"] == (4, 8, 4)
+    assert steps(env, [SAME] * 3)[2]["bitwidths"] == (4, 8, 4)
+
+
 def test_incumbent_pays_what_a_walk_adds_to_the_best():
     env = searching(walks=3)
     env.reset(seed=0)

@@ -50,16 +50,15 @@ def test_the_same_plan_gives_the_same_policy(policy, tmp_path):
 def test_landscapes_pay_for_nearing_the_optimum():
     env = Landscapes(dataclasses.replace(TINY, least_walks=3, most_walks=3, patience=1.0))
     env.reset(seed=5)
-    env.action_space.seed(0)
     optimum, rewards, over = env._optimum, [], False
     while not over:
-        _, reward, over, _, _ = env.step(env.action_space.sample())
+        _, reward, over, _, _ = env.step(5)  # two places up from 5 bits, which lose little
         rewards.append(reward)
     gap = optimum - env._env.best
     assert sum(rewards) == pytest.approx(
         math.log((optimum + LEAST_GAP) / (gap + LEAST_GAP)), abs=1e-9
     )
-    assert np.count_nonzero(rewards) <= 3 and gap >= 0
+    assert 1 <= np.count_nonzero(rewards) <= 3 and gap >= 0
 
 
 def test_an_optimum_is_what_its_assignment_earns():
@@ -153,7 +152,7 @@ def test_policies_of_bitwidths_and_of_changes_are_told_apart(policy, tmp_path):
             PretrainedSettings(policy=str(policy)),
             0,
         )
-    (tmp_path / "changes.safetensors").write_bytes(policy.read_bytes())
+    (tmp_path / "a_first.safetensors").write_bytes(policy.read_bytes())
     assert find_policy("lenet", "layer", tmp_path) == path
 
 
