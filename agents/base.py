@@ -95,6 +95,16 @@ class Agent(ABC):
     def learn(self, steps: int, watch: Watch) -> None:
         """Takes about that many further steps, unless the watch stops it earlier."""
 
+    def walk(self, env: gym.Env) -> tuple[int, ...] | None:
+        """The bitwidths that its policy finds most likely, one per layer: its greedy walk.
+
+        None for an agent without a policy that chooses bitwidths.
+
+        Args:
+            env: Made like its own, but on another ledger, which is charged for what is measured.
+        """
+        return None
+
     @abstractmethod
     def save(self, path: Path) -> None:
         """Writes a checkpoint."""

@@ -83,6 +83,9 @@ class ImproverAgent(PPOAgent):
         """See `OnPolicyAgent.architecture`."""
         return ARCHITECTURE
 
+    def walk(self, env: gym.Env) -> None:
+        """None: its policy is nothing without what it has found."""
+
     def novelty(self) -> Novelty:
         """See `SB3Agent.novelty`; an episode has no end here, a walk has."""
         return _WalkNovelty(self.ledger, self.settings.novelty, self.explore, self.window)

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.utils import get_action_masks
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents.base import AGENTS
 from agents.on_policy import flatten
@@ -25,3 +27,7 @@ class MaskablePPOAgent(PPOAgent):
         """See `OnPolicyAgent.choices`; with the masks of the rollout."""
         masks = flatten(buffer.action_masks)
         return self.model.policy.get_distribution(observations, masks).distribution.probs
+
+    def masks(self, venv: DummyVecEnv) -> dict[str, Any]:
+        """See `SB3Agent.masks`."""
+        return {"action_masks": get_action_masks(venv)}

@@ -157,6 +157,10 @@ class PretrainedAgent(Agent):
         places = self._walker.env.actions
         return np.eye(len(self.problem.bitwidths), dtype=np.float32)[places]
 
+    def walk(self, env: gym.Env) -> tuple[int, ...] | None:
+        """See `Agent.walk`."""
+        return self._agent.walk(PolicyBitwidths(env, self.card.bitwidths))
+
     def save(self, path: Path) -> None:
         """See `SB3Agent.save`."""
         self._agent.save(path)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium as gym
+import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -127,6 +128,23 @@ class SB3Agent(Agent):
         if self.settings.novelty:
             callbacks.append(self.novelty())
         self.model.learn(steps, callback=callbacks, reset_num_timesteps=False)
+
+    def walk(self, env: gym.Env) -> tuple[int, ...] | None:
+        """See `Agent.walk`."""
+        venv = DummyVecEnv([lambda: self.wrap(env)])
+        venv.seed(0)
+        observation, state, start = venv.reset(), None, np.ones(1, dtype=bool)
+        while True:
+            actions, state = self.model.predict(
+                observation, state, start, deterministic=True, **self.masks(venv)
+            )
+            observation, _, start, (info,) = venv.step(actions)
+            if start[0]:
+                return info["bitwidths"]
+
+    def masks(self, venv: DummyVecEnv) -> dict[str, Any]:
+        """What ``predict`` is told besides, where the algorithm knows masks."""
+        return {}
 
     def save(self, path: Path) -> None:
         """Writes the archive of stable-baselines3, whole or not at all."""

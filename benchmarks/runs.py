@@ -33,8 +33,10 @@ COLUMNS = (
     *("task", "searcher", "seed", "budget", "bitwidths", "search_regret", "regret", "objective"),
     *("accuracy", "loss_points", "report_loss_points", "releq", "cost", "weighted_bitwidth"),
     *("excess_bits", "evaluations", "fresh", "simulated_seconds", "seconds", "version"),
+    *("walk", "walk_search_regret"),
 )
-"""Of a row: who, the answer at a budget, its scores, and what it took."""
+"""Of a row: who, the answer at a budget, its scores, what it took, and in an agent's last one the
+greedy walk of its policy."""
 
 
 class Job(NamedTuple):
@@ -52,7 +54,7 @@ def run(
     changes: Mapping[str, Any] | None = None,
     search: Searcher | None = None,
 ) -> list[dict[str, Any]]:
-    """Plays one run; one row per budget.
+    """Plays one run; one row per budget, the last of which tells of an agent's greedy walk, too.
 
     Args:
         job: Which; the searcher is one of ``releq_gym/searchers/``, or an agent (its name up to
@@ -68,10 +70,25 @@ def run(
     def make_env(**options: Any) -> QuantizeNetEnv:
         return QuantizeNetEnv(task=job.task, ledger=ledger, **options)
 
-    problem = play(make_env, job.searcher, job.seed, changes, search)
+    played = play(make_env, job.searcher, job.seed, changes, search)
     seconds = round(time.perf_counter() - started, 2)
-    revealed = read_revealed(log, problem)
-    return [row | {"seconds": seconds} for row in score(job, revealed, problem, budgets)]
+    revealed = read_revealed(log, played.problem)
+    rows = [row | {"seconds": seconds} for row in score(job, revealed, played.problem, budgets)]
+    rows[-1] |= _walked(job.task, played)
+    return rows
+
+
+def _walked(task: str, played: Played) -> dict[str, Any]:
+    """Columns of the greedy walk, where a policy has one."""
+    if played.agent is None:
+        return {}
+    walk = played.agent.walk(QuantizeNetEnv(task=task, **played.options))
+    if walk is None:
+        return {}
+    return {
+        "walk": " ".join(map(str, walk)),
+        "walk_search_regret": _scorer(task).search_regret(walk),
+    }
 
 
 def score(
@@ -201,14 +218,28 @@ def _scorer(task: str) -> TableScorer | ExactScorer:
     return make_scorer(QuantizeNetEnv(task=task).problem)
 
 
+class Played(NamedTuple):
+    """A run at its end.
+
+    Attributes:
+        problem: What was searched.
+        agent: Who searched, its environments closed; None for a searcher.
+        options: With which its environments were made.
+    """
+
+    problem: Problem
+    agent: Agent | None
+    options: Mapping[str, Any]
+
+
 def play(
     make_env: Callable[..., QuantizeNetEnv],
     searcher: str,
     seed: int,
     changes: Mapping[str, Any] | None = None,
     search: Searcher | None = None,
-) -> Problem:
-    """Searches until the budget is spent or nothing more is asked; returns what was searched.
+) -> Played:
+    """Searches until the budget is spent or nothing more is asked.
 
     Args:
         make_env: Returns a new environment, made with the arguments it gets besides its own; all
@@ -219,21 +250,21 @@ def play(
         search: What plays instead of the one that is registered under that name.
     """
     if search is None and searcher not in SEARCHERS:
-        agent, env = make_agent(make_env, searcher, seed, changes)
-        learn_until_spent(agent, env.ledger, most_steps(env))
-        return env.problem
+        made = make_agent(make_env, searcher, seed, changes)
+        learn_until_spent(made.agent, made.env.ledger, most_steps(made.env))
+        return Played(made.env.problem, made.agent, made.options)
     env = make_env(**(changes or {}))
     env.reset(seed=seed)
     (search or SEARCHERS[searcher])(env, np.random.default_rng(seed))
     env.close()
-    return env.problem
+    return Played(env.problem, None, changes or {})
 
 
 def find(
     make_env: Callable[..., QuantizeNetEnv], searcher: str, seed: int
 ) -> tuple[Problem, Answer]:
     """What was searched by `play`, with the same arguments, and the confirmed answer."""
-    problem = play(make_env, searcher, seed)
+    problem = play(make_env, searcher, seed).problem
     env = make_env()
     env.reset(seed=seed)
     confirm(env)
@@ -242,13 +273,27 @@ def find(
     return problem, answer
 
 
+class Made(NamedTuple):
+    """An agent that has learned nothing.
+
+    Attributes:
+        agent: Itself.
+        env: One of its environments.
+        options: With which these were made.
+    """
+
+    agent: Agent
+    env: QuantizeNetEnv
+    options: Mapping[str, Any]
+
+
 def make_agent(
     make_env: Callable[..., QuantizeNetEnv],
     agent: str,
     seed: int,
     changes: Mapping[str, Any] | None = None,
-) -> tuple[Agent, QuantizeNetEnv]:
-    """An agent that has learned nothing, and one of its environments.
+) -> Made:
+    """Makes it with its default settings.
 
     Args:
         make_env: As of `play`, likewise the following.
@@ -276,7 +321,7 @@ def make_agent(
         made.append(make_env(**options))
         return made[-1]
 
-    return agent_type(make_one, settings, seed), made[0]
+    return Made(agent_type(make_one, settings, seed), made[0], options)
 
 
 def most_steps(env: QuantizeNetEnv) -> int:

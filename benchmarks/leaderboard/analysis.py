@@ -39,6 +39,7 @@ class Standing(NamedTuple):
         entrant: By name.
         scores: Search regret by budget, each ``[runs, tasks]``.
         report: Report regret by budget, likewise.
+        walk: Search regret of the policy's greedy walk in the end, median; NaN where there is none.
         excess: Bits per weight above the optimum's at the last budget, median.
         seconds: Of the search itself, median.
     """
@@ -46,6 +47,7 @@ class Standing(NamedTuple):
     entrant: str
     scores: dict[int, NDArray[np.float64]]
     report: dict[int, NDArray[np.float64]]
+    walk: float
     excess: float
     seconds: float
 
@@ -85,6 +87,7 @@ def standings(rows: pd.DataFrame, track: Track) -> list[Standing]:
                 str(entrant),
                 scores,
                 report,
+                float(last["walk_search_regret"].median()),
                 float(last["excess_bits"].median()),
                 float(last["seconds"].median()),
             )
@@ -137,6 +140,7 @@ def _board(found: Sequence[Standing], track: Track) -> Table:
                 one.label,
                 *cells,
                 f"{report:.3f}",
+                "" if np.isnan(one.walk) else f"{one.walk:.3f}",
                 f"{one.excess:+.2f}",
                 "" if np.isnan(one.seconds) else f"{one.seconds:.0f}",
             )
@@ -146,9 +150,9 @@ def _board(found: Sequence[Standing], track: Track) -> Table:
         "Search regret after so many different assignments, 0 the best that search data can tell, "
         "1 a random assignment: interquartile mean over tasks and the seeds that all of them have, "
         f"and its stratified bootstrap 95 % interval from {FEWEST_RUNS} seeds on; report regret at "
-        f"{shared:,}; bits per weight above the optimum's and seconds of computing, medians at "
-        "the end.",
-        ("", *(f"{budget:,}" for budget in track.budgets), "report", "bits", "seconds"),
+        f"{shared:,}; search regret of a policy's greedy walk, bits per weight above the optimum's "
+        "and seconds of computing, medians at the end.",
+        ("", *(f"{budget:,}" for budget in track.budgets), "report", "walk", "bits", "seconds"),
         lines,
     )
 

@@ -128,7 +128,7 @@ def _learn(
         asked.update(options)
         return QuantizeNetEnv(task=job.task, ledger=ledger, **options)
 
-    agent, env = make_agent(make_env, variant.agent, job.seed, variant.changes)
+    agent, env, _ = make_agent(make_env, variant.agent, job.seed, variant.changes)
     watch = _Checkpoints(agent, QuantizeNetEnv(task=job.task, **asked), ledger, budgets)
     agent.learn(most_steps(env), watch)
     agent.close()
@@ -169,23 +169,9 @@ class _Checkpoints:
         return len(self.walks) < len(self._budgets)
 
     def _walk(self) -> None:
-        self.walks.append(walk(self._agent.model, self._env))
-
-
-def walk(model: Any, env: QuantizeNetEnv) -> tuple[int, ...]:
-    """The bitwidths of a policy that always takes its likeliest action.
-
-    Args:
-        model: Of stable-baselines3 or sb3-contrib.
-        env: Where it walks.
-    """
-    observation, info = env.reset(seed=0)
-    state, start, over = None, np.ones(1, dtype=np.bool_), False
-    while not over:
-        action, state = model.predict(observation, state, start, deterministic=True)
-        observation, _, over, _, info = env.step(int(action))
-        start[:] = False
-    return tuple(info["bitwidths"])
+        walk = self._agent.walk(self._env)
+        assert walk is not None
+        self.walks.append(walk)
 
 
 def _walked(job: Job, problem: Problem, bitwidths: tuple[int, ...]) -> dict[str, Any]:

@@ -117,6 +117,56 @@ def test_it_goes_on_from_what_it_saved(name, tmp_path):
     again.close()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_walk_ends_at_bitwidths_and_costs_the_search_nothing(name):
+    ledger, other = Ledger(), Ledger()
+    agent = make(name, quick(name), ledger)
+    agent.learn(40, Looking(1_000))
+    options = AGENTS[name].presets["default"].environment
+    before = ledger.fresh
+    walks = [
+        agent.walk(QuantizeNetEnv(task="synthetic-4-0", ledger=other, **options)) for _ in "ab"
+    ]
+    agent.close()
+    assert ledger.fresh == before > 0
+    assert walks[0] == walks[1]
+    if name == "improver":
+        assert walks[0] is None
+    else:
+        assert len(walks[0]) == 4 and set(walks[0]) <= set(range(2, 9))
+        assert other.fresh > 0
+
+
+@pytest.mark.parametrize("name", ["ppo", "maskable_ppo", "recurrent_ppo", "pretrained"])
+def test_a_walk_takes_what_the_policy_finds_likeliest(name):
+    agent = make(name, quick(name), Ledger())
+    agent.model.policy.action_net.bias.data[3] += 1_000.0
+    assert agent.walk(QuantizeNetEnv(task="synthetic-4-0")) == (5, 5, 5, 5)
+    agent.close()
+
+
+def test_a_walk_carries_the_state():
+    class Model:
+        def predict(self, observation, state, start, deterministic):
+            assert deterministic and start == (state is None)
+            state = 0 if state is None else state + 1
+            return np.array([state]), state
+
+    agent = make("recurrent_ppo", quick("recurrent_ppo"), Ledger())
+    agent.model = Model()
+    assert agent.walk(QuantizeNetEnv(task="synthetic-4-0")) == (2, 3, 4, 5)
+    agent.close()
+
+
+def test_a_walk_keeps_to_the_masks():
+    agent = make("maskable_ppo", quick("maskable_ppo"), Ledger(), cost_budget={"cost": 0.4})
+    agent.model.policy.action_net.bias.data[6] += 1_000.0
+    env = QuantizeNetEnv(task="synthetic-4-0", cost_budget={"cost": 0.4})
+    walk = agent.walk(env)
+    agent.close()
+    assert env.problem.transition(walk, 0.5).cost <= 0.4 < env.problem.transition((8,) * 4, 0).cost
+
+
 def weights(agent):
     return agent.model.policy.state_dict().values()
 

@@ -10,6 +10,8 @@ from benchmarks.leaderboard.analysis import markdown, standings, tables
 from benchmarks.leaderboard.page import Picture, Section, render
 from benchmarks.leaderboard.sweep import ENTRANTS, TRACKS, Track
 from benchmarks.runs import Job, known_rows, random_search, run
+from releq_gym.env import QuantizeNetEnv
+from releq_gym.tasks.score import make_scorer
 
 TRACK = Track("Toys", ("one", "two"), (10, 20), (0, 1, 2))
 
@@ -31,6 +33,7 @@ def rows(searcher, regrets, budgets=(10, 20), tasks=("one", "two")):
             "fresh": budget + 2,
             "simulated_seconds": 4.0,
             "seconds": 2.0,
+            "walk_search_regret": np.nan if budget == 10 else 0.25,
         }
         for task in tasks
         for seed, regret in enumerate(regrets)
@@ -100,8 +103,8 @@ def test_differences_say_who_is_ahead():
 
 def test_the_board_has_regrets_intervals_and_report():
     text = markdown(tables(board(rows("random", [0.4] * 3)), TRACK))
-    line = "| random search | 0.600 (0.600 to 0.600) | 0.400 (0.400 to 0.400) | 1.400 | +0.50 | 2 |"
-    assert line in text
+    regrets = "| random search | 0.600 (0.600 to 0.600) | 0.400 (0.400 to 0.400) | 1.400 "
+    assert f"{regrets}| 0.250 | +0.50 | 2 |" in text
     assert (
         "| random search | 0.600 / 1.400 | 0.400 / 1.400 | 3.00 | +0.20 | 0.100 | 22 | 4 | 2 |"
         in text
@@ -111,7 +114,7 @@ def test_the_board_has_regrets_intervals_and_report():
 def test_who_stops_early_has_no_later_cells(monkeypatch):
     monkeypatch.setitem(ENTRANTS, "tpe", replace(ENTRANTS["tpe"], most=10))
     text = markdown(tables(board(rows("tpe", [0.4] * 3, (10,)), rows("random", [0.4] * 3)), TRACK))
-    assert "| TPE | 0.600 (0.600 to 0.600) |  | 1.400 |" in text
+    assert "| TPE | 0.600 (0.600 to 0.600) |  | 1.400 |  | +0.50" in text
 
 
 def test_the_page_is_one_file_and_escapes_what_it_is_told():
@@ -146,6 +149,14 @@ def test_a_run_gives_rows_and_a_log_and_is_not_repeated(tmp_path, monkeypatch, c
     assert page.count("data:image/png;base64,") == 3
     assert leaderboard.main(asked) == 0
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "rows.csv"), made)
+
+
+def test_an_agents_last_row_tells_of_its_greedy_walk(tmp_path):
+    first, last = run(Job("synthetic-4-0", "ppo", 0), (5, 20), tmp_path / "log.jsonl")
+    assert "walk" not in first and len(last["walk"].split()) == 4
+    env = QuantizeNetEnv(task="synthetic-4-0")
+    walk = tuple(map(int, last["walk"].split()))
+    assert last["walk_search_regret"] == make_scorer(env.problem).search_regret(walk)
 
 
 @pytest.mark.parametrize(

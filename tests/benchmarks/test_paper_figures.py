@@ -17,7 +17,7 @@ from benchmarks.paper_figures.analysis import (
 )
 from benchmarks.paper_figures.clouds import cloud_table, cloud_tasks, costs_of, front, make_cloud
 from benchmarks.paper_figures.pictures import draw_cloud, draw_curves
-from benchmarks.paper_figures.run import checkpoints, fares, walk
+from benchmarks.paper_figures.run import checkpoints, fares
 from benchmarks.runs import Job
 from releq_gym.env import QuantizeNetEnv
 
@@ -212,16 +212,6 @@ def test_episodes_are_counted_until_a_budget_is_reached():
         episode([2, 1], 9.0, revealed=[]),
     ]
     assert fares(records, (1, 2, 3)) == [(1, 1.0), (3, 2.0), (4, 1.5)]
-
-
-def test_a_walk_takes_the_likeliest_actions_and_carries_the_state():
-    class Model:
-        def predict(self, observation, state, start, deterministic):
-            assert deterministic and start == (state is None)
-            state = 0 if state is None else state + 1
-            return np.int64(state), state
-
-    assert walk(Model(), QuantizeNetEnv(task="synthetic-4-0")) == (2, 3, 4, 5)
 
 
 def test_checkpoints_end_at_the_budget():
