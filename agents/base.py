@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -22,6 +24,33 @@ class Settings(Protocol):
     def gamma(self) -> float:
         """Discount; the telescoped reward is made for it too."""
         ...
+
+
+SHARES = ("gamma", "gae_lambda", "novelty", "tau")
+"""Numbers of settings that are 1 at most."""
+
+
+def check_numbers(settings: Any, but: Sequence[str] = ()) -> None:
+    """Refuses settings that no training can be made with.
+
+    Args:
+        settings: A dataclass; its whole numbers have to be at least 1, its others finite and at
+            least 0.
+        but: Fields that may be less.
+
+    Raises:
+        ValueError: Names the first that is none of it.
+    """
+    for one in dataclasses.fields(settings):
+        name, value = one.name, getattr(settings, one.name)
+        if name in but:
+            continue
+        if type(value) is int and value < 1:
+            raise ValueError(f"{name}={value} has to be at least 1.")
+        if type(value) is float and not 0.0 <= value < math.inf:
+            raise ValueError(f"{name}={value} has to be a finite number, 0 or more.")
+        if name in SHARES and value > 1:
+            raise ValueError(f"{name}={value} has to be at most 1.")
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,16 @@ class OnPolicyAgent(SB3Agent):
         return self.episode * self.settings.episodes_per_update
 
     def options(self) -> dict[str, Any]:
-        """See `SB3Agent.options`."""
+        """See `SB3Agent.options`.
+
+        Raises:
+            ValueError: Where an update would see a single step.
+        """
+        if self.rollout * self.n_envs == 1:
+            raise ValueError(
+                "With n_envs=1 and episodes_per_update=1 an update would see a single step here, "
+                "from which nothing can be learned; set one of them to 2 or more."
+            )
         return {
             "n_steps": self.rollout,
             "gae_lambda": self.settings.gae_lambda,

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 import releq_gym
 from agents.attention import extractor
+from agents.base import check_numbers
 from agents.policy_file import PolicyCard, write_policy
 from agents.recurrent_ppo import POLICY
 from agents.several_vec_env import SeveralNetsVecEnv
@@ -49,9 +50,7 @@ class PPOPlan:
     """Weight of the policy's entropy in the loss."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "copies", "rollout", "batch_size", "n_epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} has to be at least 1.")
+        check_numbers(self, but=("seed", "landscapes"))
 
     def options(self) -> dict[str, Any]:
         """Arguments of ``PPO`` and ``RecurrentPPO``."""
@@ -223,6 +222,12 @@ def run_command(
         )
         if command.output.exists():
             raise ValueError(f"{command.output} exists already, and is not overwritten.")
+        try:
+            command.output.parent.mkdir(parents=True, exist_ok=True)
+            command.output.touch()
+            command.output.unlink()
+        except OSError as error:
+            raise ValueError(f"{command.output} cannot be written: {error}.") from None
         card = teach(command.plan, command.output, True)
     except ValueError as error:
         print(error, file=sys.stderr)

@@ -78,9 +78,6 @@ class ImproverPretraining(PPOPlan):
             )
         if not 0.0 < self.patience <= 1.0:
             raise ValueError(f"patience={self.patience} has to be above 0 and at most 1.")
-        for name in ("shift_db", "layer_shift_db"):
-            if not 0.0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)} has to be 0 or more decibels.")
 
 
 class Landscapes(gym.Env[Any, int]):

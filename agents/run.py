@@ -21,7 +21,6 @@ from agents.watch import TrainingWatch, live_progress
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.evaluators.resolve import make_evaluator
 from releq_gym.ledger import Ledger
-from releq_gym.problem import Problem
 from releq_gym.report import final_report
 from releq_gym.result import RESULT_FILE, Report, Result, read_result, write_result
 from releq_gym.searchers import confirm
@@ -63,9 +62,9 @@ class Run:
             repeats=args.repeats if args.evaluator == "live" else None,
             search_from_train=args.search_from_train or None,
         )
-        # Wrapped, so that what the agent cannot walk is refused while nothing is written.
-        env = AGENTS[args.agent].wrap(self._make_env(Ledger()))
-        self.problem: Problem = env.get_wrapper_attr("problem")
+        self.problem = self._make_env(Ledger()).problem
+        # Made once for nothing, so that what the agent refuses is refused while nothing is written.
+        AGENTS[args.agent](lambda: self._make_env(Ledger()), args.settings, args.seed).close()
         self.ledger = Ledger(self.budget)
         self._started = time.perf_counter()
         if args.resume:

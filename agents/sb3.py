@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from agents.base import Agent, Watch
+from agents.base import Agent, Watch, check_numbers
 from releq_gym.ledger import Ledger
 
 MORE, LESS = 1.25, 0.9
@@ -34,10 +33,7 @@ class SB3Settings:
     that a policy that has settled goes on asking. 0 leaves exploration as it is."""
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if type(value) is int and value < 1:
-                raise ValueError(f"{field.name}={value} has to be at least 1.")
+        check_numbers(self)
 
 
 class SB3Agent(Agent):

@@ -29,7 +29,8 @@ class UnknownNameError(ValueError):
         folded = {choice.lower(): choice for choice in self.choices}
         nearest = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.5)
         suggestion = f" Did you mean {folded[nearest[0]]!r}?" if nearest else ""
-        listed = ", ".join(self.choices) or "none"
+        apart = any("," in choice for choice in self.choices)
+        listed = ", ".join(map(repr, self.choices) if apart else self.choices) or "none"
         super().__init__(
             f"Unknown {kind} {name!r}.{suggestion} Known: {listed}.{' ' + hint if hint else ''}"
         )

@@ -47,6 +47,15 @@ def test_the_hardware_example_keeps_its_budget():
     assert info["microjoules"] <= 30
 
 
+def test_the_incumbent_example_finds_an_answer(capsys):
+    text = (Path(agents.__file__).parent / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    names = {}
+    exec(compile(example.replace("1_800", "180"), "README.md", "exec"), names)
+    assert "Answer(bitwidths=" in capsys.readouterr().out
+    assert names["env"].unwrapped.ledger.distinct > 10
+
+
 def test_an_agent_is_one_file_that_is_there(tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
     (example,) = [code for code in blocks if "(Agent)" in code]

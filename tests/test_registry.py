@@ -28,6 +28,10 @@ def test_the_nearest_name_is_found_whatever_the_case():
         raise UnknownNameError("quantizer", "WRPN", ["wrpn", "lsq"])
 
 
+def test_names_with_commas_are_told_apart():
+    assert "Known: 'a', 'a, b'." in str(UnknownNameError("layer", "x", ["a", "a, b"]))
+
+
 def test_unhashable_name_is_unknown_too():
     with pytest.raises(UnknownNameError, match="Known: none"):
         Registry("colour")[["green"]]

@@ -199,6 +199,8 @@ def test_one_shot_refuses_what_has_no_single_step():
         OneShot(make(evaluate="every_step"))
     with pytest.raises(ValueError, match="Discrete action space, not Box"):
         OneShot(ContinuousBitwidth(make()))
+    with pytest.raises(ValueError, match="use one of the two"):
+        OneShot(Incumbent(make()))
     env = OneShot(make())
     env.reset(seed=0)
     for action in ([0, 0], [0, 0, 3], [0.5, 0, 0]):

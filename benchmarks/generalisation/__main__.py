@@ -15,6 +15,7 @@ from benchmarks.generalisation.analysis import tables
 from benchmarks.generalisation.run import known_row, run, tasks
 from benchmarks.generalisation.sweep import ENTRANTS, SEEDS
 from benchmarks.leaderboard.analysis import markdown
+from benchmarks.options import positive
 from benchmarks.pool import append_missing, finished
 from benchmarks.rows import append_rows
 from benchmarks.runs import COLUMNS, Job
@@ -30,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--net", action="append", help=f"default: all of {', '.join(tasks())}")
     parser.add_argument("--entrant", action="append", help="of sweep.py (default: all)")
-    parser.add_argument("--seeds", type=int, help="the first so many (default: all planned)")
-    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
+    parser.add_argument("--seeds", type=positive, help="the first so many (default: all planned)")
+    parser.add_argument("--workers", type=positive, default=multiprocessing.cpu_count())
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of rows and tables")
     parser.add_argument("--policies", type=Path, help="of pretrained ones (default: in results)")
     options = parser.parse_args(arguments)

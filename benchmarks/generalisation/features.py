@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from rich.progress import track
 
 from agents.policy_file import read_card
 from agents.pretrained import PretrainedAgent, PretrainedSettings
@@ -21,6 +22,7 @@ from agents.walk import Walker
 from benchmarks.generalisation.run import others, policy_file, tasks
 from benchmarks.generalisation.sweep import DEVELOPMENT, REFERENCE, SEEDS
 from benchmarks.leaderboard.analysis import Table, markdown
+from benchmarks.options import positive
 from benchmarks.rows import append_rows, read_rows
 from benchmarks.runs import Job, worth
 from benchmarks.statistics import summary
@@ -78,19 +80,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.generalisation.features", description=__doc__
     )
-    parser.add_argument("--seeds", type=int, default=PLANNED, help=f"up to {len(SEEDS)}")
+    parser.add_argument("--seeds", type=positive, default=PLANNED, help=f"up to {len(SEEDS)}")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of what is made")
     parser.add_argument("--policies", type=Path, help="of pretrained ones (default: in results)")
     options = parser.parse_args(arguments)
     options.results.mkdir(parents=True, exist_ok=True)
     path = options.results / "features.csv"
     done = {(row["net"], int(row["seed"])) for row in read_rows(path)}
+    missing = [
+        (net, seed) for seed in SEEDS[: options.seeds] for net in tasks() if (net, seed) not in done
+    ]
+    policies = options.policies or options.results / "policies"
     try:
-        for seed in SEEDS[: options.seeds]:
-            for net in tasks():
-                if (net, seed) not in done:
-                    policies = options.policies or options.results / "policies"
-                    append_rows(path, list(importance(net, seed, policies)), COLUMNS)
+        for net, seed in track(missing, "networks held out"):
+            append_rows(path, list(importance(net, seed, policies)), COLUMNS)
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from here.", file=sys.stderr)
         return 130

@@ -15,6 +15,7 @@ from benchmarks.leaderboard.analysis import Table, markdown, standings, tables
 from benchmarks.leaderboard.page import Picture, Section, render
 from benchmarks.leaderboard.run import run
 from benchmarks.leaderboard.sweep import ENTRANTS, TRACKS, Track
+from benchmarks.options import positive
 from benchmarks.pool import append_missing, finished
 from benchmarks.rows import append_rows
 from benchmarks.runs import COLUMNS, Job, known_rows, random_search
@@ -32,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--searcher", action="append", metavar="NAME",
         help="agent of agents/ or searcher of releq_gym/searchers/ (default: all)",
     )  # fmt: skip
-    parser.add_argument("--seeds", type=int, help="the first so many (default: all planned)")
-    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
+    parser.add_argument("--seeds", type=positive, help="the first so many (default: all planned)")
+    parser.add_argument("--workers", type=positive, default=multiprocessing.cpu_count())
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of rows, logs, page")
     options = parser.parse_args(arguments)
     options.results.mkdir(parents=True, exist_ok=True)

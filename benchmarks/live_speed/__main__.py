@@ -19,6 +19,7 @@ from benchmarks.live_speed import (
     training_steps,
 )
 from benchmarks.live_speed.analysis import TITLES
+from benchmarks.options import positive
 from benchmarks.parts import Part, add_options, one_row, run
 from releq_gym.training.loop import PRECISIONS
 
@@ -37,7 +38,7 @@ def main() -> int:
     parser.add_argument(
         "--weights", action="append", default=[], metavar="NET=FILE", help="for those not shipped"
     )
-    parser.add_argument("--images", type=int, default=IMAGES)
+    parser.add_argument("--images", type=positive, default=IMAGES)
     options = parser.parse_args()
     weights = dict(one.split("=", 1) for one in options.weights)
     parts = _parts(options.data, options.images, weights)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from agents.pictures import draw_policy
 from benchmarks.leaderboard.analysis import Table, markdown
+from benchmarks.options import positive
 from benchmarks.paper_figures import pictures
 from benchmarks.paper_figures.analysis import memory_tables, reward_tables, shared
 from benchmarks.paper_figures.clouds import ANSWERS, cloud_table, cloud_tasks, make_cloud
@@ -51,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.paper_figures", description=__doc__)
     parser.add_argument("--part", action="append", help=f"default: all of {', '.join(PARTS)}")
     parser.add_argument("--task", action="append", help="default: all of the part")
-    parser.add_argument("--seeds", type=int, default=PLANNED, help=f"up to {len(SEEDS)}")
-    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
+    parser.add_argument("--seeds", type=positive, default=PLANNED, help=f"up to {len(SEEDS)}")
+    parser.add_argument("--workers", type=positive, default=multiprocessing.cpu_count())
     parser.add_argument("--draw", action="store_true", help="run nothing, draw what is there")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of all that is made")
     options = parser.parse_args(arguments)

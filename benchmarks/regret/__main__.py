@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.options import positive
 from benchmarks.pool import append_missing, finished
 from benchmarks.regret.analysis import draw, markdown
 from benchmarks.regret.run import COLUMNS, run, shown
@@ -23,8 +24,8 @@ def main() -> int:
     """Goes on where an earlier call was stopped; a finished run is never repeated."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.regret", description=__doc__)
     parser.add_argument("--study", choices=STUDIES, default="searchers")
-    parser.add_argument("--seeds", type=int, help="fewer than planned")
-    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
+    parser.add_argument("--seeds", type=positive, help="fewer than planned")
+    parser.add_argument("--workers", type=positive, default=multiprocessing.cpu_count())
     parser.add_argument("--results", type=Path, default=RESULTS, help="parent folder of the rows")
     options = parser.parse_args()
     study = STUDIES[options.study]

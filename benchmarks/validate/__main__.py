@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from benchmarks.options import positive
 from benchmarks.validate.claims import Row, read_claims, share_out
 from benchmarks.validate.verdict import (
     AGREES,
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--tasks", action="append", default=[], metavar="FOLDER", help="tasks that are not shipped"
     )
-    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
+    parser.add_argument("--workers", type=positive, default=multiprocessing.cpu_count())
     parser.add_argument("--show", type=int, default=5, help="differences shown of each log")
     options = parser.parse_args(arguments)
     try:

@@ -75,7 +75,10 @@ class Incumbent(gym.Wrapper, gym.utils.RecordConstructorArgs):
         if not env.has_wrapper_attr("evaluate"):
             raise ValueError("Incumbent goes over an environment on one network.")
         if env.get_wrapper_attr("evaluate") != "final":
-            raise ValueError("Incumbent measures at the end of a walk; use evaluate='final'.")
+            raise ValueError(
+                "Incumbent measures at the end of a walk; use evaluate='final' and "
+                "reward_timing='final'."
+            )
         inner = env.observation_space
         if not isinstance(inner, gym.spaces.Box) or not isinstance(
             env.action_space, gym.spaces.Discrete

@@ -18,7 +18,8 @@ class OneShot(gym.Wrapper, gym.utils.RecordConstructorArgs):
     Then they are executed as in the environment below, so that a budget holds here too.
 
     Args:
-        env: Over `releq_gym.env.QuantizeNetEnv` on one network, with ``evaluate="final"``.
+        env: Over `releq_gym.env.QuantizeNetEnv` on one network, with ``evaluate="final"``; actions
+            are its bitwidths.
 
     Raises:
         ValueError: For another environment.
@@ -32,10 +33,15 @@ class OneShot(gym.Wrapper, gym.utils.RecordConstructorArgs):
         if env.get_wrapper_attr("evaluate") != "final":
             raise ValueError(
                 "OneShot asks for one assignment at a time, and evaluate='every_step' would measure"
-                " others on the way; use evaluate='final'."
+                " others on the way; use evaluate='final' and reward_timing='final'."
             )
         if not isinstance(env.action_space, gym.spaces.Discrete):
             raise ValueError(f"OneShot goes over a Discrete action space, not {env.action_space}.")
+        if env.has_wrapper_attr("walks"):
+            raise ValueError(
+                "OneShot takes the bitwidths of all layers, and an Incumbent's actions are changes "
+                "of them; use one of the two."
+            )
         steps = len(env.get_wrapper_attr("problem").steps)
         self.action_space = gym.spaces.MultiDiscrete([int(env.action_space.n)] * steps)
 

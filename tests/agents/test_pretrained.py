@@ -247,6 +247,8 @@ def test_the_commands_pretrain_and_train(tmp_path, capsys):
     assert "64 steps on lenet, synthetic" in capsys.readouterr().out
     assert pretrain_command(words) == 2
     assert "exists already" in capsys.readouterr().err
+    assert pretrain_command([*words[:-1], str(path / "below")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
     run = ["--agent", "pretrained", "--task", "synthetic-4-0", "--policy", str(path)]
     run += ["--evaluation-budget", "20", "--n-envs", "2", "--folder", str(tmp_path / "run")]
     assert train(run) == 0

@@ -168,6 +168,14 @@ def test_unknown_names_are_answered_in_a_sentence(tmp_path, capsys, options, sen
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--seeds", "--workers"])
+@pytest.mark.parametrize("number", ["0", "-1", "many"])
+def test_counts_are_positive(option, number, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        leaderboard.main([option, number])
+    assert f"{number} has to be a whole number, 1 or more" in capsys.readouterr().err
+
+
 def test_random_search_as_expected_is_what_runs_reach_on_average(tmp_path):
     task = "lenet-mnist-uniform-ptq-w1to8-loss0"
     reached = [
