@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -196,3 +198,15 @@ def test_effort_adds_up_the_seeds():
     made |= {"simulated_seconds": 1800.0, "seconds": 20.0}
     text = effort(pd.DataFrame([made, made]))
     assert "| random search | 0.3 | 200 | 1.00 | 40 |" in text
+
+
+def test_candidates_are_held_against_the_mean_of_full_precision(tmp_path, monkeypatch):
+    (plan,) = PLANS["simplenet"]
+    bench = Bench("simplenet", plan, tmp_path, tmp_path, None, Console())
+    layers = [SimpleNamespace(weights=10)] * 5
+    bench.evaluator = SimpleNamespace(layers=layers, max_loss_points=0.3)
+    accuracies = {(None, seed): 0.70 + 0.01 * seed for seed in plan.retraining_seeds}
+    accuracies[(4, 4, 4, 4, 4), 0] = 0.718
+    monkeypatch.setattr(bench, "_searched", lambda bitwidths, seed: accuracies[bitwidths, seed])
+    row = bench._retrained(Candidate("uniform", (4, 4, 4, 4, 4)))
+    assert (row["long_loss_points"], row["keeps"]) == ("0.2", "True")
