@@ -16,7 +16,7 @@ from releq_gym.ledger import Ledger
 
 NAMES = AGENTS.names()
 OF_SB3 = [name for name in NAMES if issubclass(AGENTS[name], SB3Agent)]
-QUICK = {"n_envs": 4, "n_epochs": 2, "warm_up": 5, "gradient_steps": 2}
+QUICK = {"n_envs": 4, "n_epochs": 2, "warm_up": 5, "gradient_steps": 2, "searched": 5}
 """Settings, where there are such, of tests that nothing has to be learned in."""
 
 
