@@ -91,10 +91,8 @@ PLANS: dict[str, tuple[Plan, ...]] = {
         Plan(
             quantizer="lsq",
             bitwidths=EVERY,
-            task="simplenet-cifar10-uniform-ptq-w1to8",
-            evaluations=1_000,
-            floors=(30.0, 20.0, 15.0, 10.0, 7.0, 4.0, 2.0, 1.0),
-            search_seeds=(0, 1, 2),
+            evaluations=150,
+            floors=(3.0, 1.5, 0.7),
             uniform=(2, 3, 4, 5),
             ends_at_8=(1, 2, 3, 4),
             published={"ReLeQ": PUBLISHED["simplenet"]},
