@@ -43,6 +43,9 @@ def add_commands(commands: Any) -> None:
         "--surrogate", action="store_true", help="measure a sample and fit a surrogate to it"
     )
     build.add_argument("--rows", type=int, help="size of that sample (default: 30 per layer)")
+    build.add_argument(
+        "--known-issue", action="append", metavar="SENTENCE", help="for the card; may be repeated"
+    )
     build.add_argument("--version", default="1.0.0")
     build.add_argument("--data", help="folder that holds the data set")
     build.add_argument("--workers", type=int, help="processes (default: one per core)")
@@ -151,6 +154,7 @@ def _task_build(options: argparse.Namespace) -> None:
         activation_bitwidth=options.activation_bitwidth,
         search_images=options.search_images,
         weights=options.weights,
+        known_issues=tuple(options.known_issue or ()),
     )
     shared: dict[str, Any] = {
         "data": options.data,
