@@ -18,6 +18,7 @@ DEFAULT_TASKS = {
     "svhn10": "svhn10-mnistm-uniformpc-ptq-w1to8",
     "vgg11": "vgg11-cifar10-uniformpc-ptq-w1to8",
     "vgg16": "vgg16-cifar10-uniformpc-ptq-w1to8",
+    "mobilenet": "mobilenet-imagenet-uniformpc-ptq-w1to8",
     "synthetic": "synthetic-20-0",
 }
 """What ``net=`` alone means."""
@@ -50,6 +51,10 @@ FROZEN: dict[str, dict[str, Any]] = {
     "releq/SVHN10Uniform-v0": {"task": "svhn10-mnistm-uniformpc-ptq-w1to8/1.0.0", **_SETTINGS},
     "releq/VGG11Uniform-v0": {"task": "vgg11-cifar10-uniformpc-ptq-w1to8/1.0.0", **_SETTINGS},
     "releq/VGG16Uniform-v0": {"task": "vgg16-cifar10-uniformpc-ptq-w1to8/1.0.0", **_SETTINGS},
+    "releq/MobileNetUniform-v0": {
+        "task": "mobilenet-imagenet-uniformpc-ptq-w1to8/1.0.0",
+        **_SETTINGS,
+    },
     "releq/Synthetic20-v0": {"task": "synthetic-20-0", **_SETTINGS},
 }
 """Frozen ids and every setting they fix; a change of any of them is a new id."""
