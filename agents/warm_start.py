@@ -13,7 +13,7 @@ import torch
 
 from agents.base import AGENTS, Preset, Watch
 from agents.recurrent_ppo import RecurrentPPOAgent, RecurrentPPOSettings
-from releq_gym.searchers import SEARCHERS
+from releq_gym.searchers import SEARCHERS, Player
 
 FURTHER = 0.5
 """How much less likely a bitwidth is at first for each place that it lies further away."""
@@ -59,6 +59,7 @@ class WarmStartAgent(RecurrentPPOAgent):
 
     Raises:
         UnknownNameError: For an unknown searcher.
+        ValueError: For an environment that measures at every step.
     """
 
     presets = {"default": DEFAULT}  # noqa: RUF012
@@ -73,6 +74,7 @@ class WarmStartAgent(RecurrentPPOAgent):
         self._searcher, self._seed = SEARCHERS[settings.searcher], seed
         super().__init__(make_env, settings, seed, checkpoint)
         self._env = make_env()
+        Player(self._env)  # refuses what no searcher can play on
 
     def learn(self, steps: int, watch: Watch) -> None:
         """See `Agent.learn`."""

@@ -68,7 +68,9 @@ class Player:
                 "environment for each, with a single net=."
             )
         if base.evaluate != "final":
-            raise ValueError("A searcher needs an environment with evaluate='final'.")
+            raise ValueError(
+                "A searcher needs an environment with evaluate='final' and reward_timing='final'."
+            )
         self.env, self.problem, self.ledger = env, base.problem, base.ledger
         self.choices = [self.problem.bitwidths] * len(self.problem.steps)
         self.repeats = base.problem.evaluator.repeats if base.noise == "sample" else 1

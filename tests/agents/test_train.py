@@ -236,6 +236,8 @@ def test_resumed_run_keeps_its_settings(finished, capsys):
         (["--learning-rate", "nan"], "learning_rate=nan has to be a finite number"),
         (["--ent-coef", "-1"], "ent_coef=-1.0 has to be a finite number, 0 or more"),
         (["--gamma", "1.5"], "gamma=1.5 has to be at most 1"),
+        (["--agent", "warm_start", "--reward-timing", "every_step"], "A searcher needs"),
+        (["--agent", "warm_start", "--searcher", "greed"], "Did you mean 'greedy'"),
         (["--agent", "ppo_one_shot", "--n-envs", "1"], "would see a single step"),
         (["--agent", "pretrained", "--policy", "gone"], "The policy gone cannot be read"),
         (["--agent", "ppo", "--preset", "paper"], "Unknown preset of ppo 'paper'"),
