@@ -122,14 +122,12 @@ def _learn(
 ) -> tuple[Problem, list[tuple[int, ...]]]:
     """The problem that was searched, and where the policy would walk at each checkpoint."""
     variant = sweep.VARIANTS[job.searcher]
-    asked: dict[str, Any] = {}
 
     def make_env(**options: Any) -> QuantizeNetEnv:
-        asked.update(options)
         return QuantizeNetEnv(task=job.task, ledger=ledger, **options)
 
-    agent, env, _ = make_agent(make_env, variant.agent, job.seed, variant.changes)
-    watch = _Checkpoints(agent, QuantizeNetEnv(task=job.task, **asked), ledger, budgets)
+    agent, env, options = make_agent(make_env, variant.agent, job.seed, variant.changes)
+    watch = _Checkpoints(agent, QuantizeNetEnv(task=job.task, **options), ledger, budgets)
     agent.learn(most_steps(env), watch)
     agent.close()
     watch.finish()
