@@ -71,10 +71,9 @@ class ImproverPretraining(PPOPlan):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.least_walks <= self.most_walks:
+        if self.least_walks > self.most_walks:
             raise ValueError(
-                f"least_walks={self.least_walks} has to be at least 1, and most_walks="
-                f"{self.most_walks} at least as many."
+                f"least_walks={self.least_walks} has to be at most most_walks={self.most_walks}."
             )
         if not 0.0 < self.patience <= 1.0:
             raise ValueError(f"patience={self.patience} has to be above 0 and at most 1.")

@@ -199,18 +199,22 @@ class Player:
 
         Args:
             choices: Any number of them.
-            loss_points: Percentage points, ``[choices]``.
+            loss_points: Percentage points, ``[choices]``, or several for each ``[choices, n]``.
+
+        Returns:
+            As many objectives, of the same shape.
         """
         problem = self.problem
         full = problem.evaluator.full_precision_accuracy
-        accuracies = np.clip(full - np.asarray(loss_points) / 100.0, 0.0, 1.0)
+        accuracies = np.clip(full - np.asarray(loss_points) / 100.0, 0.0, 1.0).ravel()
         cautious = accuracies - np.array([problem.caution(one) for one in accuracies.tolist()])
-        assignments = np.array([self.complete(choice) for choice in choices])
+        each = np.arange(len(choices)).repeat(len(accuracies) // len(choices))
+        assignments = np.array([self.complete(choice) for choice in choices])[each]
         added = self.totals[np.arange(len(self.choices)), self.digits(choices)].sum(axis=1)
-        totals = problem.totals(self.complete(self.most_bits)) + added
+        totals = problem.totals(self.complete(self.most_bits)) + added[each]
         economics = problem.economics(len(problem.steps), totals)
         transition = problem.transition(assignments, cautious, economics=economics)
-        return reward_many(problem.reward, transition)
+        return reward_many(problem.reward, transition).reshape(np.shape(loss_points))
 
     def worth(self, played: Played) -> float:
         """The cautious objective of what was executed, see `worths`."""

@@ -186,9 +186,7 @@ def most_promising(player: Player, model: AdditiveLoss, solutions: list[Choice])
         if not unknown:
             return []
         digits = player.digits(unknown)
-        losses = model.predict(digits, QUANTILES)
-        every = [one for one in unknown for _ in QUANTILES]
-        expected = player.worths(every, losses.ravel()).reshape(losses.shape)
+        expected = player.worths(unknown, model.predict(digits, QUANTILES))
         gains = np.maximum(expected - best, 0.0).mean(axis=1)
         costs = player.totals[np.arange(digits.shape[1]), digits, 0].sum(axis=1)
         order = np.lexsort((costs, -expected.mean(axis=1), -gains))
