@@ -48,11 +48,13 @@ class Args(Generic[S]):
     weights: str | None = None
     """Full-precision checkpoint (safetensors) for the live evaluator."""
     quantizer: str | None = None
-    """wrpn, dorefa, uniform or lsq; by default the task's, live wrpn."""
+    """wrpn, dorefa, dorefa_scaled, uniform or lsq; by default the task's, live wrpn."""
     recipe: str | None = None
-    """Retraining behind each accuracy: ptq, short or long; by default the task's, live short."""
-    repeats: int = 1
-    """Retrainings per assignment of the live evaluator, one more each time it is asked again."""
+    """Retraining behind each accuracy: ptq, short or long; by default the task's, live short where
+    there are training images and the net has such a recipe, else ptq."""
+    repeats: int | None = None
+    """Retrainings per assignment of the live evaluator, one more each time it is asked again; by
+    default 1."""
     search_from_train: bool = False
     """Accept search images that the checkpoint may have been trained on; results then say so."""
     bitwidths: tuple[int, ...] | None = None

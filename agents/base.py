@@ -26,6 +26,9 @@ class Settings(Protocol):
         ...
 
 
+EPISODES_PER_EVALUATION = 20
+"""A policy that has played this many episodes per assignment of its budget has converged."""
+
 SHARES = ("gamma", "gae_lambda", "novelty", "tau")
 """Numbers of settings that are 1 at most."""
 

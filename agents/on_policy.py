@@ -41,6 +41,14 @@ class EntropySettings(OnPolicySettings):
     max_grad_norm: float = 0.5
     """Longest gradient."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.novelty and not self.ent_coef:
+            raise ValueError(
+                f"novelty={self.novelty} is sought by more weight on the entropy, and ent_coef=0 "
+                "leaves nothing to multiply; give it some, or set novelty=0."
+            )
+
 
 class OnPolicyAgent(SB3Agent):
     """Plays whole episodes, updates the policy, and forgets them.

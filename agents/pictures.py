@@ -39,16 +39,17 @@ def draw_pictures(folder: Path, problem: Problem, bitwidths: Sequence[int], show
 def draw_learning_curve(revealed: Sequence[Revealed], problem: Problem) -> Figure:
     """The objective of every answer, and of what the search would have chosen by then."""
     cells: dict[tuple[int, ...], Cell] = defaultdict(Cell)
-    cautious: dict[tuple[int, ...], float] = {}
+    ranks: dict[tuple[int, ...], tuple[float, float]] = {}
     distinct, objectives, chosen = [], [], []
     for bitwidths, accuracy, repeat, *_ in revealed:
         cells[bitwidths].accuracies[repeat] = accuracy
-        mean = cells[bitwidths].accuracy
-        cautious[bitwidths] = problem.objective(bitwidths, mean - problem.caution(mean))
-        answer = max(cautious, key=cautious.__getitem__)
         distinct.append(len(cells))
         objectives.append(problem.objective(bitwidths, accuracy))
-        chosen.append(problem.objective(answer, cells[answer].accuracy))
+        if problem.admits(bitwidths):  # on the way, a budget may be exceeded; see `Ledger.best`
+            ranks[bitwidths] = problem.rank(bitwidths, cells[bitwidths].accuracy)
+        answer = max(ranks, key=ranks.__getitem__, default=None)
+        known = np.nan if answer is None else problem.objective(answer, cells[answer].accuracy)
+        chosen.append(known)
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(distinct, objectives, ".", markersize=3, alpha=0.4, label="measured")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tyro
 from sb3_contrib import RecurrentPPO
@@ -49,8 +49,11 @@ class PPOPlan:
     ent_coef: float = 0.003
     """Weight of the policy's entropy in the loss."""
 
+    unchecked: ClassVar[tuple[str, ...]] = ("seed",)
+    """Numbers that may be 0 or less."""
+
     def __post_init__(self) -> None:
-        check_numbers(self, but=("seed", "landscapes"))
+        check_numbers(self, but=self.unchecked)
 
     def options(self) -> dict[str, Any]:
         """Arguments of ``PPO`` and ``RecurrentPPO``."""
@@ -93,10 +96,15 @@ class Pretraining(PPOPlan):
     copies: int = 16
     """Environments per net."""
 
+    unchecked = ("seed", "landscapes")
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.groups:
-            raise ValueError("Name nets to pretrain on, or landscapes.")
+        if self.landscapes < 0 or not self.groups:
+            raise ValueError(
+                f"landscapes={self.landscapes} has to be 0 or more; name nets to pretrain on, or "
+                "landscapes."
+            )
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""A policy that other networks have taught, adapted to the one at hand."""
+"""A policy that was pretrained elsewhere, adapted to the network at hand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -19,10 +18,9 @@ from agents.policy_file import load_policy, read_card
 from agents.ppo import PPOAgent, PPOSettings
 from agents.recurrent_ppo import RecurrentPPOAgent, RecurrentPPOSettings
 from agents.walk import PolicyBitwidths, Walker
-from releq_gym.evaluators.synthetic import is_synthetic
 
-SHIPPED = Path(__file__).parent / "policies"
-"""Policies without memory on the observation ``"layer"``, each pretrained without one network."""
+SHIPPED = Path(__file__).parent / "policies" / "layer-landscapes.safetensors"
+"""Taught by invented landscapes alone, on the observation ``"layer"`` and without memory."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +30,8 @@ class PretrainedSettings(PPOSettings):
     learning_rate: float = 1e-3
     """Of the optimizer; gentler than where nothing is known yet."""
     policy: str | None = None
-    """File of `python -m agents.pretrain`; by default the shipped one that knows most networks,
-    but not the one at hand."""
+    """File of `python -m agents.pretrain`; by default the shipped one, which invented landscapes
+    have taught and no real network."""
     walks: int = 16
     """Most likely walks at first, leaning towards fewer bits or more; what earns most there is
     where PPO goes on from. 1 is the policy's own alone."""
@@ -45,7 +43,7 @@ DEFAULT = Preset(PretrainedSettings())
 
 @AGENTS.register("pretrained")
 class PretrainedAgent(Agent):
-    """Begins with a policy that other networks have taught.
+    """Begins with a policy that other networks or invented landscapes have taught.
 
     Its first evaluation is the policy's most likely walk. Then it leans towards fewer bits or
     more (`agents.leaning.leans`), which finds out how much this network tolerates, and goes on from
@@ -73,19 +71,13 @@ class PretrainedAgent(Agent):
         self.settings, self._seed = settings, seed
         self._env = make_env()
         self.problem = self._env.get_wrapper_attr("problem")
-        path = self._policy_file()
+        path = SHIPPED if settings.policy is None else Path(settings.policy)
         self.card = read_card(path, "bitwidths")
         self._agent = self._tuner(make_env, seed, checkpoint)
         self.model = self._agent.model
         self._walker = Walker(self._env, self.model.policy, self.card)
         if checkpoint is None:
             load_policy(path, self.model.policy)
-
-    def _policy_file(self) -> Path:
-        if self.settings.policy is not None:
-            return Path(self.settings.policy)
-        base: Any = self._env.unwrapped
-        return find_policy(self.problem.evaluator.net, base.observation)
 
     def _tuner(
         self, make_env: Callable[[], gym.Env], seed: int, checkpoint: Path | None
@@ -187,31 +179,3 @@ class _Spread:
 
     def after_rollout(self, probabilities: NDArray[np.float32]) -> None:
         self._watch.after_rollout(probabilities @ self._places)
-
-
-def find_policy(net: str, observation: str, folder: Path = SHIPPED) -> Path:
-    """The policy in a folder that knows most networks, and not this one.
-
-    The synthetic family does not count: what is drawn from it has other seeds than what is named.
-
-    Args:
-        net: By name.
-        observation: What the policy has to see.
-        folder: Of policies.
-
-    Raises:
-        ValueError: Where there is none.
-    """
-    cards = {path: read_card(path) for path in sorted(folder.glob("*.safetensors"))}
-    fitting = {
-        path: card
-        for path, card in cards.items()
-        if (card.observation, card.chooses) == (observation, "bitwidths")
-        and (is_synthetic(net) or net not in card.nets)
-    }
-    if not fitting:
-        raise ValueError(
-            f"No policy in {folder} sees observation={observation!r} and was pretrained without "
-            f"{net!r}; make one by `python -m agents.pretrain` and name it by policy=."
-        )
-    return max(fitting, key=lambda path: len(fitting[path].nets))

@@ -13,7 +13,7 @@ from rich.console import Console
 
 import releq_gym
 from agents.args import Args
-from agents.base import AGENTS, Agent
+from agents.base import AGENTS, EPISODES_PER_EVALUATION, Agent
 from agents.folder import AGENT_FILE, LOG_FILE, begin_folder, restore_ledger
 from agents.pictures import draw_pictures
 from agents.tables import print_answer, print_report
@@ -27,9 +27,6 @@ from releq_gym.searchers import confirm
 
 TABLE_BUDGET, LIVE_BUDGET = 600, 150
 """Different assignments measured where no budget is stated."""
-
-EPISODES_PER_EVALUATION = 20
-"""A policy that has played this many episodes per assignment of its budget has converged."""
 
 
 class Run:
@@ -59,7 +56,7 @@ class Run:
             # On a task the data serve the report alone.
             data=args.data if args.evaluator == "live" else None,
             weights=args.weights,
-            repeats=args.repeats if args.evaluator == "live" else None,
+            repeats=args.repeats or (1 if args.evaluator == "live" else None),
             search_from_train=args.search_from_train or None,
         )
         self.problem = self._make_env(Ledger()).problem
@@ -123,7 +120,6 @@ class Run:
         if answer is None:
             return None
         known = self.problem.transition(answer.bitwidths, answer.accuracy)
-        stated = self.args.max_loss_points
         return Result(
             finished=finished,
             task=self.evaluator.name,
@@ -136,7 +132,7 @@ class Run:
             objective=answer.objective,
             accuracy=answer.accuracy,
             loss_points=known.loss_points,
-            max_loss_points=known.max_loss_points if stated is None else stated,
+            max_loss_points=known.max_loss_points,
             cost=known.cost,
             weighted_bitwidth=known.weighted_bitwidth,
             average_bitwidth=known.average_bitwidth,

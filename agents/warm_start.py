@@ -89,8 +89,8 @@ class WarmStartAgent(RecurrentPPOAgent):
     def _search(self, watch: Watch) -> bool:
         """Lets the searcher spend its part; False where the watch stopped it."""
         env = _Part(self._env, self.settings.searched, watch)
-        env.reset(seed=self._seed)
         try:
+            env.reset(seed=self._seed)
             self._searcher(env, np.random.default_rng(self._seed))
         except _OverError as over:
             return over.spent

@@ -50,6 +50,8 @@ def append_each(
 ) -> None:
     """Appends what a function returns for each of many arguments; Ctrl-C drops what has not begun.
 
+    Where one fails, the others go on, and the first error is raised in the end.
+
     Args:
         function: Of a module that processes can import.
         calls: Its arguments.
@@ -61,10 +63,17 @@ def append_each(
     with Progress() as progress, ProcessPoolExecutor(workers, mp_context=context) as pool:
         bar = progress.add_task("runs", total=len(calls))
         futures = [pool.submit(function, *arguments) for arguments in calls]
+        errors = []
         try:
             for future in as_completed(futures):
-                append_rows(path, future.result(), columns)
+                if (error := future.exception()) is None:
+                    append_rows(path, future.result(), columns)
+                else:
+                    errors.append(error)
+                    progress.console.print(f"A run failed, the others go on: {error!r}")
                 progress.advance(bar)
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    if errors:
+        raise errors[0]

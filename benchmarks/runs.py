@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import releq_gym
+from agents.base import EPISODES_PER_EVALUATION, Agent
 from benchmarks.learning import learn_until_spent
 from benchmarks.statistics import best_of_random
 from releq_gym.env import QuantizeNetEnv
@@ -22,12 +23,6 @@ from releq_gym.replay import Revealed, read_revealed
 from releq_gym.rewards import make_reward
 from releq_gym.searchers import SEARCHERS, Searcher, confirm
 from releq_gym.tasks.score import ExactScorer, TableScorer, make_scorer
-
-if TYPE_CHECKING:
-    from agents.base import Agent
-
-EPISODES_PER_EVALUATION = 20
-"""A policy that has played this many episodes per assignment of its budget has converged."""
 
 COLUMNS = (
     *("task", "searcher", "seed", "budget", "bitwidths", "search_regret", "regret", "objective"),

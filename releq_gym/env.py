@@ -229,8 +229,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
     def _take_up(self, problem: Problem, continues: int | None = None) -> None:
         """Poses this problem from the next reset on, in the log perhaps after that member's."""
         self.problem = problem
-        self.member = self.ledger.join(self.task, continues)
-        self._trace = Trace(self.ledger, self.member)
+        self._trace = Trace(self.ledger, self.ledger.join(self.task, continues))
         self.observe = OBSERVATIONS[self.observation](problem)
         self.observation_space = self.observe.space
         self.action_space = gym.spaces.Discrete(len(problem.bitwidths))  # type: ignore[assignment]
@@ -256,6 +255,11 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         problem = self.problem.with_cost(cost_model, cost_budget)
         self.close()
         self._take_up(problem, continues=self.member)
+
+    @property
+    def member(self) -> int:
+        """Its number in the ledger's log; a copy has one of its own."""
+        return self._trace.member
 
     # The MDP
 

@@ -47,19 +47,22 @@ class Trace:
     Args:
         ledger: Writes it, if it has a log.
         member: Number of the environment, as `Ledger.join` gave it.
+
+    Attributes:
+        member: As given.
     """
 
     def __init__(self, ledger: Ledger, member: int):
-        self._ledger, self._member = ledger, member
+        self._ledger, self.member = ledger, member
         self._record: dict[str, Any] | None = None
 
     def __deepcopy__(self, memo: dict) -> Trace:
         """Of a copied environment: what was revealed before the copy is the original's."""
         if self._ledger.log is None:
-            return Trace(self._ledger, self._member)
-        twin = Trace(self._ledger, self._ledger.join(continues=self._member))
+            return Trace(self._ledger, self.member)
+        twin = Trace(self._ledger, self._ledger.join(continues=self.member))
         if self._record is not None:
-            member, decided = twin._member, len(self._record["actions"])
+            member, decided = twin.member, len(self._record["actions"])
             own = {"env": member, "revealed": [], "copied": decided}
             twin._record = {**copy.deepcopy(self._record), **own}
         return twin
@@ -67,7 +70,7 @@ class Trace:
     def begin(self, seed: int | None) -> None:
         """A new episode; ``seed`` where it starts the noise over, given or drawn."""
         self._record = {
-            "env": self._member,
+            "env": self.member,
             "seed": seed,
             "actions": [],
             "revealed": [],

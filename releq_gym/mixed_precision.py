@@ -185,7 +185,6 @@ def search(
     assert answer is not None  # the budget affords at least one
     chosen = measured_point(problem, answer.bitwidths, answer.accuracy)
     tested, content = _finish(console, evaluator, chosen.bitwidths, last_recipe, report)
-    limit = problem.max_loss_points if max_loss is None else max_loss
     record = Result(
         finished=True,
         task=evaluator.name,
@@ -198,7 +197,7 @@ def search(
         objective=answer.objective,
         accuracy=chosen.accuracy,
         loss_points=chosen.loss_points,
-        max_loss_points=limit,
+        max_loss_points=problem.max_loss_points,
         cost=chosen.cost,
         weighted_bitwidth=chosen.weighted_bitwidth,
         average_bitwidth=chosen.average_bitwidth,

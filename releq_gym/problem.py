@@ -80,9 +80,12 @@ class Problem:
         at_start: The totals of the fixed layers.
         start: The assignment before any choice: fixed layers as fixed, others at the maximum.
         figures: Names of the physical figures, the headline first.
+        max_loss_points: The loss that is tolerated, in percentage points: the reward's where it
+            states one, else the evaluator's.
         measured: What may be chosen where only some assignments were measured, see
             `MeasuredChoices`; else None.
-        has_budget: Whether there is a cost budget.
+        limits: The most that totals may be, by their position; empty without a cost budget.
+        has_budget: Whether there is one.
         has_masks: Whether some choices may be masked.
         index: Of an assignment, or of many, among all that the evaluator has.
 
@@ -125,18 +128,20 @@ class Problem:
         self.steps = tuple(group[0] for group in self.groups)
         self.step_names = tuple(map(self._name, self.groups))
         self.start = tuple(fixed.get(i, self.bitwidths[-1]) for i in range(len(self.layers)))
-        self.max_loss_points = getattr(evaluator, "max_loss_points", 0.3)
+        tolerated = getattr(reward, "max_loss_points", None)
+        of_evaluator = getattr(evaluator, "max_loss_points", 0.3)
+        self.max_loss_points: float = of_evaluator if tolerated is None else tolerated
 
         self._build_tables(cost_model)
         self._build_steps(list(fixed))
         if not isinstance(cost_budget or {}, Mapping):
             raise ValueError(f"cost_budget={cost_budget!r} must be a dict of {{figure: limit}}.")
-        self._limits = self._check_budget(dict(cost_budget or {}))
+        self.limits = self._check_budget(dict(cost_budget or {}))
         self._rooms = [
             (figure, limit - self._choices_and_least[:, :, figure])
-            for figure, limit in self._limits.items()
+            for figure, limit in self.limits.items()
         ]
-        self.has_budget = bool(self._limits)
+        self.has_budget = bool(self.limits)
         self.measured = self._measured_choices()
         self.has_masks = self.has_budget or self.measured is not None
 
@@ -199,7 +204,7 @@ class Problem:
             totals = totals.T
             least = decided[:, 0] + self._undecided_least[step, 0]
         spent: Any = 0.0
-        for figure, limit in self._limits.items():
+        for figure, limit in self.limits.items():
             total = decided[..., figure] + self._undecided_least[step, figure]
             spent = np.maximum(spent, total / limit)
         return Economics(
@@ -282,8 +287,8 @@ class Problem:
         """`admits`, whether or not it was measured."""
         if tuple(bitwidths) != self.assignment(chosen) or not set(chosen) <= set(self.bitwidths):
             return False
-        totals = self.totals(bitwidths) if self._limits else ()
-        return all(totals[figure] <= limit for figure, limit in self._limits.items())
+        totals = self.totals(bitwidths) if self.limits else ()
+        return all(totals[figure] <= limit for figure, limit in self.limits.items())
 
     def rank(self, bitwidths: Sequence[int], accuracy: float) -> tuple[float, float]:
         """By what answers are compared: the cautious objective, then the lower cost.

@@ -93,7 +93,17 @@ class Registry(Generic[T]):
         if isinstance(name, str):
             factory: Any = self[name]
             if not hasattr(factory, "__dataclass_fields__"):
-                raise ValueError(f"The {self.kind} {name!r} takes no parameters; use it as it is.")
+                if isinstance(factory, type):
+                    raise ValueError(
+                        f"The {self.kind} {name!r} is a plain class; make it a frozen dataclass, "
+                        "or register a function."
+                    )
+                if kwargs:
+                    raise ValueError(
+                        f"The {self.kind} {name!r} is a function, which takes no parameters; make "
+                        "it a frozen dataclass whose fields they are."
+                    )
+                return factory
             allowed = [field.name for field in dataclasses.fields(factory)]
             unknown = [key for key in kwargs if key not in allowed]
             if unknown:

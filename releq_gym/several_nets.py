@@ -212,6 +212,8 @@ def make_env(net: Any = None, **options: Any) -> QuantizeNetEnv | SeveralNetsEnv
         return SeveralNetsEnv(net, **options)
     task = options.get("task")
     if isinstance(task, str) and is_family(task):
+        if net not in (None, "synthetic"):
+            raise ValueError(f"The task {task!r} is about the net 'synthetic', not {net!r}.")
         del options["task"]
         return SeveralNetsEnv([task], **options)
     return QuantizeNetEnv(net=net, **options)

@@ -196,7 +196,7 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             super().reset(seed=start)
             seeds = [None if start is None else start + i for i in range(self.num_envs)]
         else:
-            seeds = list(seed)
+            seeds = [None if one is None else _whole(one) for one in seed]
             if len(seeds) != self.num_envs:
                 raise ValueError(f"{self.num_envs} environments need as many seeds.")
         for row in self._everyone[rows].tolist():
@@ -422,6 +422,12 @@ class _Visits:
         self._sparse[row] = {}
         if self._dense is not None:
             self._dense.reshape(self._shape)[row] = 0
+
+
+def _whole(seed: Any) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"The seed {seed!r} has to be a whole number, 0 or more, or None.")
+    return int(seed)
 
 
 def _make_single(options: dict[str, Any]) -> QuantizeNetEnv:

@@ -13,7 +13,6 @@ from releq_gym.cli import main
 from releq_gym.tasks import Task, TaskError, find_task, load_task
 from releq_gym.tasks.build import build_task
 from releq_gym.tasks.derive import derive_task
-from releq_gym.tasks.format import configuration_index
 from releq_gym.tasks.plan import Plan, task_id
 from releq_gym.tasks.verify import Agreement, cell_sd_points, check_files, verify_cells
 
@@ -238,7 +237,9 @@ def test_the_proxy_is_compared_with_long_retraining(tmp_path, capsys):
     )
     table = find_task(TASK).measurements("search").correct.mean(axis=1) / 450
     for bitwidths, before, after in found["pairs"]:
-        index = configuration_index([bitwidth - 2 for bitwidth in bitwidths], 7)
+        index = np.ravel_multi_index(
+            [bitwidth - 2 for bitwidth in bitwidths], (7,) * len(bitwidths)
+        )
         assert before == pytest.approx(table[index])
         assert 0 < after <= 1
     order = np.argsort([pair[1] for pair in found["pairs"]])

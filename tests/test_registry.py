@@ -63,3 +63,14 @@ def test_unknown_name_error_survives_pickling():
     error = pickle.loads(pickle.dumps(UnknownNameError("net", "vgg", ["vgg11"], "A hint.")))
     assert "Did you mean 'vgg11'" in str(error)
     assert "A hint." in str(error)
+
+
+def test_a_function_is_taken_as_it_is_and_a_plain_class_is_not():
+    registry = Registry("reward")
+    registry.register("mine")(abs)
+    registry.register("class")(dict)
+    assert registry.make("mine") is abs
+    with pytest.raises(ValueError, match="'mine' is a function, which takes no parameters"):
+        registry.make("mine", floor=1)
+    with pytest.raises(ValueError, match="'class' is a plain class; make it a frozen dataclass"):
+        registry.make("class")

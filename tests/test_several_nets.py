@@ -148,3 +148,9 @@ def test_an_episode_of_a_family_that_is_cut_is_logged(tmp_path):
     env.close()
     records = [json.loads(line) for line in log.read_text().splitlines()]
     assert [record["actions"] for record in records if record.get("cut")] == [[2]]
+
+
+def test_a_family_is_about_no_other_net():
+    with pytest.raises(ValueError, match="'synthetic-any-0' is about the net 'synthetic', not"):
+        gym.make(ID, net="lenet", task="synthetic-any-0")
+    gym.make(ID, net="synthetic", task="synthetic-any-0").close()

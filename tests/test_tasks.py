@@ -14,7 +14,7 @@ from releq_gym.tasks.format import (
     array_sha256,
     card_sha256,
     configuration,
-    configuration_index,
+    ordered,
     write_task,
 )
 
@@ -37,7 +37,7 @@ def test_the_first_layer_is_most_significant(tmp_path):
     assert evaluator.evaluate((8, 2), -1).accuracy == pytest.approx(0.81, abs=0.004)
     for index in range(9):
         digits = configuration(index, 3, 2)
-        assert configuration_index(digits, 3) == index
+        assert 3 * digits[0] + digits[1] == index
 
 
 def test_the_mean_is_the_mean_of_the_repeats(tmp_path):
@@ -223,3 +223,12 @@ def test_splitmix64_is_the_published_one():
 def test_first_repeats_are_spread_evenly():
     counts = np.bincount([first_repeat(0, index, 10) for index in range(10_000)], minlength=10)
     assert (abs(counts - 1000) < 150).all()
+
+
+@pytest.mark.parametrize("version", ["1.0.0-beta", "", "one", "1..0"])
+def test_a_version_without_an_order_is_never_written(tmp_path, version):
+    card = {**load_task(toy_task(tmp_path / "task")).card, "version": version}
+    with pytest.raises(TaskError, match=r"has to be numbers with dots"):
+        write_task(tmp_path / "other", card, {})
+    assert not (tmp_path / "other").exists()
+    assert ordered("1.10.0") > ordered("1.9.3")

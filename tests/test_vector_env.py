@@ -271,3 +271,11 @@ def test_wrong_use_gets_a_sentence():
 def test_another_net_in_each_episode_is_for_synchronous_environments(options):
     with pytest.raises(ValueError, match="walks over one net; for several use"):
         QuantizeNetVectorEnv(2, **options)
+
+
+def test_seeds_are_whole_numbers_of_any_kind():
+    envs = QuantizeNetVectorEnv(2, evaluator=ToyEvaluator(), ledger=Ledger())
+    envs.reset(seed=np.array([1, 2]))
+    for wrong in ([-1, 3], [0.5, 3], [True, 3]):
+        with pytest.raises(ValueError, match=r"seed .* has to be a whole number, 0 or more"):
+            envs.reset(seed=wrong)

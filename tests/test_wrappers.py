@@ -383,3 +383,14 @@ def test_incumbent_needs_a_reset_and_the_bitwidths_themselves():
     for walks in (1.5, "3", True):
         with pytest.raises(ValueError, match="has to be a whole number"):
             searching(walks=walks)
+
+
+def test_incumbent_goes_by_the_loss_that_the_reward_tolerates():
+    floor = {"max_loss_points": 100.0}
+    env = Incumbent(gym.make(ID, task="synthetic-4-0", reward_kwargs=floor), walks=2)
+    env.reset(seed=0)
+    for _ in range(4):
+        observation, *_ = env.step(0)  # as few bits as there are
+    shown = dict(zip(env.feature_names, observation, strict=True))
+    assert env.unwrapped.problem.max_loss_points == 100.0
+    assert not shown["last_failed"] and shown["kept_bitwidth"] < 1

@@ -92,8 +92,8 @@ def _board(rows: pd.DataFrame, found: dict[str, Scores]) -> Table:
 
 
 def _share(rows: pd.DataFrame) -> str:
-    """Answers with a positive objective, which `accuracy_floor` gives to tolerable losses alone."""
-    return f"{(rows['objective'] > 0).mean():.0%}" if rows["objective"].notna().any() else ""
+    """Answers whose objective is not negative, as `accuracy_floor` has it for tolerable losses."""
+    return f"{(rows['objective'] >= 0).mean():.0%}" if rows["objective"].notna().any() else ""
 
 
 def _differences(found: dict[str, Scores]) -> Table:

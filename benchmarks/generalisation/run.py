@@ -69,29 +69,35 @@ def known_row(task: str) -> dict[str, Any]:
 
 def policy_file(job: Job, policies: Path) -> Path:
     """The policy of a job, pretrained on all other nets if it is not there yet."""
+    import torch
+
+    from agents.policy_file import read_card
+    from agents.pretrain import Pretraining, pretrain
+
     entrant = ENTRANTS[job.searcher]
     name = "-".join([entrant.observation, *["memory"] * entrant.memory])
     (net,) = (net for net, task in tasks().items() if task == job.task)
     taught = f"without-{net}" if entrant.taught_by_nets else "landscapes"
     path = policies / f"{name}-{taught}-{job.seed}.safetensors"
+    plan = Pretraining(
+        observation=entrant.observation,
+        memory=entrant.memory,
+        bitwidths=BITWIDTHS,
+        seed=job.seed,
+        **PRETRAINING,
+    )
+    if entrant.taught_by_nets:
+        plan = dataclasses.replace(plan, nets=tuple(others(job.task)))
+    else:
+        plan = dataclasses.replace(plan, landscapes=LANDSCAPES_ALONE)
     if not path.is_file():
-        import torch
-
-        from agents.pretrain import Pretraining, pretrain
-
         torch.set_num_threads(1)
-        plan = Pretraining(
-            observation=entrant.observation,
-            memory=entrant.memory,
-            bitwidths=BITWIDTHS,
-            seed=job.seed,
-            **PRETRAINING,
-        )
-        if entrant.taught_by_nets:
-            plan = dataclasses.replace(plan, nets=tuple(others(job.task)))
-        else:
-            plan = dataclasses.replace(plan, landscapes=LANDSCAPES_ALONE)
         pretrain(plan, path)
+    elif (groups := read_card(path).groups) != plan.groups:
+        raise ValueError(
+            f"{path} was taught by {', '.join(groups)}, and {', '.join(plan.groups)} are to teach "
+            "it; remove it, and the rows that came of such policies."
+        )
     return path
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.leaderboard.analysis import at, shared_budget, standings
 from benchmarks.leaderboard.sweep import ENTRANTS, Track
-from benchmarks.statistics import interval, performance_profile
+from benchmarks.statistics import FEWEST_RUNS, interval, performance_profile
 
 STYLE = {"agent": "-", "searcher": "--", "known": ":"}
 
@@ -23,7 +23,7 @@ def anytime(rows: pd.DataFrame, track: Track, random_curves: pd.DataFrame) -> Fi
         rows: As `benchmarks.runs.run` returns them.
         track: Whose tasks.
         random_curves: Columns ``task, budget, search_regret``: what random search is expected to
-            reach, exactly.
+            reach.
     """
     figure = Figure(figsize=(5.4 * len(track.tasks), 4.6), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(track.tasks)))
@@ -51,7 +51,7 @@ def anytime(rows: pd.DataFrame, track: Track, random_curves: pd.DataFrame) -> Fi
 
 
 def standing_bars(rows: pd.DataFrame, track: Track) -> Figure:
-    """Interquartile means at the shared budget with their intervals, the best on top."""
+    """Interquartile means at the shared budget, the best on top; intervals of enough runs."""
     found = [one for one in standings(rows, track) if ENTRANTS[one.entrant].kind != "known"]
     budget = shared_budget(found, track)
     figure = Figure(figsize=(7.0, 0.6 + 0.28 * len(found)), layout="constrained")
@@ -59,7 +59,7 @@ def standing_bars(rows: pd.DataFrame, track: Track) -> Figure:
     for height, one in enumerate(reversed(found)):
         scores = at(one.scores, budget)
         middle = one.iqm(budget)
-        low, high = interval(scores) if len(scores) > 1 else (middle, middle)
+        low, high = interval(scores) if len(scores) >= FEWEST_RUNS else (middle, middle)
         colour = "tab:blue" if ENTRANTS[one.entrant].kind == "agent" else "tab:orange"
         axes.plot([low, high], [height, height], color=colour, lw=7, alpha=0.4)
         axes.plot(middle, height, "|", color=colour, ms=12, mew=2)

@@ -29,7 +29,7 @@ ENTRANTS: dict[str, Entrant] = {
     "ppo": Entrant("PPO", "agent"),
     "maskable_ppo": Entrant("MaskablePPO", "agent"),
     "ppo_one_shot": Entrant("PPO, one shot", "agent"),
-    "pretrained": Entrant("policy of other nets, then PPO", "agent"),
+    "pretrained": Entrant("policy taught by landscapes, then PPO", "agent"),
     "improver": Entrant("improver, then PPO", "agent", most=1_000),
     "warm_start": Entrant("integer program, then RecurrentPPO", "agent", most=1_000),
     "a2c": Entrant("A2C", "agent"),

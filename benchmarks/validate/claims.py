@@ -116,11 +116,13 @@ def check_rows(rows: Sequence[Row], replayed: Replayed) -> Iterator[str]:
         yield f"{rows[0].source} is about {name}, of which the log tells nothing"
         return
     problem = problems[0]
-    by_budget = {int(row.values["budget"]): row for row in rows}
-    budgets = tuple(sorted(by_budget))
-    for known in score(job, replayed.revealed(problem), problem, budgets):
-        row = by_budget[known["budget"]]
-        known["bitwidths"] = _read("bitwidths", known["bitwidths"])
+    budgets = sorted({int(row.values["budget"]) for row in rows})
+    scored = {
+        one["budget"]: one for one in score(job, replayed.revealed(problem), problem, budgets)
+    }
+    for row in rows:
+        known = scored[int(row.values["budget"])]
+        known = {**known, "bitwidths": _read("bitwidths", known["bitwidths"])}
         claimed = {
             column: _read(column, text)
             for column in known

@@ -163,17 +163,12 @@ def solve(
 
 def _cost_limits(player: Player) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """What the cost budget limits, from 0 up: ``[figures, steps, bitwidths]``, ``[figures]``."""
-    problem = player.problem
-    most = player.complete(player.most_bits)
-    totals = problem.totals(most)
-    figures, limits = [np.empty((0, *player.totals.shape[:2]))], []
-    for name, limit in problem.describe()["cost_budget"].items():
-        index = 0 if name == "cost" else problem.figures.index(name)
-        unit = totals[0] / problem.cost(most) if name == "cost" else 1.0
-        least = player.totals[:, :, index].min(axis=1, keepdims=True)
-        figures.append((player.totals[:, :, index] - least)[None])
-        limits.append(limit * unit - totals[index] - least.sum())
-    return np.concatenate(figures), np.array(limits)
+    limits = player.problem.limits
+    at_most = player.problem.totals(player.complete(player.most_bits))[list(limits)]
+    figures = player.totals[:, :, list(limits)]
+    least = figures.min(axis=1, keepdims=True)
+    room = np.array(list(limits.values())) - at_most - least.sum(axis=(0, 1))
+    return np.moveaxis(figures - least, -1, 0), room
 
 
 def most_promising(player: Player, model: AdditiveLoss, solutions: list[Choice]) -> Choice | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from releq_gym.registry import UnknownNameError
-from releq_gym.tasks.format import Task, load_task
+from releq_gym.tasks.format import Task, load_task, ordered
 
 DEFAULT_TASKS = {
     "digits": "digits-digits-wrpn-short-w2to8",
@@ -71,7 +71,7 @@ def shipped_tasks() -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
     for card in sorted(shipped_folder().glob("*/*/card.json")):
         found.setdefault(card.parent.parent.name, []).append(card.parent.name)
-    return {name: tuple(sorted(versions, key=_semver)) for name, versions in found.items()}
+    return {name: tuple(sorted(versions, key=ordered)) for name, versions in found.items()}
 
 
 def find_task(task: str | Path) -> Task:
@@ -87,7 +87,7 @@ def find_task(task: str | Path) -> Task:
         return load_task(shipped_folder() / name / (version or versions[-1]))
     if Path(task).is_dir():
         versions = tuple(
-            sorted((card.parent.name for card in Path(task).glob("*/card.json")), key=_semver)
+            sorted((card.parent.name for card in Path(task).glob("*/card.json")), key=ordered)
         )
         return load_task(Path(task) / versions[-1] if versions else task)
     if str(task).startswith("synthetic-"):
@@ -97,7 +97,3 @@ def find_task(task: str | Path) -> Task:
         )
     hint = "A folder with a card.json serves too; 'synthetic-LAYERS-SEED' is generated."
     raise UnknownNameError("task", str(task), shipped_tasks(), hint)
-
-
-def _semver(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -205,6 +206,19 @@ def load_task(folder: str | Path) -> Task:
     return Task(folder, card)
 
 
+def ordered(version: str) -> tuple[int, ...]:
+    """A version as numbers, by which versions are ordered.
+
+    Raises:
+        TaskError: For any other text than numbers with dots between them.
+    """
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)*", version):
+        raise TaskError(
+            f"The version {version!r} has to be numbers with dots between them, such as 1.0.0."
+        )
+    return tuple(map(int, version.split(".")))
+
+
 def write_task(
     folder: str | Path,
     card: Mapping[str, Any],
@@ -221,9 +235,10 @@ def write_task(
         surrogate: Integer arrays of what was fitted to them.
 
     Raises:
-        TaskError: Where the folder holds a task already.
+        TaskError: Where the folder holds a task already, or its version has no order.
     """
     folder = Path(folder)
+    ordered(card["version"])
     if (folder / "card.json").exists():
         raise TaskError(f"{folder} holds a task already; a changed task needs a new version.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -296,14 +311,6 @@ def configuration(index: int, radix: int, layers: int) -> tuple[int, ...]:
         index, digit = divmod(index, radix)
         digits.append(digit)
     return tuple(reversed(digits))
-
-
-def configuration_index(digits: Sequence[int], radix: int) -> int:
-    """The inverse of `configuration`."""
-    index = 0
-    for digit in digits:
-        index = index * radix + digit
-    return index
 
 
 def _check_card(card: Mapping[str, Any]) -> None:

@@ -12,7 +12,15 @@ import numpy as np
 
 from releq_gym.layers import BITWIDTHS, Layer
 from releq_gym.registry import UnknownNameError
-from releq_gym.tasks.format import OK, Measurements, Task, TaskError, configurations, write_task
+from releq_gym.tasks.format import (
+    OK,
+    Measurements,
+    Task,
+    TaskError,
+    configurations,
+    ordered,
+    write_task,
+)
 
 COLUMNS = ("bitwidths", "accuracy")
 
@@ -65,6 +73,7 @@ def import_task(
         TaskError: For a file that cannot be understood; names the line.
         ValueError: For arguments that do not fit it.
     """
+    ordered(version)
     if not 0 < full_precision_accuracy <= 1:
         raise ValueError(
             f"full_precision_accuracy={full_precision_accuracy} has to be a fraction above 0 and "

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from releq_gym.datasets import load_splits
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.networks import resolve_network
-from releq_gym.tasks.format import SPLITS, Measurements, configurations
+from releq_gym.tasks.format import SPLITS, Measurements, configurations, ordered
 from releq_gym.tasks.sample import SOURCES
 
 
@@ -58,6 +58,7 @@ class Plan:
         self, data: str | os.PathLike | None, memo: bool | str | os.PathLike
     ) -> LiveEvaluator:
         """Measures the cells; results are kept in ``memo``."""
+        ordered(self.version)
         return make_live(
             self.net,
             data=data,

@@ -50,8 +50,8 @@ def draw(layers: int, bitwidths: Sequence[int], count: int, seed: int) -> list[S
     rng = np.random.default_rng(seed)
     found = {(bitwidth,) * layers: "one_layer" for bitwidth in bitwidths}
     for source, share in DRAWN.items():
-        wanted = len(bitwidths) if source == "one_layer" else len(found)
-        wanted += round(share * count) - (source == "one_layer") * len(bitwidths)
+        # Uniform ones count among those of one layer.
+        wanted = round(share * count) + (0 if source == "one_layer" else len(found))
         tries = 0
         while len(found) < wanted and tries < 100 * count:  # small spaces run out
             found.setdefault(_DRAWS[source](rng, layers, np.array(bitwidths)), source)

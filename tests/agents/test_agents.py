@@ -10,6 +10,7 @@ import torch
 
 from agents.args import parse
 from agents.base import AGENTS
+from agents.ppo import PPOSettings
 from agents.sb3 import LESS, MORE, Novelty, SB3Agent
 from benchmarks.learning import learn_until_spent
 from releq_gym.env import QuantizeNetEnv
@@ -266,3 +267,9 @@ def test_settings_below_one_are_refused(name):
     for field in whole:
         with pytest.raises(ValueError, match=f"{field}=0 has to be at least 1"):
             dataclasses.replace(settings, **{field: 0})
+
+
+def test_novelty_needs_an_entropy_to_strengthen():
+    with pytest.raises(ValueError, match=r"novelty=0.3 is sought by .* ent_coef=0"):
+        PPOSettings(ent_coef=0.0)
+    PPOSettings(ent_coef=0.0, novelty=0.0)

@@ -16,6 +16,7 @@ from toys import toy_task
 from agents.args import parse
 from agents.base import AGENTS, Agent, Preset
 from agents.folder import restore_ledger
+from agents.pictures import draw_learning_curve
 from agents.train import main
 from benchmarks.validate.__main__ import main as validate
 from releq_gym.env import QuantizeNetEnv
@@ -370,3 +371,29 @@ def test_live_run_reports_what_its_integers_reproduce(tmp_path, capsys):
     images = evaluator.normalise(evaluator.splits.report.images)
     with torch.inference_mode():
         assert torch.equal(module.eval()(images), trained.eval()(images))
+
+
+def test_the_curve_ends_at_the_answer(tmp_path):
+    env = QuantizeNetEnv(
+        task="synthetic-8-1",
+        reward_timing="telescoped",
+        cost_budget={"cost": 0.35},
+        log=tmp_path / "log.jsonl",
+    )
+    rng = np.random.default_rng(0)
+    for seed in range(3):
+        env.reset(seed=seed)
+        for _ in range(8):
+            env.step(rng.choice(np.flatnonzero(env.action_masks())))
+    env.close()
+    figure = draw_learning_curve(read_revealed(tmp_path / "log.jsonl", env.problem), env.problem)
+    _, curve = figure.axes[0].lines
+    drawn = curve.get_ydata()
+    # On the way to the first whole assignment the budget is exceeded, and there is no answer.
+    assert np.isnan(drawn[0])
+    assert drawn[-1] == env.ledger.best(env.problem).objective
+
+
+def test_repeats_of_a_task_are_its_own(tmp_path, capsys):
+    assert main(["--task", "synthetic-4-0", "--repeats", "5", "--folder", str(tmp_path / "x")]) == 2
+    assert "repeats= is for evaluator='live'" in capsys.readouterr().err

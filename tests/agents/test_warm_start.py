@@ -100,6 +100,17 @@ def test_a_stopped_search_is_taken_up_again():
     assert ledger.distinct >= 20 and made.steps >= 40
 
 
+def test_a_search_that_was_over_before_anything_was_learned_is_taken_up_again():
+    ledger = Ledger()
+    before = agent(ledger)
+    assert before._search(Stopping(10_000)) and ledger.distinct == 20
+    before.close()
+    after = agent(ledger)
+    after.learn(40, Stopping(10_000))
+    after.close()
+    assert after.steps >= 40
+
+
 def test_an_unknown_searcher_gets_a_sentence():
     with pytest.raises(UnknownNameError, match="Did you mean 'greedy'"):
         agent(Ledger(), dataclasses.replace(QUICK, searcher="greed"))

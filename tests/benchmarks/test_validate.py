@@ -113,6 +113,18 @@ def copied(log):
     return env.ledger
 
 
+def other_cost_of_a_copy(log):
+    env = QuantizeNetEnv(task=DIGITS, log=log)
+    play(env, 2, 0)
+    twin = copy.deepcopy(env)
+    play(twin, 3)
+    twin = HardwareCost(twin, "model_size")
+    play(twin, 3)
+    twin.close()
+    play(env, 3)
+    return env.ledger
+
+
 def other_cost(log):
     """Noise goes on where it stood."""
     env = QuantizeNetEnv(task=DIGITS, log=log)
@@ -165,6 +177,7 @@ RUNS = {
     "vector, every step": lambda log: vector(log, "NextStep", reward_timing="telescoped"),
     "copied": copied,
     "other cost": other_cost,
+    "other cost of a copy": other_cost_of_a_copy,
     "several": several,
     "frozen": frozen,
 }
@@ -524,6 +537,11 @@ def test_rows_are_validated_at_each_budget(searched, tmp_path, capsys):
         append_rows(path, [rows[0], {**rows[1], name: value}], list(rows[0]))
         assert main([str(log), "--claims", str(path)]) == 1, name
         assert f"rows.csv, line 3: {name} {value}" in capsys.readouterr().out
+    path.unlink()
+    forged = {**rows[0], "regret": 0.0}  # before a true one of the same budget
+    append_rows(path, [forged, *rows], list(rows[0]))
+    assert main([str(log), "--claims", str(path)]) == 1
+    assert "rows.csv, line 2: regret 0.0" in capsys.readouterr().out
     stranger = log.rename(log.with_name("stranger.jsonl"))
     assert main([str(stranger), "--claims", str(path)]) == 2
     assert "No row of the claims is about it" in capsys.readouterr().out
