@@ -174,6 +174,8 @@ def _first_change(args: Args[Any], defaults: Args[Any]) -> str | None:
     for now, before in ((args, defaults), (args.settings, defaults.settings)):
         for field in dataclasses.fields(now):
             kept = getattr(now, field.name) == getattr(before, field.name)
-            if not kept and field.name not in ("settings", "resume"):
+            # On a task, data serve the report alone, which may have lacked them.
+            free = ("settings", "resume", *(["data"] if defaults.evaluator != "live" else []))
+            if not kept and field.name not in free:
                 return f"--{field.name.replace('_', '-')}"
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,13 @@ class Run:
             watch.show()
         agent.close()
         watch.save()
+        if not (watch.interrupted or self.ledger.spent):
+            self.console.print(
+                f"Ended with {self.ledger.distinct} of {self.budget} assignments: after "
+                f"{EPISODES_PER_EVALUATION} episodes for each of the budget the agent goes on "
+                "asking what it has asked before.",
+                highlight=False,
+            )
         return not watch.interrupted
 
     def result(self, *, finished: bool = False, report: Report | None = None) -> Result | None:
@@ -164,7 +172,12 @@ class Run:
         try:
             report = final_report(self.evaluator, result.bitwidths, self.folder, self.args.data)
         except ValueError as error:
-            self.console.print(f"No report: {error}", highlight=False)
+            again = shlex.join(["python", "-m", "agents.train", "--folder", f"{self.folder}"])
+            self.console.print(
+                f"No report: {error}\nOnce that is mended: {again} --resume [--data PATH]",
+                highlight=False,
+                soft_wrap=True,
+            )
             return None
         if report is None:
             self.console.print(f"No report: {self.evaluator.name} is invented, without images.")

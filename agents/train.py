@@ -50,7 +50,7 @@ def train(args: Args[Any], command: str) -> int:
     console = Console(emoji=False, markup=False)  # names are the user's
     if args.resume and (Path(args.folder or "") / RESULT_FILE).is_file():
         earlier = read_result(args.folder or "")
-        if earlier.finished:
+        if earlier.finished and (earlier.report is not None or not args.report):
             listed = " ".join(map(str, earlier.bitwidths))
             console.print(f"The run in {args.folder} is finished: bitwidths {listed}.")
             return 0

@@ -131,7 +131,7 @@ def search(
     """
     started = time.perf_counter()
     play = SEARCHERS[searcher]
-    _check(model, max_loss, evaluations, folder)
+    _check(model, max_loss, evaluations, seed, folder)
     fixed = fixed_bitwidths.values() if isinstance(fixed_bitwidths, Mapping) else ()
     offered = None if bitwidths is None else [*bitwidths, *(b for b in fixed if b in BITWIDTHS)]
     evaluator = LiveEvaluator(
@@ -322,6 +322,7 @@ def _check(
     model: object,
     max_loss: float | None,
     evaluations: int | None,
+    seed: int,
     folder: str | os.PathLike | None,
 ) -> None:
     """What would otherwise be noticed late."""
@@ -331,5 +332,7 @@ def _check(
         raise ValueError(f"max_loss={max_loss!r} has to be 0 or more percentage points.")
     if evaluations is not None and not (isinstance(evaluations, int) and evaluations >= 1):
         raise ValueError(f"evaluations={evaluations!r} must be a whole number, at least 1.")
+    if not (isinstance(seed, int) and seed >= 0):
+        raise ValueError(f"seed={seed!r} must be a whole number, 0 or more.")
     if folder is not None and Path(folder).is_file():
         raise ValueError(f"folder={str(folder)!r} is a file; name a folder.")

@@ -301,7 +301,7 @@ def load_quantized(path: str | Path, net: NetworkLike | None = None) -> nn.Modul
     if net is None and header.get("net") not in NETWORKS:
         raise ValueError(
             f"{path} is of the net {header.get('net')!r}, which is not registered; pass the module "
-            "or its factory as net."
+            "or its factory as net=."
         )
     tensors = _read(path)
     for name, bitwidth in header["bitwidths"].items():

@@ -376,3 +376,25 @@ def test_user_errors_are_a_sentence(capsys, tmp_path, monkeypatch, arguments, se
     error = printed(capsys, *arguments, code=2)
     assert sentence in error and "Traceback" not in error
     assert not list(tmp_path.rglob("*.sqlite*"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ("--version ../../evil", "has to be numbers with dots"),
+        ("--max-loss nan", "max_loss_points=nan has to be"),
+        ("--max-loss -2", "max_loss_points=-2.0 has to be"),
+        ("--surrogate --rows 20", "rows=20: a surrogate is fitted to 50 or more"),
+        ("--surrogate --bitwidths 2 4", "measure every assignment, without a surrogate"),
+    ],
+)
+def test_a_build_that_cannot_end_well_is_not_begun(tmp_path, capsys, wrong, sentence):
+    build = "task build digits --quantizer uniform --recipe ptq"
+    assert main([*build.split(), "--output", str(tmp_path / "out"), *wrong.split()]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_search_refuses_a_negative_seed_at_once(capsys):
+    assert main(["search", "--net", "digits", "--max-loss", "1", "--seed", "-1"]) == 2
+    assert "seed=-1 must be a whole number, 0 or more" in capsys.readouterr().err

@@ -37,7 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=positive, default=multiprocessing.cpu_count())
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of rows, logs, page")
     options = parser.parse_args(arguments)
-    options.results.mkdir(parents=True, exist_ok=True)
     path = options.results / "rows.csv"
     known = [task for track in TRACKS.values() for task in track.tasks]
     try:
@@ -47,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Everybody's first seed before anybody's second: a sweep may be stopped at any time.
         planned = sorted(_jobs(options), key=lambda run: run[0].seed)
         jobs = {job: (budgets, options.results) for job, budgets in planned}
+        options.results.mkdir(parents=True, exist_ok=True)
         append_missing(run, jobs, path, COLUMNS, options.workers)
     except ValueError as error:
         print(error, file=sys.stderr)
@@ -74,7 +74,8 @@ def _jobs(options: argparse.Namespace) -> Iterator[tuple[Job, tuple[int, ...]]]:
                 continue
             for searcher in options.searcher or ENTRANTS:
                 if searcher not in ENTRANTS:
-                    raise UnknownNameError("searcher", searcher, ENTRANTS)
+                    hint = "A new one needs a line in ENTRANTS of benchmarks/leaderboard/sweep.py."
+                    raise UnknownNameError("searcher", searcher, ENTRANTS, hint)
                 if ENTRANTS[searcher].kind == "known":
                     continue
                 most = ENTRANTS[searcher].most or track.budgets[-1]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from releq_gym.datasets import load_splits
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.networks import resolve_network
+from releq_gym.rewards.accuracy_floor import AccuracyFloor
 from releq_gym.tasks.format import SPLITS, Measurements, configurations, ordered
 from releq_gym.tasks.sample import SOURCES
 
@@ -54,11 +55,15 @@ class Plan:
     weights: str | None = None
     known_issues: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuses what no task can have, before anything is measured."""
+        ordered(self.version)
+        AccuracyFloor(self.max_loss_points)
+
     def evaluator(
         self, data: str | os.PathLike | None, memo: bool | str | os.PathLike
     ) -> LiveEvaluator:
         """Measures the cells; results are kept in ``memo``."""
-        ordered(self.version)
         return make_live(
             self.net,
             data=data,

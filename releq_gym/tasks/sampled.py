@@ -30,6 +30,9 @@ from releq_gym.tasks.surrogate import Quality, Sample, compare, export, fit_nois
 ROWS_PER_LAYER = 30
 """Assignments that are measured for every layer of the network, at least."""
 
+LEAST_ROWS = 50
+"""A sample that is smaller leaves too little to hold out."""
+
 OPTIMISED = 51
 """Assignments that the surrogate takes for the best, measured to see whether they are."""
 
@@ -69,12 +72,20 @@ def build_sampled_task(
 
     Raises:
         TaskError: Where that version of the task exists already.
+        ValueError: For a sample that is too small, or as large as the space.
     """
     measurer, target = prepare(plan, folder, data, workers)
     if half := unfinished(target):
         return finish(measurer, half)
     evaluator = measurer.evaluator
     wanted = ROWS_PER_LAYER * len(evaluator.layers) if rows is None else rows
+    if wanted < LEAST_ROWS:
+        raise ValueError(f"rows={rows}: a surrogate is fitted to {LEAST_ROWS} or more.")
+    if len(evaluator.bitwidths) ** len(evaluator.layers) <= 2 * wanted:
+        raise ValueError(
+            f"A sample of {wanted} is for larger spaces than {len(evaluator.bitwidths)} bitwidths "
+            f"in {len(evaluator.layers)} layers; measure every assignment, without a surrogate."
+        )
     sources = _first_sample(measurer, wanted)
     best, gaps = _refine(measurer, sources)
     searched = measurer.measure("search", list(sources))

@@ -397,3 +397,30 @@ def test_the_curve_ends_at_the_answer(tmp_path):
 def test_repeats_of_a_task_are_its_own(tmp_path, capsys):
     assert main(["--task", "synthetic-4-0", "--repeats", "5", "--folder", str(tmp_path / "x")]) == 2
     assert "repeats= is for evaluator='live'" in capsys.readouterr().err
+
+
+def test_a_missing_report_is_made_up_for(tmp_path, capsys, monkeypatch):
+    asked = []
+
+    def no_images(evaluator, bitwidths, folder, data):
+        asked.append(data)
+        raise ValueError("no images")
+
+    monkeypatch.setattr("agents.run.final_report", no_images)
+    few = [option for option in SMALL if option != "--no-report"]
+    begun = ["--task", "lenet-mnist-uniform-ptq-w1to8", "--evaluation-budget", "8", *few]
+    again = ["--folder", str(tmp_path / "run"), "--resume"]
+    assert main([*begun, "--folder", str(tmp_path / "run")]) == 0
+    assert "--resume [--data PATH]" in capsys.readouterr().out
+    assert main([*again, "--data", "elsewhere"]) == 0
+    assert asked == [None, "elsewhere"]
+    before = read_result(tmp_path / "run")
+    assert before.finished and before.evaluations == 8
+    assert main([*again, "--no-report"]) == 2
+    assert "--report differs" in capsys.readouterr().err
+
+
+def test_a_run_says_why_it_ended_before_its_budget(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("agents.run.EPISODES_PER_EVALUATION", 1)
+    assert run(tmp_path / "run", task="synthetic-4-0", budget=400) == 0  # some episodes repeat
+    assert re.search(r"Ended with \d+ of 400 assignments", capsys.readouterr().out)
