@@ -74,6 +74,8 @@ class Args(Generic[S]):
     """When it is paid: final, every_step or telescoped."""
     cost: str = "quantization_state"
     """Cost model by name."""
+    cost_kwargs: dict[str, bool | int | float | str] | None = None
+    """Its parameters: path mine.csv."""
     cost_budget: dict[str, float] | None = None
     """Limits that no assignment exceeds, by figure of the cost model: cost 0.4."""
     evaluation_budget: int | None = None

@@ -199,6 +199,7 @@ class Run:
             reward_timing=reward_timing or args.reward_timing,
             gamma=args.settings.gamma,
             cost=args.cost,
+            cost_kwargs=args.cost_kwargs,
             cost_budget=args.cost_budget,
             ledger=ledger,
         )

@@ -424,3 +424,15 @@ def test_a_run_says_why_it_ended_before_its_budget(tmp_path, capsys, monkeypatch
     monkeypatch.setattr("agents.run.EPISODES_PER_EVALUATION", 1)
     assert run(tmp_path / "run", task="synthetic-4-0", budget=400) == 0  # some episodes repeat
     assert re.search(r"Ended with \d+ of 400 assignments", capsys.readouterr().out)
+
+
+def test_a_cost_table_of_ones_own(tmp_path):
+    layers = QuantizeNetEnv(task="synthetic-4-0").problem.layers
+    cells = [f"{layer.name},{bits},{bits * 2.5}" for layer in layers for bits in range(2, 9)]
+    (tmp_path / "mine.csv").write_text("\n".join(["layer,bitwidth,value", *cells]))
+    options = ["--cost", "lookup", "--cost-kwargs", "path", str(tmp_path / "mine.csv")]
+    assert run(tmp_path / "run", *options) == 0
+    result = read_result(tmp_path / "run")
+    assert result.cost == pytest.approx(np.mean(result.bitwidths) / 8)
+    assert validate([str(tmp_path / "run")]) == 0
+    assert main(["--folder", str(tmp_path / "run"), "--resume"]) == 0
