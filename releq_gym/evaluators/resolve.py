@@ -107,9 +107,10 @@ def _from_task(
         has = ", ".join(f"{name}={card.get(name)!r}" for name in wrong if name != "bitwidths")
         if "bitwidths" in wrong:
             has = f"{has}, bitwidths={list(found.bitwidths)}".lstrip(", ")
+        about_net = [name for name in shipped_tasks() if _net_of(name) == found.net]
         raise ValueError(
-            f"The task {str(task)!r} has {has}, not {asked}. Shipped tasks: {_listed()}. "
-            "To measure anything else: evaluator='live'."
+            f"The task {str(task)!r} has {has}, not {asked}. Tasks of the net {found.net!r}: "
+            f"{', '.join(about_net) or 'no other'}. To measure anything else: evaluator='live'."
         )
     return found
 
@@ -143,7 +144,7 @@ def _default_task(net: Any, stated: dict[str, Any]) -> str:
     _check_names(stated)
     asked = ", ".join(f"{key}={value!r}" for key, value in stated.items() if value is not None)
     raise ValueError(
-        f"No shipped task of the net {net!r} has {asked}. Shipped tasks: {_listed()}. "
+        f"No shipped task of the net {net!r} has {asked}; there are {', '.join(about_net)}. "
         "To measure anything else: evaluator='live'."
     )
 
