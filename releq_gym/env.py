@@ -200,12 +200,12 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             activation_bitwidth=activation_bitwidth,
             data=data,
             weights=weights,
-            **dict(evaluator_kwargs or {}),
+            **_named("evaluator_kwargs", evaluator_kwargs, taken=SETTLED),
         )
         problem = Problem(
             resolved,
-            reward=make_reward(reward, **dict(reward_kwargs or {})),
-            cost_model=make_cost(cost, **dict(cost_kwargs or {})),
+            reward=make_reward(reward, **_named("reward_kwargs", reward_kwargs)),
+            cost_model=make_cost(cost, **_named("cost_kwargs", cost_kwargs)),
             bitwidths=bitwidths,
             fixed_bitwidths=fixed_bitwidths,
             groups=groups,
@@ -461,6 +461,22 @@ def _one_of(argument: str, value: Any, choices: Sequence[str]) -> Any:
     if value not in choices:
         raise UnknownNameError(argument, value, choices)
     return value
+
+
+SETTLED = tuple(inspect.signature(make_evaluator).parameters)[:-1]
+"""Arguments of the evaluator that the environment takes itself."""
+
+
+def _named(
+    argument: str, given: Mapping[str, Any] | None, taken: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Further arguments, checked to be that and none of those that are the environment's own."""
+    if not isinstance(given, Mapping | None):
+        raise ValueError(f"{argument}={given!r} has to be a dict of names and values.")
+    for name in taken:
+        if name in (given or {}):
+            raise ValueError(f"{argument} does not take {name!r}; pass {name}= itself.")
+    return dict(given or {})
 
 
 FROZEN_OPTIONS = ("render_mode", "evaluation_budget", "ledger", "log")

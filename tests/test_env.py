@@ -418,6 +418,12 @@ def test_a_task_folder_of_ones_own(tmp_path):
         ({"task": "synthetic-99-0"}, "4 to 64 layers"),
         ({"reward": "acuracy_floor"}, "Did you mean 'accuracy_floor'"),
         ({"reward_kwargs": {"maximum": 1}}, "no parameter 'maximum'; it takes max_loss_points"),
+        ({"reward_kwargs": 3}, "reward_kwargs=3 has to be a dict of names and values"),
+        ({"evaluator_kwargs": 3}, "evaluator_kwargs=3 has to be a dict"),
+        (
+            {"evaluator": "live", "evaluator_kwargs": {"quantizer": "lsq"}},
+            "evaluator_kwargs does not take 'quantizer'; pass quantizer= itself",
+        ),
         ({"evaluator": "lve"}, "Unknown evaluator 'lve'. Did you mean 'live'"),
         ({"evaluator": 3}, "evaluator=3 has no evaluate"),
         ({"quantizer": "lsq"}, "No shipped task of the net 'digits' has quantizer='lsq'"),
