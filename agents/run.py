@@ -57,7 +57,7 @@ class Run:
             # On a task the data serve the report alone.
             data=args.data if args.evaluator == "live" else None,
             weights=args.weights,
-            repeats=args.repeats or (1 if args.evaluator == "live" else None),
+            repeats=1 if args.repeats is None and args.evaluator == "live" else args.repeats,
             search_from_train=args.search_from_train or None,
         )
         self.problem = self._make_env(Ledger()).problem
