@@ -173,11 +173,12 @@ def _preset(agent: str, name: str) -> Args[Any]:
 
 def _first_change(args: Args[Any], defaults: Args[Any]) -> str | None:
     """The option that differs, as it is typed."""
+    free = {"settings", "resume"}
+    if defaults.evaluator != "live":
+        free.add("data")  # it serves the report alone, which may have lacked it
     for now, before in ((args, defaults), (args.settings, defaults.settings)):
         for field in dataclasses.fields(now):
             kept = getattr(now, field.name) == getattr(before, field.name)
-            # On a task, data serve the report alone, which may have lacked them.
-            free = ("settings", "resume", *(["data"] if defaults.evaluator != "live" else []))
             if not kept and field.name not in free:
                 return f"--{field.name.replace('_', '-')}"
     return None

@@ -100,11 +100,10 @@ class Pretraining(PPOPlan):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.landscapes < 0 or not self.groups:
-            raise ValueError(
-                f"landscapes={self.landscapes} has to be 0 or more; name nets to pretrain on, or "
-                "landscapes."
-            )
+        if self.landscapes < 0:
+            raise ValueError(f"landscapes={self.landscapes} has to be 0 or more.")
+        if not self.groups:
+            raise ValueError("Name nets to pretrain on, or landscapes.")
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -82,6 +82,12 @@ class Run:
         assignments = len(self.problem.bitwidths) ** len(self.problem.steps)
         return min(default if stated is None else stated, assignments)
 
+    @property
+    def continuation(self) -> str:
+        """The command that takes this run up."""
+        words = ["python", "-m", "agents.train", "--folder", f"{self.folder}", "--resume"]
+        return shlex.join(words)
+
     def search(self) -> bool:
         """Learns until the budget is spent or the policy has converged, and confirms the answer.
 
@@ -172,9 +178,8 @@ class Run:
         try:
             report = final_report(self.evaluator, result.bitwidths, self.folder, self.args.data)
         except ValueError as error:
-            again = shlex.join(["python", "-m", "agents.train", "--folder", f"{self.folder}"])
             self.console.print(
-                f"No report: {error}\nOnce that is mended: {again} --resume [--data PATH]",
+                f"No report: {error}\nOnce that is mended: {self.continuation} [--data PATH]",
                 highlight=False,
                 soft_wrap=True,
             )

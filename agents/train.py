@@ -65,8 +65,7 @@ def train(args: Args[Any], command: str) -> int:
     if result is not None:
         run.show(result)
     if not complete:
-        again = shlex.join(["python", "-m", "agents.train", "--folder", f"{run.folder}"])
-        console.print(f"Stopped. To continue: {again} --resume", soft_wrap=True, highlight=False)
+        console.print(f"Stopped. To continue: {run.continuation}", soft_wrap=True, highlight=False)
         return 130
     if result is not None:
         run.finish(result)

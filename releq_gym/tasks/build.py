@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 
+from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.tasks.format import (
     SPLITS,
     Task,
@@ -55,15 +57,28 @@ def build_task(
 
 
 def prepare(
-    plan: Plan, folder: str | os.PathLike, data: str | os.PathLike | None, workers: int | None
+    plan: Plan,
+    folder: str | os.PathLike,
+    data: str | os.PathLike | None,
+    workers: int | None,
+    check: Callable[[LiveEvaluator], None] = lambda evaluator: None,
 ) -> tuple[Measurer, Path]:
     """What measures a task that is to be built, and its folder.
+
+    Args:
+        plan: As of `build_task`, likewise the following.
+        folder: Parent of the task's own folder.
+        data: Where the images lie.
+        workers: Processes.
+        check: Raises where such a task cannot be built; called while nothing is there yet.
 
     Raises:
         TaskError: Where that version of the task exists already.
     """
     folder = Path(folder)
-    name = task_id(plan.evaluator(data, memo=False), plan)
+    evaluator = plan.evaluator(data, memo=False)
+    check(evaluator)
+    name = task_id(evaluator, plan)
     target = folder / name / plan.version
     if (target / "card.json").exists() and not unfinished(target):
         raise TaskError(f"{target} holds a task already; a changed task needs a new version.")

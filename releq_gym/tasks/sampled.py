@@ -72,21 +72,24 @@ def build_sampled_task(
 
     Raises:
         TaskError: Where that version of the task exists already.
-        ValueError: For a sample that is too small, or as large as the space.
+        ValueError: For a sample that is too small, or a space that is hardly larger.
     """
-    measurer, target = prepare(plan, folder, data, workers)
+
+    def check(evaluator: LiveEvaluator) -> None:
+        layers, bitwidths = len(evaluator.layers), len(evaluator.bitwidths)
+        if bitwidths**layers <= 2 * _wanted(rows, layers):
+            raise ValueError(
+                f"A sample of {_wanted(rows, layers)} is for larger spaces than {bitwidths} "
+                f"bitwidths in {layers} layers; measure every assignment, without a surrogate."
+            )
+
+    if rows is not None and rows < LEAST_ROWS:
+        raise ValueError(f"rows={rows}: a surrogate is fitted to {LEAST_ROWS} or more.")
+    measurer, target = prepare(plan, folder, data, workers, check)
     if half := unfinished(target):
         return finish(measurer, half)
     evaluator = measurer.evaluator
-    wanted = ROWS_PER_LAYER * len(evaluator.layers) if rows is None else rows
-    if wanted < LEAST_ROWS:
-        raise ValueError(f"rows={rows}: a surrogate is fitted to {LEAST_ROWS} or more.")
-    if len(evaluator.bitwidths) ** len(evaluator.layers) <= 2 * wanted:
-        raise ValueError(
-            f"A sample of {wanted} is for larger spaces than {len(evaluator.bitwidths)} bitwidths "
-            f"in {len(evaluator.layers)} layers; measure every assignment, without a surrogate."
-        )
-    sources = _first_sample(measurer, wanted)
+    sources = _first_sample(measurer, _wanted(rows, len(evaluator.layers)))
     best, gaps = _refine(measurer, sources)
     searched = measurer.measure("search", list(sources))
     sample = _sample(evaluator, list(sources), searched)
@@ -124,6 +127,11 @@ def build_sampled_task(
     milliseconds = np.array(round(float(searched.milliseconds.mean())), dtype=np.int64)
     task = write_task(target, card, measured, {**arrays, "milliseconds": milliseconds})
     return finish(measurer, task)
+
+
+def _wanted(rows: int | None, layers: int) -> int:
+    """Size of a sample."""
+    return max(ROWS_PER_LAYER * layers, LEAST_ROWS) if rows is None else rows
 
 
 def _first_sample(measurer: Measurer, wanted: int) -> dict[tuple[int, ...], str]:

@@ -245,7 +245,8 @@ def test_the_commands_pretrain_and_train(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [({"steps": 0}, "steps=0 has to be at least 1"),
-     ({"nets": (), "landscapes": 0}, "name nets to pretrain on, or landscapes")],
+     ({"landscapes": -3}, "landscapes=-3 has to be 0 or more"),
+     ({"nets": (), "landscapes": 0}, "Name nets to pretrain on, or landscapes")],
 )  # fmt: skip
 def test_impossible_plans_are_refused(wrong, sentence):
     with pytest.raises(ValueError, match=sentence):
