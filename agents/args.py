@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
+from tyro.constructors import PrimitiveConstructorSpec
 
 from agents.base import AGENTS
+from releq_gym.commands.pairs import figure_and_limit, layer_and_bits, name_and_value
 from releq_gym.registry import UnknownNameError
 
 SETTINGS_FILE = "settings.json"
@@ -28,6 +30,19 @@ def _presets(default: str) -> str:
     several = [name for name in AGENTS.names() if len(AGENTS[name].presets) > 1]
     further = [f"{name}: {', '.join(AGENTS[name].presets)}" for name in several]
     return f"(default: {default}; {'; '.join(further)})"
+
+
+def _pairs(metavar: str, parse_one: Callable[[str], tuple[str, Any]]) -> Any:
+    """Reads a dict as `releq search` does."""
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar=f"{metavar} ...",
+        instance_from_str=lambda typed: dict(map(parse_one, typed)),
+        is_instance=lambda value: value is None or isinstance(value, dict),
+        str_from_instance=lambda pairs: (
+            [f"{name}={pairs[name]}" for name in pairs or ()] or ["none"]
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -59,8 +74,8 @@ class Args(Generic[S]):
     """Accept search images that the checkpoint may have been trained on; results then say so."""
     bitwidths: tuple[int, ...] | None = None
     """Choice per layer; by default all that the evaluator has."""
-    fixed_bitwidths: dict[str, int] | None = None
-    """Layers that are not chosen: conv1 8 fc2 8."""
+    fixed_bitwidths: Annotated[dict[str, int] | None, _pairs("LAYER=BITS", layer_and_bits)] = None
+    """Layers that are not chosen: conv1=8 fc2=8."""
     groups: tuple[str, ...] | None = None
     """Layers that share one bitwidth, without blanks: conv1,conv2 fc1,fc2."""
 
@@ -74,10 +89,10 @@ class Args(Generic[S]):
     """When it is paid: final, every_step or telescoped."""
     cost: str = "quantization_state"
     """Cost model by name."""
-    cost_kwargs: dict[str, bool | int | float | str] | None = None
-    """Its parameters: path mine.csv."""
-    cost_budget: dict[str, float] | None = None
-    """Limits that no assignment exceeds, by figure of the cost model: cost 0.4."""
+    cost_kwargs: Annotated[dict[str, Any] | None, _pairs("NAME=VALUE", name_and_value)] = None
+    """Its parameters: path=mine.csv."""
+    cost_budget: Annotated[dict[str, float] | None, _pairs("FIGURE=LIMIT", figure_and_limit)] = None
+    """Limits that no assignment exceeds, by figure of the cost model: cost=0.4."""
     evaluation_budget: int | None = None
     """Different assignments that may be measured; by default 600, live 150."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import shlex
 import time
 from pathlib import Path
 from typing import Any
+
+from releq_gym.commands.pairs import figure_and_limit, layer_and_bits, name_and_value
 
 
 def add_commands(commands: Any) -> None:
@@ -98,12 +99,12 @@ def _search(options: argparse.Namespace) -> None:
         quantizer_kwargs=None if per_channel is None else {"per_channel": per_channel},
         recipe=options.recipe,
         bitwidths=options.bitwidths,
-        fixed_bitwidths=dict(map(_fixed, options.fix)),
+        fixed_bitwidths=dict(map(layer_and_bits, options.fix)),
         groups=options.group and [group.split(",") for group in options.group],
         activation_bitwidth=options.activation_bitwidth,
         cost=options.cost,
-        cost_kwargs=dict(map(_parameter, options.cost_kwargs)),
-        cost_budget=dict(map(_limit, options.cost_budget)),
+        cost_kwargs=dict(map(name_and_value, options.cost_kwargs)),
+        cost_budget=dict(map(figure_and_limit, options.cost_budget)),
         searcher=options.searcher,
         evaluations=options.evaluations,
         seed=options.seed,
@@ -113,36 +114,6 @@ def _search(options: argparse.Namespace) -> None:
         command=shlex.join(["releq", *options.typed]),
     )
     print(f"{result}\n\nwritten to {folder}")
-
-
-def _fixed(typed: str) -> tuple[str, int]:
-    """``"fc=8"`` as a layer and its bitwidth."""
-    layer, _, bits = typed.rpartition("=")
-    if not layer or not bits.isdecimal():
-        raise ValueError(f"--fix {typed} has to read LAYER=BITS, such as fc=8.")
-    return layer, int(bits)
-
-
-def _parameter(typed: str) -> tuple[str, Any]:
-    """``"path=table.csv"`` as a name and a value: a number, true or false, else text."""
-    name, equals, value = typed.partition("=")
-    if not name or not equals:
-        raise ValueError(f"--cost-kwargs {typed} has to read NAME=VALUE, such as path=table.csv.")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
-
-
-def _limit(typed: str) -> tuple[str, float]:
-    """``"cost=0.4"`` as a figure and its limit."""
-    figure, _, value = typed.partition("=")
-    try:
-        return figure, float(value)
-    except ValueError:
-        raise ValueError(
-            f"--cost-budget {typed} has to read FIGURE=LIMIT, such as cost=0.4."
-        ) from None
 
 
 def _new_folder(net: str) -> Path:

@@ -135,8 +135,8 @@ def test_other_settings_run(tmp_path, options):
 
 def test_restrictions_of_the_problem_hold_and_are_taken_up_again(tmp_path):
     folder = tmp_path / "run"
-    options = ["--fixed-bitwidths", "layer1", "8", "--groups", "layer0,layer3"]
-    assert run(folder, *options, "--cost-budget", "cost", "0.6", budget=20) == 0
+    options = ["--fixed-bitwidths", "layer1=8", "--groups", "layer0,layer3"]
+    assert run(folder, *options, "--cost-budget", "cost=0.6", budget=20) == 0
     result = read_result(folder)
     first, fixed, _, last = result.bitwidths
     assert fixed == 8 and first == last
@@ -229,8 +229,8 @@ def test_resumed_run_keeps_its_settings(finished, capsys):
         (["--evaluator", "dead"], "Unknown evaluator 'dead'"),
         (["--bitwidths", "1", "2"], "bitwidths=[1, 2]"),
         (["--groups", "layer0,layr1"], "Unknown layer in groups 'layr1'"),
-        (["--fixed-bitwidths", "layer9", "8"], "Unknown layer in fixed_bitwidths 'layer9'"),
-        (["--cost-budget", "cost", "0.01"], "cannot be met"),
+        (["--fixed-bitwidths", "layer9=8"], "Unknown layer in fixed_bitwidths 'layer9'"),
+        (["--cost-budget", "cost=0.01"], "cannot be met"),
         (["--evaluation-budget", "0"], "at least 1"),
         (["--threads", "0"], "has to be at least 1"),
         (["--n-envs", "0"], "n_envs=0"),
@@ -430,7 +430,7 @@ def test_a_cost_table_of_ones_own(tmp_path):
     layers = QuantizeNetEnv(task="synthetic-4-0").problem.layers
     cells = [f"{layer.name},{bits},{bits * 2.5}" for layer in layers for bits in range(2, 9)]
     (tmp_path / "mine.csv").write_text("\n".join(["layer,bitwidth,value", *cells]))
-    options = ["--cost", "lookup", "--cost-kwargs", "path", str(tmp_path / "mine.csv")]
+    options = ["--cost", "lookup", "--cost-kwargs", f"path={tmp_path / 'mine.csv'}"]
     assert run(tmp_path / "run", *options) == 0
     result = read_result(tmp_path / "run")
     assert result.cost == pytest.approx(np.mean(result.bitwidths) / 8)
