@@ -1,0 +1,48 @@
+"""NAME=VALUE, as commands spell it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def layer_and_bits(typed: str) -> tuple[str, int]:
+    """``"fc=8"`` as a layer and its bitwidth.
+
+    Raises:
+        ValueError: For anything else.
+    """
+    layer, _, bits = typed.rpartition("=")
+    if not layer or not bits.isdecimal():
+        raise ValueError(f"{typed} has to read LAYER=BITS, such as fc=8.")
+    return layer, int(bits)
+
+
+def figure_and_limit(typed: str) -> tuple[str, float]:
+    """``"cost=0.4"`` as a figure of a cost model and its limit.
+
+    Raises:
+        ValueError: For anything else.
+    """
+    figure, _, value = typed.partition("=")
+    try:
+        if figure:
+            return figure, float(value)
+    except ValueError:
+        pass
+    raise ValueError(f"{typed} has to read FIGURE=LIMIT, such as cost=0.4.")
+
+
+def name_and_value(typed: str) -> tuple[str, Any]:
+    """``"path=table.csv"`` as a name and a value: a number, true or false, else text.
+
+    Raises:
+        ValueError: Without a name, or an equals sign.
+    """
+    name, equals, value = typed.partition("=")
+    if not name or not equals:
+        raise ValueError(f"{typed} has to read NAME=VALUE, such as path=table.csv.")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
