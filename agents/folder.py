@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from agents.args import Args, write_settings
+from releq_gym.file_names import as_file_name
 from releq_gym.ledger import Ledger
 from releq_gym.problem import Problem
 from releq_gym.replay import read_records, read_revealed
@@ -31,7 +31,7 @@ def begin_folder(args: Args[Any], command: str) -> Path:
     Raises:
         ValueError: Where the folder holds something already, or cannot be written.
     """
-    name = re.sub(r"[^\w.-]+", "_", str(args.task or args.net or "digits"))
+    name = as_file_name(str(args.task or args.net or "digits"))
     folder = args.folder or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     try:
         if folder.is_dir() and any(folder.iterdir()):

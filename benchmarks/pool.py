@@ -73,6 +73,7 @@ def append_each(
                     progress.console.print(f"A run failed, the others go on: {error!r}")
                 progress.advance(bar)
         except KeyboardInterrupt:
+            progress.console.print("Stopping; runs that had begun are dropped.")
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     if errors:

@@ -207,6 +207,18 @@ def test_the_command_line_imports(tmp_path, capsys):
     assert [one.weight_std for one in task.layers] == [one.weight_std for one in shipped]
 
 
+def test_a_task_is_named_as_its_folder(tmp_path):
+    assert imported(tmp_path, GRID, net="my.module:factory").folder.parts[-2:] == (
+        "my.module_factory-imported",
+        "1.0.0",
+    )
+    task = imported(tmp_path, GRID, name="mine-short")
+    assert task.folder == tmp_path / "mine-short" / "1.0.0" and task.name == "mine-short/1.0.0"
+    for name in ("", "..", "a/b", "a:b"):
+        with pytest.raises(ValueError, match="name is that of its folder"):
+            imported(tmp_path, GRID, name=name)
+
+
 @pytest.mark.parametrize("assignments", [GRID, SOME])
 def test_an_imported_task_has_no_report_and_says_so(tmp_path, assignments):
     evaluator = make(imported(tmp_path, assignments)).unwrapped.problem.evaluator

@@ -59,7 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if Job(task, "optimum", 0) not in done:
             rows = [row for row in known_rows(task) if row["searcher"] in ENTRANTS]
             append_rows(path, rows, COLUMNS)
-    print(_publish(pd.read_csv(path), options.results))
+    every = _publish(pd.read_csv(path), options.results)
+    asked = options.task or [TRACKS[name].title for name in options.track or TRACKS]
+    print(markdown([table for table in every if table.title in asked]))
+    print(f"All tables and pictures: {options.results / 'leaderboard.html'}")
     return 0
 
 
@@ -84,7 +87,7 @@ def _jobs(options: argparse.Namespace) -> Iterator[tuple[Job, tuple[int, ...]]]:
                     yield Job(task, searcher, seed), budgets
 
 
-def _publish(rows: pd.DataFrame, results: Path) -> str:
+def _publish(rows: pd.DataFrame, results: Path) -> list[Table]:
     """Writes tables, pictures and page; returns the tables."""
     every: list[Table] = []
     sections = []
@@ -98,9 +101,8 @@ def _publish(rows: pd.DataFrame, results: Path) -> str:
     (results / "leaderboard.html").write_text(
         render(sections, "python -m benchmarks.leaderboard"), encoding="utf-8"
     )
-    text = markdown(every)
-    (results / "leaderboard.md").write_text(text, encoding="utf-8")
-    return text
+    (results / "leaderboard.md").write_text(markdown(every), encoding="utf-8")
+    return every
 
 
 def _drawn(rows: pd.DataFrame, name: str, results: Path) -> Iterator[Picture]:

@@ -35,8 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--claims", type=Path, metavar="CSV", help="rows that name task, searcher, seed and budget"
     )
     parser.add_argument(
-        "--tasks", action="append", default=[], metavar="FOLDER", help="tasks that are not shipped"
-    )
+        "--tasks", action="append", metavar="FOLDER",
+        help="tasks that are not shipped (default: ./tasks)",
+    )  # fmt: skip
     parser.add_argument("--workers", type=positive, default=multiprocessing.cpu_count())
     parser.add_argument("--show", type=int, default=5, help="differences shown of each log")
     options = parser.parse_args(arguments)
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     verdicts = []
     shares = [None] * len(logs) if rows is None else share_out(rows, logs)
-    for verdict in _validated(logs, shares, tuple(options.tasks), options.workers):
+    for verdict in _validated(logs, shares, tuple(options.tasks or ["tasks"]), options.workers):
         print(describe(verdict, options.show), flush=True)
         verdicts.append(verdict.status)
     counts = [f"{verdicts.count(one)} {one}" for one in (AGREES, DIFFERS, UNCHECKED)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import re
 from typing import Any
+
+from releq_gym.file_names import as_file_name
 
 
 def add_commands(commands: Any) -> None:
@@ -35,7 +36,7 @@ def _measure(options: argparse.Namespace) -> None:
     require_tvm()
     output = options.output
     if output is None:
-        output = re.sub(r"[^\w.-]+", "_", options.net) + "-tvm_cpu.json"
+        output = as_file_name(options.net) + "-tvm_cpu.json"
     layers = network_layers(options.net)
     with Progress() as progress:
         bar = progress.add_task(f"{options.net}, layers", total=len(layers))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import re
 import shlex
 import time
 from pathlib import Path
 from typing import Any
 
 from releq_gym.commands.pairs import figure_and_limit, layer_and_bits, name_and_value
+from releq_gym.file_names import as_file_name
 
 
 def add_commands(commands: Any) -> None:
@@ -117,5 +117,4 @@ def _search(options: argparse.Namespace) -> None:
 
 
 def _new_folder(net: str) -> Path:
-    name = re.sub(r"[^\w.-]+", "_", net)
-    return Path("runs") / f"search-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return Path("runs") / f"search-{as_file_name(net)}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -77,6 +77,7 @@ def add_commands(commands: Any) -> None:
     add_import.add_argument(
         "--unmeasured", default="mask", help="missing assignments: mask (default) or refuse"
     )
+    add_import.add_argument("--name", help="of the task (default: NET-imported)")
     add_import.add_argument("--version", default="1.0.0")
     add_import.add_argument("--output", default="tasks", help="parent folder (default ./tasks)")
     add_import.set_defaults(run=_task_import)
@@ -198,6 +199,7 @@ def _task_import(options: argparse.Namespace) -> None:
         bitwidths=options.bitwidths,
         max_loss_points=options.max_loss,
         unmeasured=options.unmeasured,
+        name=options.name,
         version=options.version,
         stated={"quantizer": options.quantizer, "recipe": options.recipe},
         command=without_places(["releq", *options.typed]),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from releq_gym.file_names import as_file_name
 from releq_gym.layers import BITWIDTHS, Layer
 from releq_gym.registry import UnknownNameError
 from releq_gym.tasks.format import (
@@ -41,11 +42,12 @@ def import_task(
     bitwidths: Sequence[int] | None = None,
     max_loss_points: float = 0.3,
     unmeasured: str = "mask",
+    name: str | None = None,
     version: str = "1.0.0",
     stated: Mapping[str, Any] | None = None,
     command: str = "",
 ) -> Task:
-    """Writes a task folder of what a CSV file holds, under ``folder/<net>-imported/<version>/``.
+    """Writes a task folder of what a CSV file holds, ``folder/<name>/<version>/``.
 
     The file has the columns ``bitwidths`` (one per layer, first to last, separated by spaces,
     commas or dashes) and ``accuracy`` (a fraction); others are ignored. An assignment that stands
@@ -64,6 +66,7 @@ def import_task(
         max_loss_points: The loss that the task tolerates.
         unmeasured: What an environment does about missing assignments: ``"mask"`` the choices that
             lead to none that was measured, or ``"refuse"`` to answer.
+        name: Of the task; None means ``<net>-imported``.
         version: Semantic version of the task.
         stated: Entries of the card that the file does not tell, such as ``quantizer``, ``recipe``,
             ``data``, ``activation_bitwidth``, ``licence``.
@@ -117,7 +120,7 @@ def import_task(
         source=None if complete else np.zeros(len(order), np.uint8),
     )
     card: dict[str, Any] = {
-        "id": f"{net}-imported",
+        "id": _named(name, net),
         "version": version,
         "net": net,
         "quantizer": "unknown",
@@ -138,6 +141,17 @@ def import_task(
         **(stated or {}),
     }
     return write_task(Path(folder) / card["id"] / version, card, {"search": measured})
+
+
+def _named(name: str | None, net: str) -> str:
+    """The task's name, that of its folder, too."""
+    if name is None:
+        return as_file_name(f"{net}-imported")
+    if name in ("", ".", "..") or name != as_file_name(name):
+        raise ValueError(
+            f"A task's name is that of its folder: letters, digits, '.', '_' and '-', not {name!r}."
+        )
+    return name
 
 
 def _read(file: Path, layers: int) -> dict[tuple[int, ...], list[float]]:

@@ -147,7 +147,11 @@ def test_a_run_gives_rows_and_a_log_and_is_not_repeated(tmp_path, monkeypatch, c
     assert gzip.decompress(log.read_bytes()).count(b"\n") >= 20
     page = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == 3
-    assert leaderboard.main(asked) == 0
+    printed = capsys.readouterr().out
+    assert "## Toy" in printed and "## synthetic-4-0" not in printed
+    assert str(tmp_path / "leaderboard.html") in printed
+    assert leaderboard.main([*asked, "--task", "synthetic-4-0"]) == 0
+    assert "## synthetic-4-0" in capsys.readouterr().out
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "rows.csv"), made)
 
 
