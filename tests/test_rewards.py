@@ -75,6 +75,12 @@ def test_simple_rewards_by_hand(name, value):
     assert make_reward(name)(transition(0.9, 0.5)) == pytest.approx(value)
 
 
+@pytest.mark.parametrize("weight", [-0.1, float("nan"), float("inf"), "much"])
+def test_a_price_below_nothing_is_refused(weight):
+    with pytest.raises(ValueError, match="has to be a price, 0 or more"):
+        make_reward("lagrangian", weight=weight)
+
+
 @pytest.mark.parametrize("name", ["releq", "releq_code", "ratio", "difference", "lagrangian"])
 def test_rewards_rise_with_accuracy_and_fall_with_cost(name):
     reward = make_reward(name)

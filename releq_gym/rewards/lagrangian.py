@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from releq_gym.rewards import REWARDS
@@ -14,10 +15,14 @@ class Lagrangian:
     """``relative_accuracy - weight * cost``.
 
     Attributes:
-        weight: Price of the whole network at 8 bits, in relative accuracy.
+        weight: Price of the whole network at 8 bits, in relative accuracy, 0 or more.
     """
 
     weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.weight, int | float) or not 0 <= self.weight < math.inf:
+            raise ValueError(f"weight={self.weight!r} has to be a price, 0 or more.")
 
     def __call__(self, transition: Transition) -> float:
         """The reward."""
