@@ -263,9 +263,12 @@ def _finish(
 
 
 def _margin(evaluator: LiveEvaluator, bitwidths: tuple[int, ...]) -> float | None:
-    """Half the 95 % interval of the loss, paired image by image; None where images abound."""
+    """Half the 95 % interval of the loss, paired image by image; None where images abound.
+
+    None after a retraining, too: its luck would have to be counted in.
+    """
     split = evaluator.splits.search
-    if len(split) >= SEARCH_IMAGES:
+    if len(split) >= SEARCH_IMAGES or evaluator.recipe.images:
         return None
     quantized = bake(evaluator.train(bitwidths, 0, evaluator.recipe))
     reference, right = (

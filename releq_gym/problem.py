@@ -63,7 +63,8 @@ class Problem:
     Args:
         evaluator: Answers what accuracy an assignment gives.
         reward: Called on a `Transition`.
-        cost_model: Called with layers and bitwidths.
+        cost_model: Called with layers and bitwidths; where it has a method ``of``, that is given
+            the evaluator before.
         bitwidths: The choice per layer; None takes all that the evaluator has.
         fixed_bitwidths: Layers that are not chosen, by name.
         groups: Layers that share one bitwidth, by name; all others are on their own.
@@ -129,10 +130,11 @@ class Problem:
         self.step_names = tuple(map(self._name, self.groups))
         self.start = tuple(fixed.get(i, self.bitwidths[-1]) for i in range(len(self.layers)))
         tolerated = getattr(reward, "max_loss_points", None)
-        of_evaluator = getattr(evaluator, "max_loss_points", 0.3)
-        self.max_loss_points: float = of_evaluator if tolerated is None else tolerated
+        stated = getattr(evaluator, "max_loss_points", 0.3)
+        self.max_loss_points: float = stated if tolerated is None else tolerated
 
-        self._build_tables(cost_model)
+        of_evaluator = getattr(cost_model, "of", None)
+        self._build_tables(cost_model if of_evaluator is None else of_evaluator(evaluator))
         self._build_steps(list(fixed))
         if not isinstance(cost_budget or {}, Mapping):
             raise ValueError(f"cost_budget={cost_budget!r} must be a dict of {{figure: limit}}.")

@@ -124,7 +124,7 @@ def quantize_network(
         if name not in found:
             raise UnknownNameError("layer", name, list(found))
         layer = found[name]
-        _check_weight(name, layer)
+        check_weight(name, layer)
         axis = output_axis(name, layer, quantizer)
         fake = FakeQuantize(quantizer, layer.weight, bitwidth, axis)
         for part, attribute in users[id(layer.weight)]:
@@ -144,8 +144,16 @@ def parameter_users(module: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]
     return users
 
 
-def _check_weight(name: str, layer: nn.Module) -> None:
-    """Refuses a weight that is computed from others."""
+def check_weight(name: str, layer: nn.Module) -> None:
+    """Refuses a weight that is computed from others.
+
+    Args:
+        name: Of the layer.
+        layer: It.
+
+    Raises:
+        ValueError: If it is.
+    """
     chain = _parametrizations(layer).get("weight")
     if chain is not None and isinstance(chain[0], TiedQuantize):
         raise ValueError(

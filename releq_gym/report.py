@@ -300,12 +300,20 @@ def _compare(bitwidths: tuple[int, ...] | None, right: Tensor, reference: Tensor
 def margin_points(right: Tensor, reference: Tensor) -> float:
     """Half the 95 % interval of the points lost, paired image by image.
 
+    Where images are right or wrong, two more are counted, half an image for each of what the two
+    networks can answer: without them few images that happen to agree would leave no margin at all.
+
     Args:
         right: Which images are classified correctly, bool ``[images]``, or the score of each.
         reference: Likewise, in full precision.
+
+    Source: Agresti and Min, "Simple improved confidence intervals for comparing matched
+    proportions", Statistics in Medicine 24, 2005.
     """
-    lost = 100.0 * (reference.double() - right.double())
-    return NORMAL_QUANTILE * float(lost.std()) / math.sqrt(len(lost))
+    lost = reference.double() - right.double()
+    if right.dtype == torch.bool:
+        lost = torch.cat([lost, lost.new_tensor([math.sqrt(0.5), -math.sqrt(0.5)])])
+    return 100.0 * NORMAL_QUANTILE * float(lost.std()) / math.sqrt(len(lost))
 
 
 def _mean(right: Tensor) -> float:

@@ -3,6 +3,7 @@ import pytest
 from toys import ToyEvaluator, toy_problem
 
 from releq_gym.costs import COSTS, make_cost
+from releq_gym.env import QuantizeNetEnv
 from releq_gym.layers import BITWIDTHS
 from releq_gym.registry import UnknownNameError
 
@@ -46,6 +47,33 @@ def test_model_size_packs_whole_bytes_and_counts_scales():
     assert make_cost("model_size", scale_bytes=0)(LAYERS, [3])["bytes"][1, 0] == 27
     per_channel = make_cost("model_size", scales_per_channel=True)
     assert per_channel(LAYERS, [8])["bytes"][0, 0] == 10 + 4
+
+
+def test_costs_follow_what_is_measured_unless_they_are_told():
+    options = {"net": "digits", "evaluator": "live", "quantizer": "uniform", "recipe": "ptq"}
+    headlines = {}
+    for bits, per_channel in ((32, False), (8, True)):
+        quantizer = {"quantizer_kwargs": {"per_channel": per_channel}}
+        for cost in ("bit_operations", "model_size"):
+            problem = QuantizeNetEnv(
+                activation_bitwidth=bits,
+                cost=cost,
+                evaluator_kwargs={"memo": False} | quantizer,
+                **options,
+            ).problem
+            headlines[cost, bits] = problem.totals((8,) * len(problem.layers))[0]
+    assert headlines["bit_operations", 32] == 4 * headlines["bit_operations", 8]
+    outputs = [layer.output_dim for layer in problem.layers]
+    more = 4 * (sum(outputs) - len(outputs))
+    assert headlines["model_size", 8] == headlines["model_size", 32] + more
+    stated = make_cost("bit_operations", activation_bitwidth=16)
+    assert stated.of(problem.evaluator) is stated
+    task = {"net": "vgg11", "cost": "model_size"}  # whose every channel has a step
+    found, stated = (
+        QuantizeNetEnv(cost_kwargs=kwargs, **task).problem.totals((4,) * 9)[0]
+        for kwargs in (None, {"scales_per_channel": True})
+    )
+    assert found == stated
 
 
 def test_bit_operations_count_both_operands():

@@ -15,7 +15,7 @@ from PIL import Image
 from releq_gym.datasets import DATASETS, Split, Splits, load_splits
 from releq_gym.datasets.augment import find_augmentation, flip_shift, shift
 from releq_gym.datasets.base import data_root as find_data_root
-from releq_gym.datasets.base import hash_index, hold_out, hold_out_by_content
+from releq_gym.datasets.base import first_positions, hash_index, hold_out, hold_out_by_content
 from releq_gym.datasets.mnistm import blend
 from releq_gym.datasets.normalise import Normalise
 from releq_gym.registry import UnknownNameError
@@ -375,6 +375,20 @@ def test_images_of_different_sizes_are_refused(tmp_path):
     Image.fromarray(random_images(1, size=30)[0]).save(tmp_path / "c0" / "odd.png")
     with pytest.raises(ValueError, match="Bring all images to the size"):
         _ = load_splits(str(tmp_path)).report, load_splits(str(tmp_path)).train
+
+
+def test_images_of_more_than_eight_bits_are_refused(tmp_path):
+    write_folder(tmp_path, random_images(20)[..., 0].astype("uint16") * 256)
+    with pytest.raises(ValueError, match=r"more than 8 bits \(mode I;16\); convert"):
+        load_splits(str(tmp_path))
+
+
+def test_some_images_of_a_folder_are_of_all_its_classes():
+    mixed, sorted_ = torch.arange(30) % 3, torch.arange(30) // 10
+    assert first_positions(mixed, 6).tolist() == [0, 1, 2, 3, 4, 5]
+    assert first_positions(sorted_, 6).tolist() == [0, 5, 10, 15, 20, 25]
+    assert first_positions(sorted_, 31).tolist() == list(range(30))
+    assert first_positions(torch.rand(30), 2).tolist() == [0, 1]
 
 
 def test_damaged_image_is_named(tmp_path):

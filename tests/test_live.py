@@ -8,6 +8,8 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 from torch import nn
+from torch.nn import functional
+from toys import unseen_digits
 
 from releq_gym.datasets import Split, Splits, load_splits
 from releq_gym.evaluators.base import Evaluator
@@ -16,6 +18,7 @@ from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.evaluators.memo import Memo
 from releq_gym.networks import Recipe, resolve_network
 from releq_gym.quantized import load_weights
+from releq_gym.quantizers.base import Quantizer, symmetric_grid
 from releq_gym.registry import UnknownNameError
 from releq_gym.report import retrain_and_report
 from releq_gym.training.weights import find_weights
@@ -141,7 +144,7 @@ def test_memo_is_not_shared_where_a_value_can_differ(tmp_path, monkeypatch, chan
     LiveEvaluator("digits", recipe=QUICK, memo=memo).measure([4, 4, 4, 4], 0)
     if "weights" in change:
         module = resolve_network("digits").build()
-        options = {"net": module, "data": load_splits("digits"), "recipe": QUICK}
+        options = {"net": module, "data": unseen_digits(), "recipe": QUICK}
     else:
         options = {"net": "digits", "recipe": QUICK} | change
     other = LiveEvaluator(memo=memo, **options)
@@ -153,7 +156,7 @@ def test_memo_is_not_shared_where_a_value_can_differ(tmp_path, monkeypatch, chan
 def test_memo_tells_nets_with_equal_weights_apart(tmp_path):
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     twin = nn.Sequential(nn.Flatten(), net[1], nn.Tanh(), net[3])
-    options = {"data": load_splits("digits"), "recipe": "ptq", "memo": tmp_path / "memo.sqlite3"}
+    options = {"data": unseen_digits(), "recipe": "ptq", "memo": tmp_path / "memo.sqlite3"}
     left, right = (LiveEvaluator(one, **options) for one in (net, twin))
     assert left.weights_sha256 == right.weights_sha256
     assert left._identity != right._identity
@@ -173,7 +176,7 @@ def frozen():
 
 @pytest.mark.parametrize("other", [with_dropout(0.95), frozen()], ids=["dropout", "frozen"])
 def test_memo_tells_nets_apart_that_only_train_differently(tmp_path, other):
-    options = {"data": load_splits("digits"), "recipe": QUICK, "memo": tmp_path / "memo.sqlite3"}
+    options = {"data": unseen_digits(), "recipe": QUICK, "memo": tmp_path / "memo.sqlite3"}
     one = LiveEvaluator(with_dropout(0.0), **options)
     two = LiveEvaluator(other, **options)
     again = LiveEvaluator(with_dropout(0.0), **options)
@@ -183,6 +186,153 @@ def test_memo_tells_nets_apart_that_only_train_differently(tmp_path, other):
     assert one._identity == again._identity
 
 
+class Parts(nn.Module):
+    """What a module keeps beside its weights decides what it computes."""
+
+    def __init__(self, act=torch.relu, share=0.0, scale=1.0):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Linear(64, 32), nn.Linear(32, 10)
+        self.act, self.share, self.scale = act, share, scale
+
+    def forward(self, images):
+        hidden = self.act(self.first(images.flatten(1)))
+        return self.scale * self.second(functional.dropout(hidden, self.share, self.training))
+
+
+def test_memo_knows_a_module_by_its_attributes_and_by_small_outputs():
+    options = {"data": unseen_digits(), "recipe": "ptq", "memo": False}
+    sines, again = ({"act": torch.sin, "scale": 1e-3} for _ in range(2))
+    ways = [{}, {"share": 0.9}, {"act": torch.sin}, {"scale": 1e-3}, sines, again]
+    found = [LiveEvaluator(Parts(**way), **options)._identity_sha256 for way in ways]
+    assert len(set(found)) == len(ways) - 1 and found[-1] == found[-2]
+    outputs = [
+        LiveEvaluator(Parts(act, scale=1e-3), **options)._identity["network"]
+        for act in (torch.relu, torch.sin)
+    ]
+    assert outputs[0] != outputs[1]
+
+
+def test_memo_knows_a_quantizer_by_its_code(tmp_path):
+    def make(factor):
+        @dataclasses.dataclass(frozen=True)
+        class Mine(Quantizer):
+            name = "mine"
+
+            def scaled_codes(self, weight, state, bitwidth):
+                return weight, weight.new_full((), factor)
+
+            def quantize(self, weight, state, bitwidth):
+                return weight * factor
+
+            def grid(self, weight, state, bitwidth):
+                return symmetric_grid(weight, weight.new_full((), factor), bitwidth)
+
+        return Mine()
+
+    options = {"recipe": "ptq", "bitwidths": (2, 8), "precision": "float32"}
+    memo = tmp_path / "memo.sqlite3"
+    accuracies = []
+    for factor in (1.0, -1.0):
+        live = LiveEvaluator("digits", quantizer=make(factor), memo=memo, **options)
+        assert not live.forgets
+        accuracies.append(live.evaluate((8, 8, 8, 8), 0).accuracy)
+    assert accuracies[0] > 0.9 > 0.5 > accuracies[1]
+
+
+@pytest.mark.parametrize("order", [(32, 8), (8, 32)])
+def test_full_precision_has_its_own_activations(tmp_path, order):
+    options = {"quantizer": "uniform", "recipe": "ptq", "precision": "bfloat16"}
+    memo = Memo(tmp_path / "memo.sqlite3")
+    found = [
+        LiveEvaluator("digits", activation_bitwidth=bits, memo=memo, **options) for bits in order
+    ]
+    # As the first would be alone, whatever was asked before.
+    alone = LiveEvaluator("digits", memo=False, **options).full_precision_accuracy
+    assert [one.full_precision_accuracy for one in found] == [alone, alone]
+    rounded = found[order.index(8)]
+    calls = []
+    rounded._subject.register_forward_hook(lambda *_: calls.append(1))
+    rounded._measure_full_precision("report", "bfloat16")
+    assert not calls
+
+
+def test_the_last_layer_of_a_sequence_is_shared_rightly():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 5)).eval()
+    inputs = torch.rand(200, 8, 6)
+    targets = net(inputs).argmax(-1)
+
+    def share_right(outputs, targets):
+        return (outputs.argmax(-1) == targets).float().mean(1)
+
+    splits = Splits("mine", None, Split(inputs, targets))
+    options = {"quantizer": "uniform", "recipe": "ptq", "memo": False, "precision": "float32"}
+    many, alone = (LiveEvaluator(net, data=splits, metric=share_right, **options) for _ in range(2))
+    assignments = [(8, bits) for bits in range(1, 9)]
+    together = [one.accuracy for one in many.measure_many(assignments)]
+    each = [alone.measure(assignment, 0).accuracy for assignment in assignments]
+    assert together == pytest.approx(each) and min(each) < 0.95 < max(each)
+
+
+def test_what_bfloat16_cannot_compute_is_measured_in_float32(monkeypatch):
+    class Fourier(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Linear(5 * 8, 10)
+
+        def forward(self, images):
+            return self.last(torch.fft.rfft(images).abs().flatten(1))
+
+    monkeypatch.setattr("releq_gym.evaluators.live.runs_bfloat16", lambda device: True)
+    live = LiveEvaluator(Fourier(), data=unseen_digits(), quantizer="uniform", memo=False)
+    assert live.precision == "float32"
+
+
+@pytest.mark.filterwarnings("ignore:Assignments of")
+def test_parameters_with_five_axes_masks_and_extra_state_do_no_harm():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 4)
+            self.place = nn.Parameter(torch.zeros(1, 1, 8, 1, 1))
+            self.register_buffer("mask", torch.full((4, 4), -torch.inf).triu(1))
+
+        def get_extra_state(self):
+            return {"version": 1}
+
+        def set_extra_state(self, state):
+            pass
+
+        def forward(self, images):
+            return self.last((self.conv(images)[:, None] + self.place).mean((1, 3, 4)))
+
+    splits = Splits("mine", None, Split(torch.rand(20, 3, 16, 16), torch.arange(20) % 4))
+    live = LiveEvaluator(Odd(), data=splits, quantizer="uniform", recipe="ptq", memo=False)
+    assert 0 <= live.evaluate((8, 8), 0).accuracy <= 1
+
+
+def test_a_weight_norm_is_a_sentence():
+    net = Linear()
+    nn.utils.parametrizations.weight_norm(net[1])
+    with pytest.raises(ValueError, match="The weight of layer '1' is parametrized already"):
+        LiveEvaluator(net, data=unseen_digits(), recipe="ptq", memo=False)
+
+
+def test_training_labels_have_to_fit_as_well():
+    digits = unseen_digits()
+    train = Split(digits.train.images, digits.train.labels + 1)
+    splits = dataclasses.replace(digits, train=train)
+    with pytest.raises(ValueError, match="'digits' has 11 classes"):
+        LiveEvaluator(Linear(), data=splits, recipe=QUICK, memo=False)
+
+
+def test_a_frozen_network_cannot_be_retrained_and_says_so():
+    live = LiveEvaluator(Linear().requires_grad_(False), data=unseen_digits(), recipe=QUICK)
+    with pytest.raises(ValueError, match="all of its parameters are frozen"):
+        live.evaluate((4,), 0)
+
+
 def test_the_name_tells_evaluators_apart():
     options = {"quantizer": "uniform", "recipe": "ptq", "memo": False, "precision": "float32"}
     kwargs = {"per_channel": True}
@@ -190,7 +340,7 @@ def test_the_name_tells_evaluators_apart():
     assert LiveEvaluator("digits", **options).name == f"live digits/digits uniform ptq {short_hash}"
     channels = LiveEvaluator("digits", quantizer_kwargs=kwargs, **options)
     assert channels.name == f"live digits/digits uniform(per_channel=True) ptq {short_hash}"
-    data = load_splits("digits")
+    data = unseen_digits()
     names = {
         LiveEvaluator("digits", memo=False, repeats=2).name,
         LiveEvaluator("digits", memo=False, repeats=3).name,
@@ -234,7 +384,7 @@ def test_evaluating_leaves_the_global_generator_alone(live):
 
 def test_net_of_ones_own_brings_its_weights():
     net = Linear()
-    live = LiveEvaluator(net, data=load_splits("digits"), recipe=QUICK, memo=False)
+    live = LiveEvaluator(net, data=unseen_digits(), recipe=QUICK, memo=False)
     assert live.net == "Linear" and not live.search_from_train
     assert live.weights_sha256 == hash_weights(net)
     assert live.evaluate([8], 0).accuracy == live.evaluate([8], 0).accuracy
@@ -250,6 +400,26 @@ def test_net_trained_elsewhere_needs_held_out_images():
     assert accepted.search_from_train and "search images from train" in accepted.name
 
 
+def test_splits_in_memory_are_asked_likewise():
+    digits = load_splits("digits")
+    with pytest.raises(ValueError, match="search_from_train=True"):
+        LiveEvaluator(Linear(), data=digits, recipe="ptq", memo=False)
+    options = {"data": digits, "recipe": "ptq", "memo": False, "quantizer": "uniform"}
+    assert LiveEvaluator(Linear(), search_from_train=True, **options).search_from_train
+    # The shipped weights know which images they were trained on.
+    assert not LiveEvaluator("digits", **options).search_from_train
+
+
+def test_a_file_that_is_called_like_a_data_set_is_not_taken_for_it(tmp_path):
+    digits, arrays = load_splits("digits"), {}
+    for part, split in (("train", digits.train), ("test", digits.report)):
+        arrays[f"{part}_images"] = split.images.numpy()
+        arrays[f"{part}_labels"] = split.labels.numpy()
+    np.savez(tmp_path / "digits.npz", **arrays)
+    with pytest.raises(ValueError, match="trained on other images"):
+        LiveEvaluator("digits", data=tmp_path / "digits.npz", memo=False)
+
+
 def test_weights_trained_on_other_images_need_it_too(tmp_path):
     from releq_gym.training.weights import add_record, find_weights
 
@@ -261,7 +431,7 @@ def test_weights_trained_on_other_images_need_it_too(tmp_path):
 
 
 def test_images_without_a_training_split_allow_ptq_only():
-    digits = load_splits("digits")
+    digits = unseen_digits()
     held_out = Splits("sample", None, digits.search, digits.read_report)
     live = LiveEvaluator("digits", data=held_out, recipe="ptq", memo=False)
     assert live.evaluate([8, 8, 8, 8], 0).accuracy > 0.9
@@ -310,7 +480,7 @@ def test_nan_weights_are_a_sentence():
     net = Linear()
     net[1].bias.data[0] = float("nan")
     with pytest.raises(ValueError, match=r"NaN or infinity in '1.bias'"):
-        LiveEvaluator(net, data=load_splits("digits"), memo=False)
+        LiveEvaluator(net, data=unseen_digits(), memo=False)
 
 
 def test_net_without_data_is_a_sentence():
@@ -390,7 +560,7 @@ def test_a_net_without_recipes_is_not_retrained_by_default():
 
 
 def test_a_net_without_recipes_has_generic_ones_that_are_asked_for_by_name():
-    data = load_splits("digits")
+    data = unseen_digits()
     options = {"data": data, "memo": False, "quantizer": "uniform", "repeats": 1}
     ours = nn.Sequential(resolve_network("digits").build())
     load_weights(ours[0], find_weights("digits"))
@@ -404,7 +574,7 @@ def test_a_net_without_recipes_has_generic_ones_that_are_asked_for_by_name():
 
 
 def test_the_report_of_a_net_without_recipes_retrains_only_after_a_search_that_did(tmp_path):
-    options = {"data": load_splits("digits"), "memo": False, "quantizer": "uniform"}
+    options = {"data": unseen_digits(), "memo": False, "quantizer": "uniform"}
     plain = LiveEvaluator(Linear(), recipe="ptq", **options)
     assert retrain_and_report(plain, (8,), tmp_path).source == "quantized without retraining"
     quick = LiveEvaluator(Linear(), recipe="short", **options)
@@ -620,7 +790,7 @@ def test_a_metric_outside_0_to_1_is_refused(regression, metric, scores):
 
 @pytest.mark.parametrize("part", ["train", "search"])
 def test_labels_below_0_are_a_sentence(part):
-    digits = load_splits("digits")
+    digits = unseen_digits()
     parts = {"train": digits.train, "search": digits.search}
     labels = parts[part].labels - 1
     parts[part] = Split(parts[part].images, labels)
@@ -635,7 +805,7 @@ class Tuple(Linear):
 
 def test_a_net_that_returns_no_tensor_is_a_sentence():
     with pytest.raises(ValueError, match="Tuple answers with a tuple; one tensor is needed"):
-        LiveEvaluator(Tuple(), data=load_splits("digits"), memo=False)
+        LiveEvaluator(Tuple(), data=unseen_digits(), memo=False)
 
 
 @pytest.mark.parametrize(

@@ -97,9 +97,13 @@ def test_margin_pairs_the_images():
     measured = _compare((4, 2), right, reference)
     assert measured.accuracy == 0.8
     assert measured.loss_points == pytest.approx(10.0)
-    # One image of ten differs: sd 100 * sqrt(0.1), over sqrt(10).
-    assert measured.margin_points == pytest.approx(1.96 * 10.0)
-    assert _compare((8, 8), reference, reference).margin_points == 0.0
+    # One image of ten differs, and half an image each way of two more.
+    margin = 196 * ((2 / 12 - (1 / 12) ** 2) / 11) ** 0.5
+    assert measured.margin_points == pytest.approx(margin)
+    # No difference among ten images is no proof that there is none among others.
+    assert _compare((8, 8), reference, reference).margin_points == pytest.approx(196 / 132**0.5)
+    scores = torch.tensor([0.5, 0.75])
+    assert _compare((4, 2), scores, torch.ones(2)).margin_points == pytest.approx(12.5 * 1.96)
 
 
 def test_one_image_more_or_less_is_not_as_reported():

@@ -4,6 +4,7 @@ import dataclasses
 import pytest
 import torch
 from torch import nn
+from toys import unseen_digits
 
 from releq_gym.datasets import load_splits
 from releq_gym.datasets.normalise import PIXELS, Normalise
@@ -17,7 +18,7 @@ from releq_gym.training.accuracy import batch_size, sum_scores
 from releq_gym.training.batch_norm import fold_batch_norm, insert_batch_norm
 from releq_gym.training.device import resolve_device
 from releq_gym.training.fit import pretrain
-from releq_gym.training.loop import Run, learning_rate, shuffled
+from releq_gym.training.loop import Run, learning_rate, repeatable, shuffled
 from releq_gym.training.retrain import finish, reestimate_batch_norm, retrain
 from releq_gym.training.weights import add_record, find_weights, read_record
 
@@ -50,7 +51,7 @@ def test_sum_scores_sends_no_more_than_a_batch_through():
 
 @pytest.fixture(scope="module")
 def digits():
-    return load_splits("digits")
+    return unseen_digits()
 
 
 @pytest.fixture
@@ -407,6 +408,51 @@ def test_interrupted_pretraining_goes_on_and_ends_the_same(quick_net, tmp_path, 
     assert len(resumed) == 1 and resumed[0] > 0
     assert path.read_bytes() == whole.path.read_bytes()
     assert not list(tmp_path.glob("*.pt"))
+
+
+def test_pretraining_of_another_network_begins_anew(quick_net, tmp_path, monkeypatch):
+    advance = Run.advance
+    others = [
+        dataclasses.replace(quick_net, mean=(0.9,)),
+        dataclasses.replace(quick_net, build=lambda: nn.Sequential(quick_net.build())),
+    ]
+    for number, network in enumerate((quick_net, *others)):
+        begun = []
+
+        def interrupted(self, start, stop, begun=begun):
+            if begun:
+                raise KeyboardInterrupt
+            begun.append(start)
+            return advance(self, start, stop)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Run, "advance", interrupted)
+            pretrain(network, path=tmp_path / f"{number}", folder=tmp_path, progress=False)
+        assert begun == [0]
+
+
+def test_a_gpu_keeps_to_the_users_choice_of_tf32(monkeypatch):
+    for allowed in (False, True):
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+        with repeatable():
+            assert torch.backends.cudnn.allow_tf32 is allowed
+
+
+@pytest.mark.parametrize(
+    "field",
+    [{"batch_size": 0}, {"images": -5}, {"distillation": 5.0}, {"learning_rate": float("nan")},
+     {"images": "64"}, {"warmup": 2.0}],
+)  # fmt: skip
+def test_numbers_of_a_recipe_have_ranges(field):
+    (name,) = field
+    with pytest.raises(ValueError, match=f"A recipe's {name}=.* has to be a number, [01]"):
+        Recipe(**field)
+
+
+def test_batch_norm_of_what_are_no_images_is_not_measured_on_shifted_ones():
+    recipe = Recipe(reestimate_batch_norm=8, augment="shift")
+    with pytest.raises(ValueError, match="augment='shift' is for images"):
+        finish(nn.Linear(4, 2), recipe, torch.rand(8, 4), PIXELS, True)
 
 
 def test_pretraining_depends_on_the_seed(quick_net):

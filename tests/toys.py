@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 
 from releq_gym.costs import make_cost
+from releq_gym.datasets import Splits, load_splits
 from releq_gym.evaluators.base import Evaluation
 from releq_gym.layers import Layer
 from releq_gym.problem import Problem
@@ -15,6 +17,11 @@ from releq_gym.rewards import make_reward
 from releq_gym.tasks.format import OK, Measurements, write_task
 
 SQNR = (0.0, 6.0, 12.0, 18.0, 24.0, 30.0, 36.0, 42.0)
+
+
+def unseen_digits() -> Splits:
+    """The digits, for networks that were not trained on them."""
+    return dataclasses.replace(load_splits("digits"), search_from_train=False)
 
 
 def toy_layer(name: str, weights: int, macs: int) -> Layer:

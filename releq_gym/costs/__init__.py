@@ -3,6 +3,9 @@
 A cost model is called with the layers and the bitwidths of interest and returns named physical
 figures, each a float64 array ``[layers, bitwidths]``; the total of an assignment is a sum over
 its layers. The first figure is the headline: divided by its total at 8 bits it is ``cost``.
+
+A model whose parameters can follow what is measured, such as the bitwidth of activations, has a
+method ``of(evaluator)`` that returns it with those filled in.
 """
 
 from __future__ import annotations

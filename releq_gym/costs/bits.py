@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from releq_gym.costs import COSTS, Figures, per_bit
-from releq_gym.layers import Layer
+from releq_gym.layers import FULL_PRECISION, Layer
+
+if TYPE_CHECKING:
+    from releq_gym.evaluators.base import Evaluator
 
 
 @COSTS.register("average_bitwidth")
@@ -58,11 +62,18 @@ class ModelSize:
 
     Attributes:
         scale_bytes: Bytes per scale; 4 for float32.
-        scales_per_channel: One scale per output channel instead of one per layer.
+        scales_per_channel: One scale per output channel instead of one per layer; None means as
+            the evaluator quantizes, else one per layer.
     """
 
     scale_bytes: float = 4
-    scales_per_channel: bool = False
+    scales_per_channel: bool | None = None
+
+    def of(self, evaluator: Evaluator) -> ModelSize:
+        """As that quantizes, where it was not said."""
+        if self.scales_per_channel is not None:
+            return self
+        return replace(self, scales_per_channel=getattr(evaluator, "per_channel", False))
 
     def __call__(self, layers: Sequence[Layer], bitwidths: Sequence[int]) -> Figures:
         """Figures ``[layers, bitwidths]``."""
@@ -82,12 +93,20 @@ class BitOperations:
     Source: Baskin et al., "UNIQ", arXiv 1804.10969, without its accumulator term.
 
     Attributes:
-        activation_bitwidth: Bits of every activation.
+        activation_bitwidth: Bits of every activation; None means those of the evaluator, else 32.
     """
 
-    activation_bitwidth: float = 32
+    activation_bitwidth: float | None = None
+
+    def of(self, evaluator: Evaluator) -> BitOperations:
+        """With its activations, where none were stated."""
+        if self.activation_bitwidth is not None:
+            return self
+        bits = getattr(evaluator, "activation_bitwidth", FULL_PRECISION)
+        return replace(self, activation_bitwidth=bits)
 
     def __call__(self, layers: Sequence[Layer], bitwidths: Sequence[int]) -> Figures:
         """Figures ``[layers, bitwidths]``."""
-        macs = [layer.macs * self.activation_bitwidth for layer in layers]
+        activation = self.activation_bitwidth or FULL_PRECISION
+        macs = [layer.macs * activation for layer in layers]
         return {"bit_operations": per_bit(macs, bitwidths)}

@@ -8,9 +8,10 @@ loader under a name and is done.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
-from releq_gym.datasets.base import DATASETS, Split, Splits
+from releq_gym.datasets.base import DATASETS, Split, Splits, refuse_seen
 from releq_gym.datasets.image_folder import image_folder, is_image_folder
 from releq_gym.datasets.npz import npz
 from releq_gym.registry import UnknownNameError
@@ -48,13 +49,8 @@ def load_splits(
     if isinstance(dataset, Splits):
         return dataset
     splits = _read(dataset, data)
-    if splits.search_from_train and not search_from_train:
-        raise ValueError(
-            f"The data set {splits.name!r} has no search split of its own: it is cut from the "
-            "training images, which a network trained elsewhere has seen. Pass data=Splits(...) "
-            "with held-out search images, or search_from_train=True to accept optimistic "
-            "accuracies."
-        )
+    if not search_from_train:
+        refuse_seen(splits)
     return splits
 
 
@@ -75,4 +71,4 @@ def _read(dataset: str, data: str | os.PathLike | None) -> Splits:
         raise UnknownNameError(
             "data set", dataset, DATASETS.names(), "Or give an .npz file or a folder of images."
         )
-    return DATASETS[dataset](data)
+    return replace(DATASETS[dataset](data), official=True)

@@ -68,8 +68,8 @@ class Split:
     def sha256(self) -> str:
         """Hash of the images and labels themselves, in order."""
         digest = hashlib.sha256(f"{self.images.dtype}{tuple(self.images.shape)}".encode())
-        digest.update(self.images.contiguous().numpy().data)
-        digest.update(self.labels.contiguous().numpy().data)
+        digest.update(self.images.cpu().contiguous().numpy().data)
+        digest.update(self.labels.cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
 
@@ -98,6 +98,8 @@ class Splits:
             there is none.
         search_from_train: Whether ``search`` was cut from the official training split, so that
             a checkpoint trained elsewhere has seen it.
+        official: Whether it was read by the loader that is registered under ``name``, so that two
+            data sets of one name are cut alike. `load_splits` says so.
         files: Files and folders whose change would change ``train`` or ``search``, also those
             that do not exist; of a folder only what it lists counts, not what its files hold. None
             where that is not known: nothing is then remembered without reading the data again.
@@ -110,6 +112,7 @@ class Splits:
     search: Split
     read_report: Callable[[], Split] | None = None
     search_from_train: bool = False
+    official: bool = False
     files: tuple[Path, ...] | None = None
     origin: str = ""
 
@@ -127,7 +130,7 @@ class Splits:
         return self.read_report()
 
     def first(self, images: int) -> Splits:
-        """The same data with only the first images of the search split.
+        """The same data with only the first images of the search split; see `first_positions`.
 
         Args:
             images: How many; all where the split has fewer.
@@ -136,7 +139,8 @@ class Splits:
         if images >= len(search):
             return self
         index = search.index_sha256 and f"{search.index_sha256}[:{images}]"
-        return replace(self, search=Split(search.images[:images], search.labels[:images], index))
+        chosen = first_positions(search.labels, images)
+        return replace(self, search=Split(search.images[chosen], search.labels[chosen], index))
 
     def __str__(self) -> str:
         """Which images are which, in a line."""
@@ -163,6 +167,25 @@ def data_root(data: str | os.PathLike | None) -> tuple[Path, bool]:
     return platformdirs.user_cache_path("releq_gym") / "data", True
 
 
+def first_positions(labels: Tensor, count: int) -> Tensor:
+    """Positions of so many images, ascending: the first, if classes are mixed.
+
+    Where most images are followed by one of their own class, as they are in folders of classes,
+    the first would be of a few classes alone: positions are then evenly spaced.
+
+    Args:
+        labels: Of all images.
+        count: How many, or all where there are fewer.
+    """
+    total = len(labels)
+    if count >= total:
+        return torch.arange(total)
+    classes = labels.ndim == 1 and not labels.is_floating_point()
+    if classes and int((labels[1:] == labels[:-1]).sum()) > total / 2:
+        return torch.arange(count) * total // count
+    return torch.arange(count)
+
+
 def below(folder: Path) -> tuple[Path, ...]:
     """A folder, which need not exist, and everything in it."""
     return (folder, *sorted(folder.rglob("*")))
@@ -183,6 +206,21 @@ def unreadable(title: str, root: Path, files: str, error: Exception) -> ValueErr
         f"folder that holds {files}; with both unset and a network, it is downloaded into the "
         "user's cache."
     )
+
+
+def refuse_seen(splits: Splits) -> None:
+    """Refuses search images that were cut from the official training split.
+
+    Raises:
+        ValueError: If they were.
+    """
+    if splits.search_from_train:
+        raise ValueError(
+            f"The data set {splits.name!r} has no search split of its own: it is cut from the "
+            "training images, which a network trained elsewhere has seen. Pass data=Splits(...) "
+            "with held-out search images, or search_from_train=True to accept optimistic "
+            "accuracies."
+        )
 
 
 def hold_out(split: Split) -> tuple[Split, Split]:

@@ -221,6 +221,11 @@ def _decode(path: Path, mode: str, sides: Sequence[int] | None) -> np.ndarray:
 
     try:
         with Image.open(path) as file:
+            if file.mode[0] in "IF":  # which `convert` would cut off at 255
+                raise ValueError(
+                    f"its pixels have more than 8 bits (mode {file.mode}); convert the images to 8 "
+                    "bits, or give float32 inputs in 0 to 1 in an .npz file"
+                )
             image = file.convert(mode)
     except (OSError, ValueError) as error:
         raise ValueError(f"The image {path} cannot be read: {error}") from error

@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from releq_gym.datasets import DATASETS, Split, Splits, load_splits
+from releq_gym.datasets.base import refuse_seen
 from releq_gym.datasets.normalise import Normalise
 from releq_gym.layers import BITWIDTHS
 from releq_gym.networks import Recipe
@@ -54,9 +56,7 @@ def resolve_splits(
     search_from_train: bool,
 ) -> tuple[Splits, bool]:
     """The splits, and whether the network may have been trained on the search images."""
-    if isinstance(data, Splits):
-        return data, False
-    if not isinstance(data, str | os.PathLike | None):
+    if not isinstance(data, str | os.PathLike | Splits | None):
         raise ValueError(
             f"data= is a {type(data).__name__}; it has to be the name or path of a data set, or "
             "releq_gym.datasets.Splits(name, train, search, read_report), where train and search "
@@ -67,29 +67,39 @@ def resolve_splits(
             f"{network.name} is no registered net, so nothing says which data it is for: pass "
             f"data= one of {', '.join(DATASETS.names())}, or data=Splits(...)."
         )
+    if isinstance(data, Splits):
+        splits = data
+    else:
+        splits = load_splits(network.dataset, data) if network.dataset else load_splits(str(data))
+    if not splits.search_from_train:
+        return splits, False
     # Weights that were trained here state which images they have seen.
     trained_on = record.get("train_sha256")
-    allowed = search_from_train or trained_on is not None
-    if network.dataset:
-        splits = load_splits(network.dataset, data, allowed)
-    else:
-        splits = load_splits(str(data), None, allowed)
+    if trained_on is None and not search_from_train:
+        refuse_seen(splits)
     # Copies of a public data set may differ in a few pixels, as JPEG copies of CIFAR-10 do, but
     # not in what the search images are.
-    known = splits.name in DATASETS and splits.name == record.get("dataset")
+    known = splits.official and splits.name == record.get("dataset")
     clean = splits.train is not None and (known or splits.train.sha256 == trained_on)
-    if splits.search_from_train and not clean and not search_from_train:
+    if not clean and not search_from_train:
         raise ValueError(
             f"The weights of {network.name} were trained on other images than the train split of "
             f"{splits.name!r}, so they may have seen its search images. Use the weights that "
             f"`releq pretrain {network.name}` writes, or pass search_from_train=True."
         )
-    return splits, splits.search_from_train and not clean
+    return splits, not clean
 
 
 def check_finite(module: nn.Module) -> None:
     """Refuses weights that are no numbers."""
-    for name, tensor in module.state_dict().items():
+    statistics = {
+        f"{name}.{buffer}": tensor
+        for name, part in module.named_modules()
+        if isinstance(part, _BatchNorm)
+        for buffer, tensor in part.named_buffers(recurse=False)
+    }
+    # Other buffers may be masks, of which -inf is a part.
+    for name, tensor in (*module.named_parameters(), *statistics.items()):
         if not tensor.isfinite().all():
             raise ValueError(
                 f"The weights of the network hold NaN or infinity in {name!r}; load a checkpoint "
@@ -197,8 +207,9 @@ def check_fit(
             f"{tuple(search.labels.shape)}; top-1 accuracy needs one int64 class per image. "
             "For anything else pass metric=."
         )
-    classes = int(search.labels.max()) + 1
-    least = min(int(one.labels.min()) for one in (search, splits.train) if one is not None)
+    both = [one.labels for one in (search, splits.train) if one is not None]
+    classes = max(int(labels.max()) for labels in both) + 1
+    least = min(int(labels.min()) for labels in both)
     if least < 0:
         raise ValueError(
             f"{splits.name!r} has a label of {least}; classes are counted from 0. Leave "

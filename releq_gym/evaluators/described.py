@@ -20,7 +20,7 @@ from typing import Any, Generic, Protocol
 
 import numpy as np
 
-PLAIN = (type(None), type(...), bool, int, float, complex, str)
+PLAIN = (type(None), type(...), bool, int, float, complex, str, range)
 """Values that their ``repr`` tells apart."""
 
 OPAQUE = ("eval", "exec", "globals", "__import__", "open")
@@ -31,6 +31,9 @@ STATELESS = (object, abc.ABC, Generic, Protocol)
 
 INSTALLED = ("site-packages", "dist-packages")
 """Folders of packages that are replaced by their installer alone."""
+
+PACKAGE = Path(__file__).resolve().parents[1]
+"""This package, which counts as installed wherever it lies."""
 
 STANDARD = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 
@@ -284,8 +287,8 @@ def _is_installed_file(file: str | None) -> bool:
     if file in ("built-in", "frozen") or file.startswith("<frozen "):
         return True
     path = Path(file).resolve()
-    standard = any(path.is_relative_to(folder) for folder in STANDARD)
-    return standard or any(folder in path.parts for folder in INSTALLED)
+    known = any(path.is_relative_to(folder) for folder in (*STANDARD, PACKAGE))
+    return known or any(folder in path.parts for folder in INSTALLED)
 
 
 def _version(module: str) -> str:

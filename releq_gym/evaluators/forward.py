@@ -168,10 +168,12 @@ class _Walk:
         forward, last = self.forward, len(assignments[0]) - 1
         layer = forward._weights.stacked(last, tuple(a[last] for a in assignments))
         outputs = layer(features).float()
-        outputs = outputs.unflatten(1, (len(assignments), -1)).transpose(0, 1)
+        outputs = outputs.unflatten(-1, (len(assignments), -1)).movedim(-2, 0)
         labels = self.labels.expand(len(assignments), *self.labels.shape)
         scores = self.score(outputs.flatten(0, 1), labels.flatten(0, 1))
-        for assignment, total in zip(assignments, scores.view(len(assignments), -1), strict=True):
+        for assignment, total in zip(
+            assignments, scores.unflatten(0, (len(assignments), -1)), strict=True
+        ):
             self._add(assignment, total)
 
     def _add(self, assignment: Assignment, scores: Tensor) -> None:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from releq_gym.evaluators.described import describe_callable
+from releq_gym.networks.base import Recipe
 from releq_gym.quantizers.base import Quantizer
+from releq_gym.training.regularizers import REGULARIZERS
 
 
 def hash_weights(module: nn.Module) -> str:
     """The sha256 of everything in a module's state, names, shapes and types included."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
+        if not isinstance(tensor, Tensor):  # of `get_extra_state`
+            digest.update(f"{name} {tensor!r};".encode())
+            continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -25,8 +32,9 @@ def hash_outputs(module: nn.Module, inputs: Tensor) -> str:
     """The sha256 of what a module answers: weights do not tell a ReLU from a tanh."""
     with torch.inference_mode():
         outputs = module(inputs)
+    outputs = outputs.double().cpu()
     # Rounding leaves only real differences.
-    rounded = outputs.double().cpu().round(decimals=2) + 0.0
+    rounded = (outputs / outputs.abs().max().clamp_min(1e-30)).round(decimals=3) + 0.0
     return hashlib.sha256(rounded.numpy().tobytes()).hexdigest()
 
 
@@ -36,7 +44,24 @@ def describe_training(module: nn.Module) -> dict[str, Any]:
         "class": f"{type(module).__module__}.{type(module).__qualname__}",
         "repr": repr(module),
         "frozen": [name for name, one in module.named_parameters() if not one.requires_grad],
+        "code": sorted({str(describe_callable(type(part))) for part in module.modules()}),
+        "attributes": dict(_attributes(module)),
     }
+
+
+def _attributes(module: nn.Module) -> Iterator[tuple[str, str]]:
+    """What the parts keep for themselves, such as the share of a functional dropout."""
+    of_torch = vars(nn.Module())
+    for name, part in module.named_modules():
+        for attribute, value in vars(part).items():
+            if attribute not in of_torch and (described := describe_callable(value)) is not None:
+                yield f"{name}.{attribute}", described
+
+
+def describe_recipe(recipe: Recipe) -> dict[str, Any]:
+    """Its fields, and what the name of its regularizer stands for."""
+    penalty = describe_callable(REGULARIZERS[recipe.regularizer])
+    return dataclasses.asdict(recipe) | {"regularizer_code": penalty}
 
 
 def describe_quantizer(quantizer: Quantizer) -> str:

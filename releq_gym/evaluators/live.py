@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from releq_gym.activations import ACTIVATION_BITWIDTHS, with_quantized_activations
 from releq_gym.datasets import Split, Splits
+from releq_gym.datasets.base import first_positions
 from releq_gym.datasets.normalise import Normalise
 from releq_gym.evaluators.arguments import (
     check_finite,
@@ -36,6 +37,7 @@ from releq_gym.evaluators.described import describe_callable, why_indescribable
 from releq_gym.evaluators.forward import MEMORY, SharedForward
 from releq_gym.evaluators.identity import (
     describe_quantizer,
+    describe_recipe,
     describe_training,
     hash_outputs,
     hash_weights,
@@ -44,12 +46,13 @@ from releq_gym.evaluators.measurement import Measurement, check_assignment, pool
 from releq_gym.evaluators.memo import Memo, hash_fields, open_memo
 from releq_gym.layers import FULL_PRECISION
 from releq_gym.networks import NetworkLike, Recipe, network_layers, resolve_network
-from releq_gym.quantized import bake, load_weights
+from releq_gym.quantized import bake, check_weight, load_weights
 from releq_gym.quantizers.base import Quantizer, make_quantizer
 from releq_gym.registry import UnknownNameError
 from releq_gym.training.accuracy import Score, each_score, sum_scores, top1
 from releq_gym.training.device import place, resolve_device, runs_bfloat16
 from releq_gym.training.loop import PRECISIONS, Loss
+from releq_gym.training.regularizers import REGULARIZERS
 from releq_gym.training.retrain import Retrained, retrain
 from releq_gym.training.stacked import can_stack, retrain_many
 from releq_gym.training.weights import read_record
@@ -57,10 +60,10 @@ from releq_gym.training.weights import read_record
 REPORT_SEED = 1_000_000
 """Retraining for the report uses the seeds from here on, the search those from 0."""
 
-CODE_VERSION = 3
+CODE_VERSION = 4
 """Raised whenever a change of the code changes what is measured; old results are then ignored."""
 
-ACTIVATION_VERSION = 2
+ACTIVATION_VERSION = 3
 """Likewise, of what 8-bit activations alone are measured by."""
 
 CALIBRATION_IMAGES = 512
@@ -201,6 +204,7 @@ class LiveEvaluator:
         self.activation_bitwidth = activation_bitwidth
         self.metric, self.loss, self.memory = metric, loss, memory
         self.quantizer = make_quantizer(quantizer, **(quantizer_kwargs or {}))
+        self.per_channel = bool(getattr(self.quantizer, "per_channel", False))
         self._recipe_kwargs = dict(recipe_kwargs or {})
         self.recipes, self.states_recipes = known_recipes(network, self._recipe_kwargs)
         self.bitwidths = resolve_bitwidths(bitwidths, self.quantizer)
@@ -228,13 +232,22 @@ class LiveEvaluator:
         place(self.module, self.device, input_shape).eval()
         check_fit(network, self.module, self.splits, self._search, self.normalise, metric)
         self.layers = network_layers(self.module, input_shape, self.quantizer)
+        for name in self._names:
+            check_weight(name, self.module.get_submodule(name))
         self._memo = open_memo(memo)
         self.forgets = "" if self._memo is not None else "memo=False"
-        for name, function in (("metric", metric), ("loss", loss)):
-            if function is not None and (why := why_indescribable(function)):
+        penalty = REGULARIZERS[self.recipe.regularizer]
+        functions = {
+            "metric": metric,
+            "loss": loss,
+            "quantizer": type(self.quantizer),
+            "regularizer": penalty,
+        }
+        for name, function in functions.items():
+            if why := why_indescribable(function):
                 # Nothing would tell its results from those of another one.
                 self._memo, self.forgets = None, f"{name}= uses {why}"
-        self._forwards: dict[tuple[str, str], SharedForward] = {}
+        self._forwards: dict[tuple[str, str, bool], SharedForward] = {}
         self.precision = self._choose_precision(precision)
         self.stack = self._choose_stack(stack)
         self.name = self._describe(recipe)
@@ -378,7 +391,7 @@ class LiveEvaluator:
         return retrained.module
 
     def _measure_full_precision(self, split: str, precision: str) -> Measurement:
-        fields = self._seen(split) | {"precision": precision}
+        fields = self._seen(split) | {"precision": precision, "subject": "full precision"}
         known = self._recall([fields])[0]
         if known is None:
             self._check_range(split)
@@ -386,7 +399,7 @@ class LiveEvaluator:
             known = (
                 self._test(Retrained(self.module, False, 0.0), split)
                 if precision == "float32"
-                else self._run([full], split, precision)[full]
+                else self._run([full], split, precision, self.module)[full]
             )
             self._keep([(fields, known)])
         return known
@@ -398,9 +411,11 @@ class LiveEvaluator:
             raise UnknownNameError("precision", precision, ("auto", *PRECISIONS))
         if not self.shares(self.recipe) or not runs_bfloat16(self.device):
             return "float32"
-        exact, reduced = (
-            self._measure_full_precision("search", each).accuracy for each in PRECISIONS
-        )
+        exact = self._measure_full_precision("search", "float32").accuracy
+        try:
+            reduced = self._measure_full_precision("search", "bfloat16").accuracy
+        except RuntimeError:  # what it computes is not there in bfloat16, or not throughout
+            return "float32"
         close = 100 * abs(exact - reduced) <= BFLOAT16_POINTS
         return "bfloat16" if close else "float32"
 
@@ -408,22 +423,27 @@ class LiveEvaluator:
         return self.precision if split == "search" and self.shares(recipe) else "float32"
 
     def _run(
-        self, assignments: Sequence[tuple[int, ...]], split: str, precision: str
+        self,
+        assignments: Sequence[tuple[int, ...]],
+        split: str,
+        precision: str,
+        subject: nn.Module | None = None,
     ) -> dict[tuple[int, ...], Measurement]:
-        """Measures assignments without retraining, in one go."""
+        """Measures assignments of `_subject`, or of another, without retraining, in one go."""
         held, started = self._held(split), time.perf_counter()
-        totals = self._forward(split, precision).scores(assignments, held, self.normalise)
+        forward = self._forward(split, precision, subject or self._subject)
+        totals = forward.scores(assignments, held, self.normalise)
         milliseconds = 1e3 * (time.perf_counter() - started) / len(assignments)
         return {
             each: Measurement(self._rounded(total), len(held), milliseconds, False)
             for each, total in totals.items()
         }
 
-    def _forward(self, split: str, precision: str) -> SharedForward:
-        key = split, precision
+    def _forward(self, split: str, precision: str, subject: nn.Module) -> SharedForward:
+        key = split, precision, subject is self.module
         if key not in self._forwards:
             self._forwards[key] = SharedForward(
-                self._subject,
+                subject,
                 self._names,
                 self.quantizer,
                 self.normalise(self._search.images[:PROBE_IMAGES]),
@@ -550,13 +570,18 @@ class LiveEvaluator:
         return self._seen(split) | {
             "quantizer": self.quantizer.name,
             "quantizer_kwargs": dataclasses.asdict(self.quantizer),
-            "recipe": dataclasses.asdict(recipe),
-            "train": self._train.sha256 if uses_images(recipe) else None,
+            "quantizer_code": describe_callable(type(self.quantizer)),
+            "recipe": describe_recipe(recipe),
+            "train": self._trained_on(recipe),
             "precision": self._precision_of(split, recipe),
             "activation_bitwidth": self.activation_bitwidth,
             "calibration": self._calibrated_on,
             "stack": self.stack if recipe.images else 1,
         }
+
+    def _trained_on(self, recipe: Recipe) -> str | None:
+        train = self.splits.train if uses_images(recipe) else None
+        return None if train is None else train.sha256
 
     def search_fields(self) -> dict[str, Any]:
         """Under what the memo keeps an answer of `evaluate`, but for its bitwidths and seed."""
@@ -594,8 +619,9 @@ class LiveEvaluator:
         return with_quantized_activations(self.module, self._names, self._calibration_images())
 
     def _calibration_images(self) -> Tensor:
-        """The first inputs that the network may learn from, as it sees them."""
-        return self.normalise(self._calibration.images[:CALIBRATION_IMAGES].to(self.device))
+        """Some of the inputs that the network may learn from, as it sees them."""
+        chosen = first_positions(self._calibration.labels, CALIBRATION_IMAGES)
+        return self.normalise(self._calibration.images[chosen].to(self.device))
 
     @cached_property
     def _calibrated_on(self) -> list[str | int] | None:

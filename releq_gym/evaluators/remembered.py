@@ -53,7 +53,15 @@ GPU_FILES = ("nvidia*", "nvhost*", "kfd", "dxg")
 THREAD_VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_")
 """How the names of environment variables begin that decide PyTorch's number of threads."""
 
-STATED = ("name", "net", "images", "repeats", "max_loss_points", "activation_bitwidth")
+STATED = (
+    "name",
+    "net",
+    "images",
+    "repeats",
+    "max_loss_points",
+    "activation_bitwidth",
+    "per_channel",
+)
 """Attributes of a `LiveEvaluator` that a card holds as they are."""
 
 
@@ -79,6 +87,7 @@ class RememberedEvaluator:
         full_precision_accuracy: Of the unquantized network on the search split.
         max_loss_points: Loss that the network states as tolerable, in percentage points.
         activation_bitwidth: As given.
+        per_channel: Whether every output channel has a scale of its own.
     """
 
     name: str
@@ -87,6 +96,7 @@ class RememberedEvaluator:
     repeats: int
     max_loss_points: float
     activation_bitwidth: int
+    per_channel: bool
 
     def __init__(self, card: Mapping[str, Any], key: Mapping[str, Any], memo: Memo):
         for attribute in STATED:
@@ -221,13 +231,16 @@ def _sources(
 ) -> list[str] | None:
     """The files that an evaluator was built from; None where they do not tell that it is the same.
 
-    So it is on a GPU, with data, a network or a quantizer that code of another package makes, and
-    where a file was written after ``started`` (nanoseconds), perhaps after it was read.
+    So it is on a GPU, with data, a network, a quantizer or a regularizer that code of another
+    package makes, and where a file was written after ``started`` (nanoseconds), perhaps after it
+    was read.
     """
     from releq_gym.networks import NETWORKS
+    from releq_gym.training.regularizers import REGULARIZERS
     from releq_gym.training.weights import weights_candidates
 
-    builders = NETWORKS[net].build, type(live.quantizer)
+    penalty = REGULARIZERS[live.recipe.regularizer]
+    builders = NETWORKS[net].build, type(live.quantizer), penalty
     ours = all(one.__module__.startswith("releq_gym.") for one in builders)
     if live.splits.files is None or live.device.type != "cpu" or not ours:
         return None

@@ -122,6 +122,7 @@ class SurrogateEvaluator:
         self.bitwidths = task.bitwidths
         self.full_precision_accuracy = task.full_precision_accuracy("search")
         self.max_loss_points = float(task.card.get("max_loss_points", 0.3))
+        self.activation_bitwidth, self.per_channel = task.activation_bitwidth, task.per_channel
         self.provenance = task.provenance
         self._size = task.images("search")
         self._table, self._milliseconds = self._read(task.surrogate())

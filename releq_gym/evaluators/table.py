@@ -31,6 +31,7 @@ class _MeasuredRows:
         self.images = 0 if task.card.get("exact") else counted
         self.full_precision_accuracy = task.full_precision_accuracy(split)
         self.max_loss_points = float(task.card.get("max_loss_points", 0.3))
+        self.activation_bitwidth, self.per_channel = task.activation_bitwidth, task.per_channel
         self.provenance = task.provenance
         self._measured = measured = task.measurements(split)
         self.repeats = len(measured.seed)

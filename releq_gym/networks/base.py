@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -9,6 +10,19 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from releq_gym.registry import Registry
+
+RANGES: dict[str, tuple[float, float]] = {
+    "images": (0, math.inf),
+    "batch_size": (1, math.inf),
+    "learning_rate": (0, math.inf),
+    "weight_decay": (0, math.inf),
+    "warmup": (0, 1),
+    "label_smoothing": (0, 1),
+    "distillation": (0, 1),
+    "regularizer_weight": (0, math.inf),
+    "reestimate_batch_norm": (0, math.inf),
+}
+"""Of the numbers in a `Recipe`."""
 
 Build = TypeVar("Build", bound=Callable[[], nn.Module])
 
@@ -58,6 +72,13 @@ class Recipe:
     reestimate_batch_norm: int = 0
     precision: str = "float32"
     fold_batch_norm: bool = False
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in RANGES.items():
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not least <= value <= most:
+                limits = f"{least} to {most}" if most < math.inf else f"{least} or more"
+                raise ValueError(f"A recipe's {name}={value!r} has to be a number, {limits}.")
 
 
 GENERIC_RECIPES = {

@@ -106,6 +106,16 @@ class Task:
         return tuple(split for split in SPLITS if split in self.card["sha256"])
 
     @property
+    def activation_bitwidth(self) -> int:
+        """Of what flows into every quantized layer."""
+        return int(self.card["activation_bitwidth"])
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether every output channel has a scale of its own."""
+        return bool(self.card.get("quantizer_kwargs", {}).get("per_channel", False))
+
+    @property
     def provenance(self) -> dict[str, Any]:
         """What logs state of a task."""
         stated = ("quantizer", "recipe", "activation_bitwidth")

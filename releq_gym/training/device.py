@@ -45,4 +45,6 @@ def place(module: nn.Module, device: torch.device, input_shape: Sequence[int]) -
     """
     large = len(input_shape) == 3 and min(input_shape[1:]) >= SMALLEST_CHANNELS_LAST
     module = module.to(device)
-    return module.to(memory_format=torch.channels_last) if large else module
+    # Of tensors with five axes PyTorch would not know the layout, and raise.
+    known = all(tensor.ndim < 5 for tensor in (*module.parameters(), *module.buffers()))
+    return module.to(memory_format=torch.channels_last) if large and known else module

@@ -114,7 +114,8 @@ def pretrain(
         "recipe": dataclasses.asdict(recipe),
         "seed": seed,
     }
-    state = _State(Path(folder) if folder is not None else cache_folder() / "pretrain", identity)
+    decisive = identity | {"normalise": dataclasses.asdict(normalise), "module": repr(module)}
+    state = _State(Path(folder) if folder is not None else cache_folder() / "pretrain", decisive)
     _train(run, max(1, len(train) // recipe.batch_size), state, network.name, progress)
 
     if recipe.fold_batch_norm:

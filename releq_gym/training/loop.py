@@ -143,11 +143,7 @@ def check_run(recipe: Recipe, images: Tensor, labels: Tensor, loss: Loss | None)
             f"{len(images)} images and {len(labels)} labels do not belong together; one label per "
             "image is needed."
         )
-    if recipe.augment != "none" and images.ndim != 4:
-        raise ValueError(
-            f"augment={recipe.augment!r} is for images, but an input has the shape "
-            f"{tuple(images.shape[1:])}; use a recipe with augment='none'."
-        )
+    check_augmentation(recipe, images)
     if loss is None:
         return
     for field in ("distillation", "label_smoothing"):
@@ -156,6 +152,19 @@ def check_run(recipe: Recipe, images: Tensor, labels: Tensor, loss: Loss | None)
                 f"{field}={value} belongs to the cross-entropy, so it cannot go with a loss of "
                 f"your own; use a recipe with {field}=0."
             )
+
+
+def check_augmentation(recipe: Recipe, images: Tensor) -> None:
+    """Refuses to augment what are no images.
+
+    Raises:
+        ValueError: If a recipe would.
+    """
+    if recipe.augment != "none" and images.ndim != 4:
+        raise ValueError(
+            f"augment={recipe.augment!r} is for images, but an input has the shape "
+            f"{tuple(images.shape[1:])}; use a recipe with augment='none'."
+        )
 
 
 def training_loss(
@@ -208,7 +217,10 @@ def computing_in(precision: str, device: torch.device) -> AbstractContextManager
 
 def repeatable() -> AbstractContextManager:
     """Within it a GPU computes the same result every time."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+    tf32 = torch.backends.cudnn.allow_tf32  # which `flags` would set by itself
+    return torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32
+    )
 
 
 def chunk_seed(seed: int, start: int) -> int:
@@ -245,8 +257,13 @@ def make_optimizer(
     """The optimizer of a recipe; only ``weights`` decay.
 
     Raises:
-        UnknownNameError: For an unknown one.
+        ValueError: For an unknown one, or nothing to train.
     """
+    if not weights and not others:
+        raise ValueError(
+            "Nothing of the network is to be trained: all of its parameters are frozen "
+            "(requires_grad=False). Thaw some, or use recipe='ptq'."
+        )
     groups: list[dict[str, Any]] = [
         {"params": list(weights), "weight_decay": recipe.weight_decay},
         {"params": list(others)},

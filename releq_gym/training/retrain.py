@@ -18,7 +18,7 @@ from releq_gym.networks.base import Recipe
 from releq_gym.quantized import quantize_network
 from releq_gym.quantizers.base import Quantizer
 from releq_gym.training.accuracy import batch_size
-from releq_gym.training.loop import Loss, Run, shuffled
+from releq_gym.training.loop import Loss, Run, check_augmentation, shuffled
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ def finish(
         chosen = images[order.to(images.device)]
         augment = find_augmentation(recipe.augment)
         if augment is not None:
+            check_augmentation(recipe, images)
             chosen = augment(chosen, torch.Generator().manual_seed(0))
         reestimate_batch_norm(module, chosen, normalise)
     module.eval()
