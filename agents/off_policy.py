@@ -37,6 +37,20 @@ class OffPolicySettings(SB3Settings):
     least_exploration: float = 0.05
     """Where it stops falling."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.least_exploration > self.exploration:
+            raise ValueError(
+                f"least_exploration={self.least_exploration} is more than "
+                f"exploration={self.exploration}, where it starts and which it never exceeds."
+            )
+        if not self.novelty and self.least_exploration < self.exploration:
+            raise ValueError(
+                "novelty=0 leaves exploration as it is at the start, so that "
+                f"least_exploration={self.least_exploration} is never reached; set both of them "
+                "to the strength that you want."
+            )
+
 
 class OffPolicyAgent(SB3Agent):
     """Plays an episode, then updates its networks on a replay.

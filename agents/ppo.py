@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -39,11 +40,13 @@ class PPOAgent(EntropyAgent):
     def options(self) -> dict[str, Any]:
         """See `SB3Agent.options`."""
         settings = self.settings
-        batch = max(1, self.rollout * settings.n_envs // settings.minibatches)
+        steps = self.rollout * settings.n_envs
+        batch = math.ceil(steps / settings.minibatches)
         return {
             **super().options(),
             "batch_size": batch,
             "n_epochs": settings.n_epochs,
             "clip_range": settings.clip_range,
-            "normalize_advantage": batch > 1,
+            # Of a minibatch with a single step there is no spread.
+            "normalize_advantage": batch > 1 and steps % batch != 1,
         }

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from benchmarks.rows import append_rows, read_rows
+from benchmarks.rows import append_rows, read_rows, replace_rows
 
 
 class Part(NamedTuple):
@@ -20,11 +20,13 @@ class Part(NamedTuple):
         columns: Of its file.
         key: Columns that name a measurement, so that it is not repeated.
         jobs: Each measurement with its key.
+        derived: Whether it is worked out from the rows of other parts, and so every time anew.
     """
 
     columns: tuple[str, ...]
     key: tuple[str, ...]
     jobs: dict[tuple[str, ...], Callable[[], Iterable[Mapping[str, Any]]]]
+    derived: bool = False
 
 
 def one_row(measure: Callable[..., Mapping[str, Any]], *arguments: Any) -> list[Mapping[str, Any]]:
@@ -63,7 +65,8 @@ def run(
     console = Console()
     results.mkdir(exist_ok=True)
     try:
-        for name in options.part or parts:
+        asked = options.part or list(parts)
+        for name in [*asked, *(name for name in parts if parts[name].derived)]:
             _measure(name, parts[name], results / f"{name}.csv", chosen, options.again, console)
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from here.", file=sys.stderr)
@@ -78,10 +81,10 @@ def _measure(
     name: str, part: Part, path: Path, chosen: Sequence[str] | None, again: bool, console: Console
 ) -> None:
     jobs = {key: job for key, job in part.jobs.items() if not chosen or key[0] in chosen}
+    again = again or part.derived
     kept = [row for row in read_rows(path) if not (again and _key(row, part) in jobs)]
     if again:
-        path.unlink(missing_ok=True)
-        append_rows(path, kept, part.columns)
+        replace_rows(path, kept, part.columns)
     done = {_key(row, part) for row in kept}
     for key, job in jobs.items():
         if key not in done:

@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 
 def append_rows(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Adds rows to a file; a new one begins with the names of the columns."""
-    fresh = not path.exists()
-    with path.open("a", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, columns, lineterminator="\n")
-        if fresh:
-            writer.writeheader()
-        writer.writerows(rows)
+    """Adds rows to a file, all in one go; a new one begins with the names of the columns.
+
+    A last line without an end, which a full disk or a lost process has left, is cut off before.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    before = path.read_bytes() if path.exists() else b""
+    whole = before[: before.rfind(b"\n") + 1]
+    if not whole:
+        writer.writeheader()
+    writer.writerows(rows)
+    with path.open("ab") as stream:
+        stream.truncate(len(whole))
+        stream.write(text.getvalue().encode())
+
+
+def replace_rows(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Writes a file of these rows alone; an earlier one stays until this is complete."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    append_rows(partial, rows, columns)
+    partial.replace(path)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a file; none where there is no file yet."""
+    """The rows of a file, but for a last line without an end; none where there is no file yet."""
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1].decode()
+    return list(csv.DictReader(io.StringIO(whole, newline="")))

@@ -23,12 +23,17 @@ FEWEST_RUNS = 3
 def interquartile_mean(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean of the middle half of all scores of a matrix, tasks pooled.
 
+    Exactly half: where a quarter of the scores is no whole number, the outermost of the middle
+    count in part, so that every score twice over has the same mean.
+
     Args:
         scores: ``[..., runs, tasks]``.
     """
     pooled = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
-    cut = int(0.25 * pooled.shape[-1])
-    return pooled[..., cut : pooled.shape[-1] - cut].mean(axis=-1)
+    count = pooled.shape[-1]
+    place, cut = np.arange(count), count / 4
+    inside = np.minimum(place + 1, count - cut) - np.maximum(place, cut)
+    return pooled @ inside.clip(0, 1) / (count / 2)
 
 
 def interval(
@@ -36,12 +41,14 @@ def interval(
 ) -> tuple[float, float]:
     """Stratified bootstrap 95 % interval: runs are drawn anew within every task.
 
+    Widened by ``sqrt(n / (n - 1))`` for ``n`` runs, by which draws from so few vary too little.
+
     Args:
         scores: ``[runs, tasks]``, or ``[runs]`` of one task.
         statistic: What it is an interval of.
         seed: Of the draws.
     """
-    return _percentiles(statistic(_resample(_matrix(scores), np.random.default_rng(seed))))
+    return _percentiles(_drawn(scores, statistic, np.random.default_rng(seed)))
 
 
 def difference_interval(
@@ -49,7 +56,7 @@ def difference_interval(
 ) -> tuple[float, float]:
     """Likewise of the statistic of ``first`` minus that of ``second``, on the same tasks."""
     rng = np.random.default_rng(seed)
-    drawn = [statistic(_resample(_matrix(scores), rng)) for scores in (first, second)]
+    drawn = [_drawn(scores, statistic, rng) for scores in (first, second)]
     return _percentiles(drawn[0] - drawn[1])
 
 
@@ -113,10 +120,16 @@ def _matrix(scores: ArrayLike) -> NDArray[np.float64]:
     return matrix[:, None] if matrix.ndim == 1 else matrix
 
 
-def _resample(matrix: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+def _drawn(
+    scores: ArrayLike, statistic: Statistic, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """The statistic of runs that are drawn anew, ``[RESAMPLES]``."""
+    matrix = _matrix(scores)
     runs, tasks = matrix.shape
     drawn = rng.integers(runs, size=(RESAMPLES, runs, tasks))
-    return matrix[drawn, np.arange(tasks)]
+    middle = statistic(matrix)
+    widened = np.sqrt(runs / max(runs - 1, 1))
+    return middle + widened * (statistic(matrix[drawn, np.arange(tasks)]) - middle)
 
 
 def _percentiles(drawn: NDArray[np.float64]) -> tuple[float, float]:

@@ -162,7 +162,7 @@ class Ledger:
         self.fresh = 0
         self.milliseconds = 0.0
         self.environments = 0
-        self._cells: dict[tuple[str, tuple[int, ...]], Cell] = {}
+        self._cells: dict[str, dict[tuple[int, ...], Cell]] = {}
         self._pending: dict[Problem, list[_Batch]] = {}
         self._waiting = 0
         self.log = Path(log) if log is not None else None
@@ -185,7 +185,7 @@ class Ledger:
     def distinct(self) -> int:
         """Different assignments revealed."""
         self._settle()
-        return len(self._cells)
+        return sum(map(len, self._cells.values()))
 
     @property
     def left(self) -> int | None:
@@ -210,7 +210,8 @@ class Ledger:
         if not self.spent:
             return True
         assert self._budget is not None
-        return self._budget[0] == "distinct" and (problem.evaluator.name, bitwidths) in self._cells
+        known = self._cells.get(problem.evaluator.name, {})
+        return self._budget[0] == "distinct" and bitwidths in known
 
     def affords_in_turn(
         self, problem: Problem, assignments: Iterable[tuple[int, ...]]
@@ -248,10 +249,10 @@ class Ledger:
             milliseconds: What measuring it cost.
             repeat: Which one; -1 for the mean of all.
         """
-        key = problem.evaluator.name, bitwidths
-        cell = self._cells.get(key)
+        known = self._cells.setdefault(problem.evaluator.name, {})
+        cell = known.get(bitwidths)
         if cell is None:
-            cell = self._cells[key] = Cell()
+            cell = known[bitwidths] = Cell()
         cell.visits += 1
         cell.accuracies[repeat] = accuracy
         self.fresh += 1
@@ -289,11 +290,7 @@ class Ledger:
     def cells(self, problem: Problem) -> dict[tuple[int, ...], Cell]:
         """Everything revealed about this problem, in the order of first visits."""
         self._settle()
-        return {
-            bitwidths: cell
-            for (owner, bitwidths), cell in self._cells.items()
-            if owner == problem.evaluator.name
-        }
+        return dict(self._cells.get(problem.evaluator.name, {}))
 
     def cell(self, problem: Problem, bitwidths: tuple[int, ...]) -> Cell:
         """What was revealed about one assignment.
@@ -302,17 +299,17 @@ class Ledger:
             KeyError: Where nothing was.
         """
         self._settle()
-        return self._cells[problem.evaluator.name, bitwidths]
+        return self._cells[problem.evaluator.name][bitwidths]
 
     def _settle(self) -> None:
         """Sorts what waits into cells."""
         self._condense()
         pending, self._pending, self._waiting = self._pending, {}, 0
         for problem, (batch,) in pending.items():
+            known = self._cells.setdefault(problem.evaluator.name, {})
             rows = zip(*(field.tolist() for field in batch), strict=True)
             for bitwidths, accuracy, repeat, visits in rows:
-                key = problem.evaluator.name, tuple(bitwidths)
-                cell = self._cells.setdefault(key, Cell())
+                cell = known.setdefault(tuple(bitwidths), Cell())
                 cell.visits += visits
                 cell.accuracies[repeat] = accuracy
 

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import shutil
 import signal
@@ -118,6 +119,9 @@ def test_a_build_that_was_stopped_behind_its_measurements_goes_on(tmp_path, monk
             build_task(plan, tmp_path, workers=1)
     (card,) = tmp_path.glob("*/*/card.json")
     assert "landscape" not in load_task(card.parent).card
+    other = dataclasses.replace(plan, search_images=50)
+    with pytest.raises(TaskError, match=r"made otherwise \(another search_images\)"):
+        build_task(other, tmp_path, workers=1)
     assert "landscape" in build_task(plan, tmp_path, workers=1).card
     assert not list(tmp_path.glob("*.sqlite*"))
     with pytest.raises(TaskError, match="needs a new version"):

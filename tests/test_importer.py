@@ -183,6 +183,28 @@ def test_a_file_that_cannot_be_understood_is_a_sentence(tmp_path, text, sentence
     assert not list(tmp_path.glob("*/*/card.json"))
 
 
+def test_a_task_that_cannot_be_read_back_is_not_written(tmp_path):
+    for options in ({"bitwidths": (2, 4, 8, 9)}, {"full_precision_accuracy": 1e-9}):
+        with pytest.raises(TaskError, match="malformed"):
+            imported(tmp_path, GRID, **options)
+        assert not list(tmp_path.glob("mine-imported/**/*"))
+    assert imported(tmp_path, GRID).exhaustive
+
+
+@pytest.mark.parametrize("name", ["random", "greedy", "local_search", "integer_program"])
+def test_on_a_ledger_with_another_network_everything_is_searched(tmp_path, name):
+    ledger = releq_gym.Ledger()
+    other = gym.make("releq/QuantizeNet-v0", net="digits", ledger=ledger)
+    SEARCHERS["local_search"](other, np.random.default_rng(0))
+    assert ledger.distinct > len(GRID)
+    env = make(imported(tmp_path, [*SOME, (2, 4), (4, 2)]), ledger=ledger)
+    SEARCHERS[name](env, np.random.default_rng(0))
+    alone = make(load_task(tmp_path / "mine-imported" / "1.0.0"))
+    SEARCHERS[name](alone, np.random.default_rng(0))
+    found = len(ledger.cells(env.unwrapped.problem))
+    assert found == alone.unwrapped.ledger.distinct > 1
+
+
 def test_arguments_that_do_not_fit_are_a_sentence(tmp_path):
     for option, sentence in (
         ({"full_precision_accuracy": 92.0}, "92 % is 0.92"),

@@ -49,6 +49,8 @@ def main() -> int:
         "--weights", action="append", default=[], metavar="NET=FILE", help="checkpoint of a net"
     )
     options = parser.parse_args()
+    if unclear := [each for each in options.weights if "=" not in each]:
+        parser.error(f"--weights {unclear[0]} has to read NET=FILE")
     weights = dict(each.split("=", 1) for each in options.weights)
     status = run(_parts(options.data, weights), TITLES, RESULTS, options)
     if rows := read_rows(RESULTS / "searches.csv"):
@@ -71,6 +73,7 @@ def _parts(data: str | None, weights: dict[str, str]) -> dict[str, Part]:
             published.MEAN_COLUMNS,
             ("model",),
             {(model,): partial(_means, model) for model in published.MODELS},
+            derived=True,
         ),
         "ranks": Part(
             ranks.COLUMNS, ("net",), {(net,): partial(ranks.measure, net) for net in MEASURED}
@@ -106,6 +109,7 @@ def _parts(data: str | None, weights: dict[str, str]) -> dict[str, Part]:
                 for net in searches.EVALUATIONS
                 for budget in searches.BUDGETS
             },
+            derived=True,
         ),
         "differences": Part(
             searches.DIFFERENCE_COLUMNS,
@@ -121,6 +125,7 @@ def _parts(data: str | None, weights: dict[str, str]) -> dict[str, Part]:
                 for player in searches.PLAYERS
                 for budget in searches.BUDGETS
             },
+            derived=True,
         ),
         "pace": Part(
             pace.COLUMNS,

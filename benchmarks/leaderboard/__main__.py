@@ -43,9 +43,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for task in options.task or ():
             if task not in known:
                 raise UnknownNameError("task of the tracks", task, known)
+        for name in options.track or ():
+            if name not in TRACKS:
+                raise UnknownNameError("track", name, TRACKS)
         # Everybody's first seed before anybody's second: a sweep may be stopped at any time.
         planned = sorted(_jobs(options), key=lambda run: run[0].seed)
         jobs = {job: (budgets, options.results) for job, budgets in planned}
+        if not jobs and not path.is_file():
+            raise ValueError(
+                "Nothing is to be run: none of the tasks is of the track, or the searcher is one "
+                "of those that are known without a search."
+            )
         options.results.mkdir(parents=True, exist_ok=True)
         append_missing(run, jobs, path, COLUMNS, options.workers)
     except ValueError as error:
@@ -69,8 +77,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _jobs(options: argparse.Namespace) -> Iterator[tuple[Job, tuple[int, ...]]]:
     """Runs that are asked for, with their budgets."""
     for name in options.track or TRACKS:
-        if name not in TRACKS:
-            raise UnknownNameError("track", name, TRACKS)
         track = TRACKS[name]
         for task in track.tasks:
             if options.task and task not in options.task:

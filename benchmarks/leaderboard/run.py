@@ -8,14 +8,28 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.leaderboard.sweep import ENTRANTS
 from benchmarks.runs import Job
 from benchmarks.runs import run as run_job
 
 
 def run(job: Job, budgets: tuple[int, ...], results: Path) -> list[dict[str, Any]]:
-    """One row per budget; the log goes to ``logs/TASK/SEARCHER/SEED.jsonl.gz``."""
-    kept = results / "logs" / job.task / job.searcher / f"{job.seed}.jsonl.gz"
-    kept.parent.mkdir(parents=True, exist_ok=True)
+    """One row per budget; the log goes to ``logs/TASK/SEARCHER/SEED.jsonl.gz``.
+
+    Of one who plans there is a run per budget, with a log ``SEED-BUDGET.jsonl.gz`` each.
+    """
+    folder = results / "logs" / job.task / job.searcher
+    folder.mkdir(parents=True, exist_ok=True)
+    if not ENTRANTS[job.searcher].plans:
+        return _run(job, budgets, folder / f"{job.seed}.jsonl.gz")
+    return [
+        row
+        for budget in budgets
+        for row in _run(job, (budget,), folder / f"{job.seed}-{budget}.jsonl.gz")
+    ]
+
+
+def _run(job: Job, budgets: tuple[int, ...], kept: Path) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log.jsonl"
         rows = run_job(job, budgets, log)

@@ -17,11 +17,14 @@ class Entrant:
         kind: ``"agent"`` of ``agents/``, ``"searcher"`` of ``releq_gym/searchers/``, or
             ``"known"``: an assignment that nobody finds who searches.
         most: Evaluations at which its runs end; None means the track's last budget.
+        plans: Whether it divides its budget up beforehand, so that what it has found midway is no
+            answer for a smaller one: every budget is a run of its own.
     """
 
     label: str
     kind: str
     most: int | None = None
+    plans: bool = False
 
 
 ENTRANTS: dict[str, Entrant] = {
@@ -44,11 +47,11 @@ ENTRANTS: dict[str, Entrant] = {
     "ends_at_8": Entrant("8-b-...-b-8", "searcher"),
     "greedy": Entrant("greedy descent", "searcher"),
     "local_search": Entrant("one-flip local search", "searcher"),
-    "simulated_annealing": Entrant("simulated annealing", "searcher"),
+    "simulated_annealing": Entrant("simulated annealing", "searcher", plans=True),
     "evolution": Entrant("regularised evolution", "searcher"),
     "tpe": Entrant("TPE", "searcher", most=1_000),
     "integer_program": Entrant("additive integer program", "searcher", most=1_000),
-    "pairwise_program": Entrant("pairwise program", "searcher", most=1_000),
+    "pairwise_program": Entrant("pairwise program", "searcher", most=1_000, plans=True),
     "search_oracle": Entrant("search oracle", "known"),
     "optimum": Entrant("optimum", "known"),
 }

@@ -26,7 +26,10 @@ def main() -> int:
     """Goes on where an earlier call was stopped; a finished row is never repeated."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.paper_table", description=__doc__)
     parser.add_argument("--net", choices=PLANS, action="append", help="default: all")
-    parser.add_argument("--quantizer", action="append", help="default: all that are planned")
+    planned = sorted({plan.quantizer for plans in PLANS.values() for plan in plans})
+    parser.add_argument(
+        "--quantizer", choices=planned, action="append", help="default: all that are planned"
+    )
     parser.add_argument("--data", help="folder that holds the data sets")
     parser.add_argument(
         "--networks",
@@ -42,6 +45,9 @@ def main() -> int:
             for plan in PLANS[net]:
                 if not options.quantizer or plan.quantizer in options.quantizer:
                     Bench(net, plan, RESULTS, options.networks, options.data, console).run()
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from here.", file=sys.stderr)
         return 130

@@ -17,7 +17,7 @@ LABELS = {
     "uniform": "best uniform bitwidth, found by search",
     "uniform_hindsight": "best uniform bitwidth, in hindsight on report data",
     "search_oracle": "search oracle",
-    "optimum": "estimated optimum",
+    "optimum": "optimum, in hindsight",
 }
 
 SINGLE = ("uniform", "uniform_hindsight", "search_oracle", "optimum")

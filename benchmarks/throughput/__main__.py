@@ -11,6 +11,7 @@ from benchmarks.parts import Part, add_options, one_row, run
 from benchmarks.throughput import pace, start, training
 from benchmarks.throughput.analysis import TITLES
 from benchmarks.throughput.sweep import AGENTS, COPIES, NET, REFERENCE, SETTINGS, tasks
+from releq_gym.tasks.catalog import DEFAULT_TASKS
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -19,8 +20,16 @@ def main() -> int:
     """Goes on where an earlier call was stopped; ``--again`` measures anew."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput", description=__doc__)
     add_options(parser)
-    parser.add_argument("--task", action="append", help="default: all shipped, and a synthetic one")
-    parser.add_argument("--net", default=NET, help="that agents are trained on")
+    parser.add_argument(
+        "--task",
+        choices=tasks(),
+        metavar="TASK",
+        action="append",
+        help="default: all shipped, and a synthetic one",
+    )
+    parser.add_argument(
+        "--net", choices=DEFAULT_TASKS, default=NET, help="that agents are trained on"
+    )  # fmt: skip
     options = parser.parse_args()
     chosen = [*options.task, options.net] if options.task else None
     return run(_parts(options.net), TITLES, RESULTS, options, chosen)

@@ -64,11 +64,14 @@ def share_out(rows: Iterable[Row], logs: Iterable[Path]) -> list[list[Row]]:
     """For every log the rows of the run whose task, searcher and seed its path ends with.
 
     As in ``logs/TASK/SEARCHER/SEED.jsonl.gz``, ``TASK-SEARCHER-SEED.jsonl`` or the run folder
-    ``TASK-SEARCHER-SEED/log.jsonl``: only letters and digits count.
+    ``TASK-SEARCHER-SEED/log.jsonl``: only letters and digits count. Where a budget follows behind
+    the seed, as in ``SEED-BUDGET.jsonl.gz``, the rows of that budget alone.
     """
     runs: dict[str, list[Row]] = {}
     for row in rows:
-        runs.setdefault(f"-{_slug('-'.join(map(str, row.job)))}", []).append(row)
+        name = "-".join(map(str, row.job))
+        for path in (name, f"{name}-{row.values['budget']}"):
+            runs.setdefault(f"-{_slug(path)}", []).append(row)
     shares = []
     for log in logs:
         named = log.parent if log.name.startswith("log.") else log

@@ -17,7 +17,7 @@ from releq_gym.evaluators.synthetic import is_synthetic
 from releq_gym.registry import Registry, UnknownNameError
 from releq_gym.rewards import REWARDS
 from releq_gym.tasks.catalog import find_task
-from releq_gym.tasks.format import load_task
+from releq_gym.tasks.format import TaskError, load_task
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,10 @@ def _evaluator(name: str, folders: tuple[str, ...]) -> Evaluator:
     except UnknownNameError:
         for folder in folders:
             for card in sorted(Path(folder).rglob("card.json")):
-                task = load_task(card.parent)
+                try:
+                    task = load_task(card.parent)
+                except TaskError:  # another one, unless nothing is found
+                    continue
                 if task.name == name:
                     return task_evaluator(task)
         raise ValueError(

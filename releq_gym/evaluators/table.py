@@ -48,12 +48,6 @@ class _MeasuredRows:
         """Mean accuracy of every row over the repeats, float64 [rows]."""
         return self._accuracy.mean(axis=1)
 
-    def standard_errors(self) -> NDArray[np.float64]:
-        """Of `mean_accuracies`, from the spread of the repeats; 0 where there is one."""
-        if self.repeats < 2:
-            return np.zeros(len(self._accuracy))
-        return self._accuracy.std(axis=1, ddof=1) / np.sqrt(self.repeats)
-
     def _answer(self, row: int, repeat: int) -> Evaluation:
         if repeat < 0:
             return Evaluation(

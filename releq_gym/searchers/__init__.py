@@ -130,13 +130,18 @@ class Player:
         """Whether to stop: the budget is spent, everything is known, or nothing new in sight."""
         if self.spent or self._idle >= IDLE or len(self.known) >= assignments(self.choices):
             return True
-        return self.problem.measured is not None and self.ledger.distinct >= self._size
+        return self.problem.measured is not None and self._revealed >= self._size
 
     @property
     def left(self) -> int:
         """Different assignments that may still be revealed, as budget and space have it."""
-        unknown = max(self._size - self.ledger.distinct, 0)
+        unknown = max(self._size - self._revealed, 0)
         return unknown if self.ledger.left is None else min(unknown, self.ledger.left)
+
+    @property
+    def _revealed(self) -> int:
+        """Different assignments of this problem: a ledger may hold those of others, too."""
+        return len(self.ledger.cells(self.problem))
 
     @property
     def _size(self) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -20,7 +21,7 @@ from releq_gym.tasks.format import (
 )
 from releq_gym.tasks.landscape import landscape
 from releq_gym.tasks.measure import Measurer
-from releq_gym.tasks.plan import Plan, make_card, task_id
+from releq_gym.tasks.plan import Plan, make_card, stated, task_id
 
 
 def build_task(
@@ -47,7 +48,7 @@ def build_task(
         TaskError: Where that version of the task exists already.
     """
     measurer, target = prepare(plan, folder, data, workers)
-    if half := unfinished(target):
+    if half := unfinished(target, stated(plan, measurer.evaluator)):
         return finish(measurer, half)
     evaluator = measurer.evaluator
     every = configurations(evaluator.bitwidths, len(evaluator.layers)).tolist()
@@ -80,19 +81,34 @@ def prepare(
     check(evaluator)
     name = task_id(evaluator, plan)
     target = folder / name / plan.version
-    if (target / "card.json").exists() and not unfinished(target):
+    if (target / "card.json").exists() and not unfinished(target, stated(plan, evaluator)):
         raise TaskError(f"{target} holds a task already; a changed task needs a new version.")
     folder.mkdir(parents=True, exist_ok=True)
     memo = folder / f"{name}-{plan.version}.partial.sqlite"
     return Measurer(plan, name, data, memo, workers or os.cpu_count() or 1), target
 
 
-def unfinished(target: Path) -> Task | None:
-    """The task whose build was stopped when all was measured, but its landscape not described."""
+def unfinished(target: Path, wanted: Mapping[str, Any]) -> Task | None:
+    """The task whose build was stopped when all was measured, but its landscape not described.
+
+    Args:
+        target: Its folder.
+        wanted: Entries that its card has to have.
+
+    Raises:
+        TaskError: Where it has others, of another plan.
+    """
     if not (target / "card.json").exists():
         return None
     task = load_task(target)
-    return None if "landscape" in task.card or task.configurations == 1 else task
+    if "landscape" in task.card or task.configurations == 1:
+        return None
+    if differing := [name for name, value in wanted.items() if task.card.get(name) != value]:
+        raise TaskError(
+            f"{target} holds a task that was made otherwise (another {', '.join(differing)}); a "
+            "changed task needs a new version."
+        )
+    return task
 
 
 def finish(measurer: Measurer, task: Task) -> Task:

@@ -39,7 +39,7 @@ def derive_task(
         )
     name = re.sub(r"-loss[\d.]+$", "", task.card["id"]) + f"-loss{max_loss_points:g}"
     target = Path(folder) / name / task.card["version"]
-    if half := unfinished(target):
+    if half := unfinished(target, {"derived_from": task.name}):
         return add_landscape(half)
     card = {key: value for key, value in task.card.items() if key not in FOLLOWING} | {
         "id": name,

@@ -191,11 +191,25 @@ def load_task(folder: str | Path) -> Task:
     folder = Path(folder)
     path = folder / "card.json"
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TaskError(f"{folder} is no task folder: it has no card.json.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise TaskError(f"{path} is damaged: {error}.") from None
+    check_card(card, path)
+    return Task(folder, card)
+
+
+def check_card(card: Any, path: Path) -> None:
+    """Refuses what no task can have for a card.
+
+    Args:
+        card: As JSON gives it.
+        path: Its file, for the sentence.
+
+    Raises:
+        TaskError: Where it is not one of this schema, or it has been altered.
+    """
     if not isinstance(card, dict) or card.get("schema") != SCHEMA:
         raise TaskError(f"{path} is not of schema {SCHEMA!r}.")
     required = {"id", "version", "net", "layers", "bitwidths", "splits", "repeats", "sha256"}
@@ -213,7 +227,6 @@ def load_task(folder: str | Path) -> Task:
         raise TaskError(f"{path} is malformed: it lacks {error}.") from None
     except (ValueError, TypeError, AttributeError, IndexError) as error:
         raise TaskError(f"{path} is malformed: {error}") from None
-    return Task(folder, card)
 
 
 def ordered(version: str) -> tuple[int, ...]:
@@ -251,7 +264,6 @@ def write_task(
     ordered(card["version"])
     if (folder / "card.json").exists():
         raise TaskError(f"{folder} holds a task already; a changed task needs a new version.")
-    folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, dict[str, NDArray]] = {
         split: {
             name: getattr(values, name).astype(dtype)
@@ -262,10 +274,6 @@ def write_task(
     }
     if surrogate is not None:
         files["surrogate"] = dict(surrogate)
-    for stem, arrays in files.items():
-        partial = folder / f"{stem}.partial.npz"
-        np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]  # its stub knows allow_pickle
-        partial.rename(folder / f"{stem}.npz")
     hashes = {
         stem: {name: array_sha256(array) for name, array in arrays.items()}
         for stem, arrays in files.items()
@@ -274,7 +282,13 @@ def write_task(
     rows = {split: len(values.correct) for split, values in measured.items()}
     seeds = {split: values.seed.tolist() for split, values in measured.items()}
     derived = {"repeats": repeats, "rows": rows, "seeds": seeds, "sha256": hashes}
-    complete = {"schema": SCHEMA, **card, **derived}
+    complete = _sealed({"schema": SCHEMA, **card, **derived})
+    check_card(json.loads(json.dumps(complete)), folder / "card.json")
+    folder.mkdir(parents=True, exist_ok=True)
+    for stem, arrays in files.items():
+        partial = folder / f"{stem}.partial.npz"
+        np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]  # its stub knows allow_pickle
+        partial.rename(folder / f"{stem}.npz")
     return _write_card(folder, complete)
 
 
@@ -283,12 +297,16 @@ def extend_card(task: Task, **entries: Any) -> Task:
 
     Only what follows from its measurements: whatever can change a value needs a new version.
     """
-    return _write_card(task.folder, task.card | entries)
+    return _write_card(task.folder, _sealed(task.card | entries))
+
+
+def _sealed(card: dict[str, Any]) -> dict[str, Any]:
+    """With its hash."""
+    card = {name: value for name, value in card.items() if name != "card_sha256"}
+    return {**card, "card_sha256": card_sha256(card)}
 
 
 def _write_card(folder: Path, card: dict[str, Any]) -> Task:
-    card = {name: value for name, value in card.items() if name != "card_sha256"}
-    card["card_sha256"] = card_sha256(card)
     partial = folder / "card.partial.json"
     partial.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     partial.rename(folder / "card.json")

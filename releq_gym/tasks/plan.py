@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Mapping
@@ -128,6 +129,28 @@ def seeds(split: str, repeats: int) -> list[int]:
     return list(range(start, start + repeats))
 
 
+def stated(plan: Plan, evaluator: LiveEvaluator) -> dict[str, Any]:
+    """The entries of a card that say how is measured, as JSON gives them.
+
+    Args:
+        plan: What is to be measured.
+        evaluator: By what.
+    """
+    entries = {
+        "data": evaluator.splits.name,
+        "quantizer": plan.quantizer,
+        "quantizer_kwargs": plan.quantizer_kwargs,
+        "recipe": plan.recipe,
+        "recipe_kwargs": plan.recipe_kwargs,
+        "recipe_fields": asdict(evaluator.recipe),
+        "activation_bitwidth": evaluator.activation_bitwidth,
+        "bitwidths": list(evaluator.bitwidths),
+        "search_images": plan.search_images,
+        "repeats": dict.fromkeys(SPLITS, evaluator.repeats),
+    }
+    return json.loads(json.dumps(entries))
+
+
 def make_card(
     plan: Plan,
     evaluator: LiveEvaluator,
@@ -153,15 +176,7 @@ def make_card(
         "id": task_id(evaluator, plan),
         "version": plan.version,
         "net": plan.net,
-        "data": splits.name,
-        "quantizer": plan.quantizer,
-        "quantizer_kwargs": plan.quantizer_kwargs,
-        "recipe": plan.recipe,
-        "recipe_kwargs": plan.recipe_kwargs,
-        "recipe_fields": asdict(evaluator.recipe),
-        "activation_bitwidth": evaluator.activation_bitwidth,
-        "bitwidths": list(evaluator.bitwidths),
-        "search_images": plan.search_images,
+        **stated(plan, evaluator),
         "max_loss_points": (
             evaluator.max_loss_points if plan.max_loss_points is None else plan.max_loss_points
         ),

@@ -17,7 +17,7 @@ from releq_gym.evaluators.surrogate import NoiseTable
 from releq_gym.tasks.build import finish, prepare, unfinished
 from releq_gym.tasks.format import Measurements, Task, write_task
 from releq_gym.tasks.measure import Measurer
-from releq_gym.tasks.plan import Plan, make_card
+from releq_gym.tasks.plan import Plan, make_card, stated
 from releq_gym.tasks.sample import (
     SEARCHED,
     SOURCES,
@@ -86,7 +86,7 @@ def build_sampled_task(
     if rows is not None and rows < LEAST_ROWS:
         raise ValueError(f"rows={rows}: a surrogate is fitted to {LEAST_ROWS} or more.")
     measurer, target = prepare(plan, folder, data, workers, check)
-    if half := unfinished(target):
+    if half := unfinished(target, stated(plan, measurer.evaluator)):
         return finish(measurer, half)
     evaluator = measurer.evaluator
     sources = _first_sample(measurer, _wanted(rows, len(evaluator.layers)))

@@ -27,12 +27,9 @@ class TableScorer:
 
     The worth ``mu`` of an assignment is its objective at the *mean report* accuracy and
     `BENEFIT` standard errors of the report images (`Problem.caution`): no search can see these
-    images, so that an answer counts as too inaccurate only where they show it. The optimum gets
-    no such benefit. It is the assignment that is best at its mean report accuracy less two
-    standard errors over the repeats, so that luck is not mistaken for worth; negative regret is
-    therefore possible. (Choosing it on half of the repeats and valuing it on the others, the usual
-    way, fails under an objective with a floor: the best on one half as a rule breaks it on the
-    other.)
+    images, so that an answer counts as too inaccurate only where they show it. The optimum is the
+    best by the same measure, in hindsight: the luckiest of all on these images, too, which no
+    search can know. `search_regret` tells how well somebody has searched.
 
     Args:
         problem: The search problem, on a `TableEvaluator`, without restrictions.
@@ -69,15 +66,13 @@ class TableScorer:
 
     @cached_property
     def optimum(self) -> tuple[int, ...]:
-        """The best assignment, beyond doubt about its repeats."""
-        table = self._report_table
-        certain = table.mean_accuracies() - 2.0 * table.standard_errors()
-        return self.assignments[int(self._worth(self._report, certain).argmax())]
+        """The assignment that is worth most, in hindsight."""
+        return self.assignments[int(self.worth.argmax())]
 
     @cached_property
     def best_worth(self) -> float:
         """``mu`` of the optimum."""
-        return float(self.worth[self._report_table.index(self.optimum)])
+        return float(self.worth.max())
 
     @cached_property
     def random_worth(self) -> float:

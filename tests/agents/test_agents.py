@@ -273,3 +273,31 @@ def test_novelty_needs_an_entropy_to_strengthen():
     with pytest.raises(ValueError, match=r"novelty=0.3 is sought by .* ent_coef=0"):
         PPOSettings(ent_coef=0.0)
     PPOSettings(ent_coef=0.0, novelty=0.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"least_exploration": 2.0}, "least_exploration=2.0 is more than exploration=1.0"),
+        ({"novelty": 0.0}, "novelty=0 leaves exploration as it is at the start"),
+    ],
+)
+def test_exploration_that_never_falls_is_refused(fields, sentence):
+    default = AGENTS["dqn"].presets["default"].settings
+    with pytest.raises(ValueError, match=sentence):
+        dataclasses.replace(default, **fields)
+    dataclasses.replace(default, novelty=0.0, exploration=0.1, least_exploration=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
+@pytest.mark.parametrize("name", ["ppo", "recurrent_ppo"])
+def test_a_minibatch_of_a_single_step_does_no_harm(name):
+    settings, ledger = quick(name), Ledger(100)
+    agent = make(name, settings, ledger)
+    steps = agent.rollout * agent.n_envs
+    agent.close()
+    minibatches = next(parts for parts in range(2, steps) if steps % -(-steps // parts) == 1)
+    agent = make(name, dataclasses.replace(settings, minibatches=minibatches), ledger)
+    learn_until_spent(agent, ledger, 2 * steps)
+    assert all(bool(one.isfinite().all()) for one in agent.model.policy.parameters())
+    agent.close()

@@ -10,6 +10,7 @@ from benchmarks.leaderboard.analysis import markdown, standings, tables
 from benchmarks.leaderboard.page import Picture, Section, render
 from benchmarks.leaderboard.sweep import ENTRANTS, TRACKS, Track
 from benchmarks.runs import Job, known_rows, random_search, run
+from benchmarks.validate.__main__ import main as validate_main
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.tasks.score import make_scorer
 
@@ -155,6 +156,21 @@ def test_a_run_gives_rows_and_a_log_and_is_not_repeated(tmp_path, monkeypatch, c
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "rows.csv"), made)
 
 
+def test_who_plans_has_a_run_for_every_budget(tmp_path, monkeypatch):
+    toy = Track("Toy", ("synthetic-4-0",), (5, 20), (0, 1))
+    monkeypatch.setattr(leaderboard, "TRACKS", {"toy": toy})
+    asked = ["--searcher", "simulated_annealing", "--workers", "1", "--results", str(tmp_path)]
+    assert leaderboard.main(asked) == 0
+    folder = tmp_path / "logs" / "synthetic-4-0" / "simulated_annealing"
+    names = {f"{seed}-{budget}.jsonl.gz" for seed in (0, 1) for budget in (5, 20)}
+    assert {log.name for log in folder.iterdir()} == names
+    made = pd.read_csv(tmp_path / "rows.csv")
+    made = made[made["searcher"] == "simulated_annealing"]
+    assert list(made["evaluations"]) == list(made["budget"]) == [5, 20, 5, 20]
+    claims = ["--claims", str(tmp_path / "rows.csv"), "--workers", "1"]
+    assert validate_main([str(tmp_path / "logs"), *claims]) == 0
+
+
 def test_an_agents_last_row_tells_of_its_greedy_walk(tmp_path):
     first, last = run(Job("synthetic-4-0", "ppo", 0), (5, 20), tmp_path / "log.jsonl")
     assert "walk" not in first and len(last["walk"].split()) == 4
@@ -165,7 +181,12 @@ def test_an_agents_last_row_tells_of_its_greedy_walk(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
-    [(["--searcher", "greed"], "Did you mean 'greedy'"), (["--track", "x"], "Unknown track 'x'")],
+    [
+        (["--searcher", "greed"], "Did you mean 'greedy'"),
+        (["--track", "x"], "Unknown track 'x'"),
+        (["--searcher", "optimum"], "Nothing is to be run"),
+        (["--track", "deep", "--task", TRACKS["tables"].tasks[0]], "Nothing is to be run"),
+    ],
 )
 def test_unknown_names_are_answered_in_a_sentence(tmp_path, capsys, options, sentence):
     assert leaderboard.main([*options, "--results", str(tmp_path)]) == 2

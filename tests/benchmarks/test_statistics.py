@@ -18,6 +18,24 @@ def test_the_interquartile_mean_pools_tasks_and_ignores_the_outer_quarters():
     assert interquartile_mean(np.stack([scores, scores + 1])) == pytest.approx([0.25, 1.25])
 
 
+def test_the_interquartile_mean_is_that_of_all_scores_twice_over():
+    scores = np.array([[0.05], [0.07], [0.02], [0.3], [0.11], [0.09]])
+    # A quarter is 1.5 of six: half of the second and of the fifth count.
+    middle = (0.5 * 0.05 + 0.07 + 0.09 + 0.5 * 0.11) / 3
+    assert interquartile_mean(scores) == pytest.approx(middle)
+    for times in (2, 5):
+        assert interquartile_mean(np.repeat(scores, times, 0)) == pytest.approx(middle)
+
+
+def test_intervals_of_few_runs_hold_as_often_as_stated():
+    rng, held, trials = np.random.default_rng(0), 0, 300
+    for trial in range(trials):
+        first, second = rng.gamma(2, 0.05, (2, 3, 4))
+        low, high = difference_interval(first, second, seed=trial)
+        held += low <= 0 <= high
+    assert 0.91 <= held / trials <= 0.99
+
+
 def test_intervals_resample_runs_within_tasks():
     # Every task is constant over its runs, so nothing can vary however far tasks are apart.
     assert interval([[0.1, 0.9]] * 5) == pytest.approx((0.5, 0.5))

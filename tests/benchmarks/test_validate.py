@@ -362,6 +362,9 @@ def test_a_task_of_ones_own_is_found_in_its_folder_by_its_version(tmp_path, caps
     assert main([str(log)]) == 2
     assert "neither shipped nor in a folder of --tasks" in capsys.readouterr().out
     assert main([str(log), "--tasks", str(tmp_path / "tasks")]) == 0
+    (tmp_path / "tasks" / "another").mkdir()
+    (tmp_path / "tasks" / "another" / "card.json").write_text("{}")
+    assert main([str(log), "--tasks", str(tmp_path / "tasks")]) == 0
     log.write_text(log.read_text().replace("/1.0.0", "/2.0.0"))
     assert main([str(log), "--tasks", str(tmp_path / "tasks")]) == 2
 
