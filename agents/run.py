@@ -156,6 +156,9 @@ class Run:
             version=releq_gym.__version__,
             command=self.command,
             report=report,
+            cost_model=self.problem.describe()["cost"],
+            figures=self.problem.figures_of(answer.bitwidths),
+            cost_budget=dict(self.args.cost_budget or {}),
         )
 
     def finish(self, result: Result) -> Result:

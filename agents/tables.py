@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from releq_gym.problem import Problem
-from releq_gym.result import Measured, Report, Result
+from releq_gym.result import Measured, Report, Result, describe_figures
 
 
 def print_answer(console: Console, problem: Problem, result: Result) -> None:
@@ -25,7 +25,7 @@ def print_answer(console: Console, problem: Problem, result: Result) -> None:
     full = problem.evaluator.full_precision_accuracy
     console.print(
         f"bits per weight {result.weighted_bitwidth:.2f}, plain average "
-        f"{result.average_bitwidth:.2f}, cost {result.cost:.3f} (all layers at 8 bits = 1)\n"
+        f"{result.average_bitwidth:.2f}, {describe_figures(result)}\n"
         f"search accuracy {100 * result.accuracy:.2f} % (full precision {100 * full:.2f} %): loss "
         f"{result.loss_points:+.2f} points, objective {result.objective:.4f}",
         highlight=False,

@@ -209,6 +209,9 @@ def search(
         report=tested,
         margin_points=_margin(evaluator, chosen.bitwidths),
         metric=None if metric is None else _name(metric),
+        cost_model=problem.describe()["cost"],
+        figures=dict(chosen.figures),
+        cost_budget=dict(cost_budget or {}),
     )
     result = SearchResult(
         record=record,

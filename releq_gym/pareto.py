@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ class ParetoPoint:
         cost: Under the active cost model, all layers at 8 bits = 1.
         average_bitwidth: Bits per layer.
         weighted_bitwidth: Bits per weight.
+        figures: Of the cost model, by name.
     """
 
     bitwidths: tuple[int, ...]
@@ -31,6 +32,7 @@ class ParetoPoint:
     cost: float
     average_bitwidth: float
     weighted_bitwidth: float
+    figures: Mapping[str, float]
 
 
 def measured_point(problem: Problem, bitwidths: tuple[int, ...], accuracy: float) -> ParetoPoint:
@@ -49,6 +51,7 @@ def measured_point(problem: Problem, bitwidths: tuple[int, ...], accuracy: float
         cost=known.cost,
         average_bitwidth=known.average_bitwidth,
         weighted_bitwidth=known.weighted_bitwidth,
+        figures=problem.figures_of(bitwidths),
     )
 
 
@@ -78,15 +81,20 @@ COLUMNS = ("cost", "loss_points", "accuracy", "weighted_bitwidth", "average_bitw
 
 
 def write_pareto(path: str | os.PathLike, points: Sequence[ParetoPoint]) -> None:
-    """Writes the points as CSV, bitwidths separated by spaces; whole or not at all."""
+    """Writes the points as CSV, bitwidths separated by spaces; whole or not at all.
+
+    The figures of the cost model stand in columns of their own behind the others.
+    """
     path = Path(path)
+    names = list(points[0].figures) if points else []
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow(COLUMNS)
+        writer.writerow([*COLUMNS, *names])
         for point in points:
             figures = [getattr(point, column) for column in COLUMNS[:-1]]
-            writer.writerow([*figures, " ".join(map(str, point.bitwidths))])
+            listed = " ".join(map(str, point.bitwidths))
+            writer.writerow([*figures, listed, *(point.figures[name] for name in names)])
     partial.replace(path)
 
 

@@ -182,6 +182,10 @@ class Problem:
         """
         return self._table[self._rows, bitwidths].sum(axis=0)
 
+    def figures_of(self, bitwidths: Sequence[int]) -> dict[str, float]:
+        """The physical figures of an assignment by name, the headline first."""
+        return dict(zip(self.figures, self.totals(bitwidths).tolist(), strict=False))
+
     def decide(
         self, step: int | NDArray, decided: NDArray[np.float64], bitwidth: int | NDArray
     ) -> NDArray[np.float64]:

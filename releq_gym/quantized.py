@@ -163,7 +163,9 @@ def check_weight(name: str, layer: nn.Module) -> None:
     if not isinstance(layer.weight, nn.Parameter):
         raise ValueError(
             f"The weight of layer {name!r} is parametrized already, by an earlier quantization or "
-            "a weight norm; bake or remove that first."
+            "a weight norm; take that off first: torch.nn.utils.parametrize."
+            "remove_parametrizations(layer, 'weight'), or remove_weight_norm(layer) of the old "
+            "kind, keeps the weights as they are."
         )
 
 

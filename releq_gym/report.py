@@ -61,6 +61,7 @@ class Reproduction:
         accuracy: Measured now.
         reported: As ``result.json`` states it.
         images: Size of the report split.
+        reported_images: Of that of the report.
         metric: What was measured instead of top-1 accuracy; None means that.
     """
 
@@ -68,17 +69,22 @@ class Reproduction:
     accuracy: float
     reported: float
     images: int
+    reported_images: int
     metric: str | None = None
 
     @property
     def agrees(self) -> bool:
         """Whether both count the same number of images, or are the same mean score."""
+        if self.images != self.reported_images:
+            return False
         if self.metric is not None:
             return abs(self.accuracy - self.reported) <= SCORE_TOLERANCE
         return round(self.accuracy * self.images) == round(self.reported * self.images)
 
     def __str__(self) -> str:
-        verdict = "as reported" if self.agrees else f"but {100 * self.reported:.2f} % was reported"
+        of = f" of {self.reported_images:,}" if self.images != self.reported_images else ""
+        reported = f"but {100 * self.reported:.2f} %{of} was reported"
+        verdict = "as reported" if self.agrees else reported
         what = "" if self.metric is None else f"mean {self.metric} "
         return (
             f"{' '.join(map(str, self.bitwidths))}: {what}{100 * self.accuracy:.2f} % of "
@@ -254,7 +260,9 @@ def evaluate_run(
     normalise = Normalise(network.mean, network.std)
     right = right_answers(module, splits.report, resolve_device("auto"), normalise, metric or top1)
     reported = result.report.chosen.accuracy
-    return Reproduction(result.bitwidths, _mean(right), reported, len(right), result.metric)
+    return Reproduction(
+        result.bitwidths, _mean(right), reported, len(right), result.report.images, result.metric
+    )
 
 
 def _needs_metric(result: Result, folder: Path) -> str:

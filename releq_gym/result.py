@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,9 @@ class Result:
             image; None where there are 5,000 search images or nobody has looked.
         metric: Name of what was measured instead of top-1 accuracy; None means that. All
             accuracies are then mean scores.
+        cost_model: By name, with its parameters.
+        figures: What the answer costs by it, the headline first.
+        cost_budget: What may not be exceeded.
     """
 
     finished: bool
@@ -107,6 +110,19 @@ class Result:
     report: Report | None = None
     margin_points: float | None = None
     metric: str | None = None
+    cost_model: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
+    cost_budget: dict[str, float] = field(default_factory=dict)
+
+
+def describe_figures(result: Result) -> str:
+    """The physical figures of an answer, and what a budget allows of them, in words."""
+    parts = []
+    for name, value in {"cost": result.cost, **result.figures}.items():
+        limit = result.cost_budget.get(name)
+        allowed = "" if limit is None else f" of at most {limit:,.6g}"
+        parts.append(f"{name} {value:,.4g}{allowed}")
+    return f"{', '.join(parts)} ({result.cost_model}; cost: all layers at 8 bits = 1)"
 
 
 def write_result(folder: str | os.PathLike, result: Result) -> None:

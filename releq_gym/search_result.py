@@ -15,7 +15,7 @@ from releq_gym.layers import Layer
 from releq_gym.pareto import ParetoPoint, draw_pareto, write_pareto
 from releq_gym.quantized import load_quantized
 from releq_gym.report import QUANTIZED_FILE
-from releq_gym.result import Result, write_result
+from releq_gym.result import Result, describe_figures, write_result
 
 PARETO_FILE, PICTURE_FILE = "pareto.csv", "pareto.png"
 
@@ -123,8 +123,9 @@ class SearchResult:
         against = " against the checkpoint" if self.retrained else ""
         lines = [
             f"{record.task}: best of {record.evaluations} assignments, {record.seconds:.0f} s",
-            f"cost {chosen.cost:.3f} (all layers at 8 bits = 1), bits per weight "
-            f"{chosen.weighted_bitwidth:.2f}, plain average {chosen.average_bitwidth:.2f}",
+            describe_figures(record),
+            f"bits per weight {chosen.weighted_bitwidth:.2f}, plain average "
+            f"{chosen.average_bitwidth:.2f}",
             f"search split: {mean}{100 * chosen.accuracy:.2f} %, full precision "
             f"{100 * self.full_precision_accuracy:.2f} %: loses {chosen.loss_points:.2f}{margin} "
             f"points{against}",

@@ -223,6 +223,16 @@ def test_nets_takes_a_factory_that_knows_its_input(capsys, own_net):
     assert "'own_net:build' does not state what it takes" in error
 
 
+def test_a_search_does_not_replace_another_ones_result(capsys, tmp_path):
+    words = ("search", "--net", "digits", "--search-from-train", "--evaluations", "2")
+    printed(capsys, *words, "--output", str(tmp_path / "out"))
+    printed(capsys, *words, "--output", str(tmp_path / "out"))  # the same again
+    before = (tmp_path / "out" / "result.json").read_bytes()
+    out = printed(capsys, *words, "--seed", "1", "--output", str(tmp_path / "out"), code=2)
+    assert "holds the result of another search" in out
+    assert (tmp_path / "out" / "result.json").read_bytes() == before
+
+
 def test_evaluate_takes_the_net_of_a_run_of_ones_own(capsys, tmp_path, own_net):
     live = LiveEvaluator(
         own_net,

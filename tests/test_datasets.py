@@ -391,6 +391,29 @@ def test_some_images_of_a_folder_are_of_all_its_classes():
     assert first_positions(torch.rand(30), 2).tolist() == [0, 1]
 
 
+def test_a_part_may_be_called_valid_and_hidden_folders_are_no_classes(tmp_path):
+    for part, seed in (("train", 0), ("valid", 1), ("test", 2)):
+        write_folder(tmp_path / part, random_images(20, seed=seed))
+        (tmp_path / part / ".ipynb_checkpoints").mkdir()
+        Image.new("RGB", (32, 32)).save(tmp_path / part / ".ipynb_checkpoints" / "0.png")
+    splits = load_splits(str(tmp_path))
+    assert not splits.search_from_train and len(splits.search) == 20
+    assert splits.search.labels.max() == 9
+    assert len(load_splits(str(tmp_path / "valid")).search) == 10
+
+
+def test_a_report_that_is_no_function_is_refused():
+    search = Split(torch.rand(4, 1), torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(ValueError, match="give a function that returns the split, such as lambda"):
+        Splits("mine", None, search, search)
+
+
+def test_targets_are_told_apart_by_shape_and_type():
+    images, targets = torch.rand(4, 1), torch.rand(4)
+    hashes = {Split(images, targets.view(shape)).sha256 for shape in ((4,), (4, 1))}
+    assert len(hashes | {Split(images, targets.view(torch.int32)).sha256}) == 3
+
+
 def test_damaged_image_is_named(tmp_path):
     write_folder(tmp_path, random_images(20))
     for path in tmp_path.glob("c3/*"):

@@ -410,6 +410,32 @@ def test_splits_in_memory_are_asked_likewise():
     assert not LiveEvaluator("digits", **options).search_from_train
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_search_images_that_are_training_images_are_noticed(share, recwarn):
+    digits = unseen_digits()
+    count = int(share * len(digits.search))
+    seen = (torch.cat([a[:count], b[count:]]) for a, b in (
+        (digits.train.images, digits.search.images), (digits.train.labels, digits.search.labels)
+    ))  # fmt: skip
+    splits = Splits("mine", digits.train, Split(*seen))
+    live = LiveEvaluator(Linear(), data=splits, recipe="ptq", quantizer="uniform", memo=False)
+    warned = [str(one.message) for one in recwarn if "which flatters" in str(one.message)]
+    assert live.search_from_train is bool(warned) is (share > 0)
+
+
+def test_a_metric_is_tried_on_several_inputs_and_has_to_be_a_function():
+    inputs = torch.rand(20, 6)
+    splits = Splits("mine", None, Split(inputs, inputs[:, 0]))
+    options = {"data": splits, "recipe": "ptq", "quantizer": "uniform", "memo": False}
+    with pytest.raises(ValueError, match=r"a tensor of shape \(1, 1\) for 1 inputs, whose outputs"):
+        # Targets [n] beside outputs [n, 1].
+        LiveEvaluator(nn.Linear(6, 1), metric=lambda o, t: 1 / (1 + (o - t) ** 2), **options)
+    with pytest.raises(ValueError, match=r"other scores together .* than one by one"):
+        LiveEvaluator(nn.Linear(6, 1), metric=lambda o, t: 1 / (1 + (o - t)[:, 0] ** 2), **options)
+    with pytest.raises(ValueError, match="metric= is 'mse'; it has to be a function"):
+        LiveEvaluator(nn.Linear(6, 1), metric="mse", **options)
+
+
 def test_a_file_that_is_called_like_a_data_set_is_not_taken_for_it(tmp_path):
     digits, arrays = load_splits("digits"), {}
     for part, split in (("train", digits.train), ("test", digits.report)):

@@ -37,6 +37,15 @@ def test_csv_and_json_say_the_same(tmp_path, kind):
     assert list(named(LAYERS, [2])) == ["millijoules"]
 
 
+def test_a_table_may_hold_several_figures(tmp_path):
+    path = as_csv(tmp_path / "table.csv")
+    path.write_text(path.read_text().replace("value", "joules", 1))
+    found = make_cost("lookup", path=path, figure="joules")(LAYERS, [8])
+    assert found["joules"].tolist() == [[8], [16], [24]]
+    with pytest.raises(ValueError, match="lacks one of layer, bitwidth, value; it has"):
+        make_cost("lookup", path=path, figure="seconds")(LAYERS, [8])
+
+
 @pytest.mark.parametrize("options", [{"path": 5}, {"path": "x", "figure": ["a"]}])
 def test_what_names_nothing_is_refused(options):
     with pytest.raises(ValueError, match="has to"):

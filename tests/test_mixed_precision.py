@@ -107,6 +107,18 @@ def test_a_full_budget_finds_the_optimum(toy):
     assert result.tolerable and "may be lost" in str(result)
 
 
+def test_a_result_states_the_figures_of_its_cost_model(toy, tmp_path):
+    module, splits = toy
+    hardware = {"cost": "weight_serial", "cost_budget": {"microjoules": 1e3}}
+    result = releq_gym.search(module, splits, folder=tmp_path, **OPTIONS | hardware)
+    record = read_result(tmp_path)
+    assert record == result.record and "WeightSerial" in record.cost_model
+    assert list(record.figures) == ["cycles", "milliseconds", "microjoules"]
+    assert f"{record.figures['microjoules']:,.4g} of at most 1,000" in str(result)
+    (row, *_) = csv.DictReader((tmp_path / "pareto.csv").read_text().splitlines())
+    assert float(row["microjoules"]) == result.pareto[0].figures["microjoules"] > 0
+
+
 def test_the_same_seed_gives_the_same_result(toy):
     module, splits = toy
     first, second = (releq_gym.search(module, splits, memo=False, **OPTIONS) for _ in range(2))

@@ -107,8 +107,10 @@ def test_margin_pairs_the_images():
 
 
 def test_one_image_more_or_less_is_not_as_reported():
-    assert Reproduction((4, 2), 0.8, 0.8, 10).agrees
-    other = Reproduction((4, 2), 0.9, 0.8, 10)
+    assert Reproduction((4, 2), 0.8, 0.8, 10, 10).agrees
+    fewer = Reproduction((4, 2), 0.8, 0.8, 10, 15)
+    assert not fewer.agrees and "80.00 % of 15 was reported" in str(fewer)
+    other = Reproduction((4, 2), 0.9, 0.8, 10, 10)
     assert not other.agrees
     assert str(other) == "4 2: 90.00 % of 10 report images, but 80.00 % was reported"
 

@@ -204,7 +204,12 @@ def _task_import(options: argparse.Namespace) -> None:
         stated={"quantizer": options.quantizer, "recipe": options.recipe},
         command=without_places(["releq", *options.typed]),
     )
-    print(f"{describe(task)}\n\nwritten to {task.folder}")
+    print(f"{describe(task)}\n\n{_where(task)}")
+
+
+def _where(task: Any) -> str:
+    """How to use a task that is no shipped one."""
+    return f"written to {task.folder}: use it as task='{task.folder.parent}'"
 
 
 def _task_derive(options: argparse.Namespace) -> None:
@@ -214,7 +219,7 @@ def _task_derive(options: argparse.Namespace) -> None:
 
     command = without_places(["releq", *options.typed])
     task = derive_task(find_task(options.task), options.output, options.max_loss, command)
-    print(f"{describe(task)}\n\nwritten to {task.folder}")
+    print(f"{describe(task)}\n\n{_where(task)}")
 
 
 def _task_verify(options: argparse.Namespace) -> int:

@@ -31,8 +31,9 @@ class Lookup:
     Source: your measurements; latency tables as in HAQ, Wang et al., CVPR 2019, arXiv 1811.08886.
 
     Attributes:
-        path: A CSV with the columns ``layer``, ``bitwidth``, ``value``; or JSON: a list of such
-            rows, or an object with ``rows`` and perhaps ``figure`` and ``layers``, as ``releq
+        path: A CSV with the columns ``layer``, ``bitwidth`` and ``value``, or instead of that one
+            called ``figure``, so that a table may hold several; or JSON: a list of such rows, or
+            an object with ``rows`` and perhaps ``figure`` and ``layers``, as ``releq
             hardware measure`` writes it. Layers of the network must all be there, those of others
             may; where ``layers`` states shapes and MACs, they have to be the network's.
         figure: What the values are; None takes the file's ``figure``, else ``"value"``.
@@ -56,7 +57,7 @@ class Lookup:
         Raises:
             ValueError: For a file that is none of these, wrong rows, or a layer without any.
         """
-        table, figure, about = _read_table(self.path)
+        table, figure, about = _read_table(self.path, self.figure)
         for layer in layers:
             if about.get(layer.name, _about(layer)) != _about(layer):
                 raise ValueError(
@@ -85,7 +86,7 @@ def _about(layer: Layer) -> tuple[list[int], int]:
 
 
 def _read_table(
-    path: str | os.PathLike,
+    path: str | os.PathLike, wanted: str | None
 ) -> tuple[dict[str, dict[int, float]], str, dict[str, tuple[list[int], int]]]:
     """The values by layer and bitwidth, what they are, and the layers' shapes and MACs if stated.
 
@@ -94,12 +95,15 @@ def _read_table(
             negative, or there twice.
     """
     rows, figure, stated = _read(Path(path))
+    first = rows[0] if rows and isinstance(rows[0], Mapping) else {}
+    column = wanted if wanted in first and wanted is not None else "value"
+    columns = ("layer", "bitwidth", column)
     table: dict[str, dict[int, float]] = {}
     for number, row in enumerate(rows, 1):
-        if not isinstance(row, Mapping) or not all(name in row for name in COLUMNS):
+        if not isinstance(row, Mapping) or not all(name in row for name in columns):
             read = ", ".join(map(repr, row)) if isinstance(row, Mapping) else repr(row)
             raise ValueError(
-                f"{path}, row {number}, lacks one of {', '.join(COLUMNS)}; it has {read:.80}."
+                f"{path}, row {number}, lacks one of {', '.join(columns)}; it has {read:.80}."
             )
         if None in row:  # as the csv module has it
             raise ValueError(
@@ -107,13 +111,13 @@ def _read_table(
                 "point."
             )
         try:
-            bitwidth, value = float(row["bitwidth"]), float(row["value"])
+            bitwidth, value = float(row["bitwidth"]), float(row[column])
         except (TypeError, ValueError):
             bitwidth, value = math.nan, math.nan
         if not (bitwidth.is_integer() and bitwidth > 0 and math.isfinite(value) and value >= 0):
             raise ValueError(
-                f"{path}, row {number}: bitwidth={row['bitwidth']!r}, value={row['value']!r}; "
-                "a bitwidth is a whole number from 1 up, a value a number from 0 up."
+                f"{path}, row {number}: bitwidth={row['bitwidth']!r}, {column}={row[column]!r}; "
+                "a bitwidth is a whole number from 1 up, what it costs a number from 0 up."
             )
         of_layer = table.setdefault(str(row["layer"]), {})
         if bitwidth in of_layer:

@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 import torch
 from torch import Tensor
 
+from releq_gym.cache import cache_folder
 from releq_gym.registry import Registry
 
 SEARCH_IMAGES = 5_000
@@ -68,6 +68,8 @@ class Split:
     def sha256(self) -> str:
         """Hash of the images and labels themselves, in order."""
         digest = hashlib.sha256(f"{self.images.dtype}{tuple(self.images.shape)}".encode())
+        if self.labels.dtype != torch.int64 or self.labels.ndim != 1:  # no classes
+            digest.update(f"{self.labels.dtype}{tuple(self.labels.shape)}".encode())
         digest.update(self.images.cpu().contiguous().numpy().data)
         digest.update(self.labels.cpu().contiguous().numpy().data)
         return digest.hexdigest()
@@ -115,6 +117,13 @@ class Splits:
     official: bool = False
     files: tuple[Path, ...] | None = None
     origin: str = ""
+
+    def __post_init__(self) -> None:
+        if self.read_report is not None and not callable(self.read_report):
+            raise ValueError(
+                f"read_report= is a {type(self.read_report).__name__}; give a function that "
+                "returns the split, such as lambda: test, so that nothing reads it before the end."
+            )
 
     @cached_property
     def report(self) -> Split:
@@ -164,7 +173,7 @@ def data_root(data: str | os.PathLike | None) -> tuple[Path, bool]:
     named = data if data is not None else os.environ.get("RELEQ_GYM_DATA")
     if named:
         return Path(named).expanduser(), False
-    return platformdirs.user_cache_path("releq_gym") / "data", True
+    return cache_folder() / "data", True
 
 
 def first_positions(labels: Tensor, count: int) -> Tensor:

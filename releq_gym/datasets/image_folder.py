@@ -25,7 +25,8 @@ from releq_gym.datasets.parts import arrange
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
-PARTS = ("train", "val", "test")
+PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+"""What the folder of each part may be called."""
 
 PHOTO_SIDES = (256, 224)
 """ImageNet: the shorter side is brought to the first, the centre of the second is kept."""
@@ -41,7 +42,7 @@ def is_image_folder(path: str | os.PathLike) -> bool:
 
 
 def image_folder(path: str | os.PathLike) -> Splits:
-    """Reads ``[<part>/]<class>/<image>``, the parts being train, val and test.
+    """Reads ``[<part>/]<class>/<image>``, the parts being train, val (or valid) and test.
 
     Classes are numbered in the order of their folders' names. All images have one size and are
     kept as they are: grey if the first one is, else RGB. Which parts become which split is said in
@@ -166,16 +167,24 @@ def _some(files: ImageFiles, count: int) -> ImageFiles:
 
 def _part_folders(path: Path) -> dict[str, Path]:
     """The folder of each part; one without parts is the part it is called, else ``train``."""
-    parts = {part: path / part for part in PARTS if (path / part).is_dir()}
+    parts = {
+        part: path / name
+        for part, names in PARTS.items()
+        for name in reversed(names)
+        if (path / name).is_dir()
+    }
     own_name = path.resolve().name
-    return parts or {own_name if own_name in PARTS else "train": path}
+    own_part = next((part for part, names in PARTS.items() if own_name in names), "train")
+    return parts or {own_part: path}
 
 
 def _class_folders(path: Path) -> list[Path]:
     return sorted(
         folder
         for folder in path.iterdir()
-        if folder.is_dir() and any(file.suffix.lower() in SUFFIXES for file in folder.iterdir())
+        if folder.is_dir()
+        and not folder.name.startswith(".")
+        and any(file.suffix.lower() in SUFFIXES for file in folder.iterdir())
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from releq_gym.registry import UnknownNameError
 from releq_gym.training.accuracy import Score
 from releq_gym.training.loop import Loss
 from releq_gym.training.weights import find_weights
+
+DUPLICATES = 0.01
+"""Share of search images that may be among the training images by chance."""
 
 SCORE_TOLERANCE = 1e-5
 """How far rounding may take a score out of 0 to 1."""
@@ -72,7 +76,7 @@ def resolve_splits(
     else:
         splits = load_splits(network.dataset, data) if network.dataset else load_splits(str(data))
     if not splits.search_from_train:
-        return splits, False
+        return splits, _is_seen(splits)
     # Weights that were trained here state which images they have seen.
     trained_on = record.get("train_sha256")
     if trained_on is None and not search_from_train:
@@ -88,6 +92,26 @@ def resolve_splits(
             f"`releq pretrain {network.name}` writes, or pass search_from_train=True."
         )
     return splits, not clean
+
+
+def _is_seen(splits: Splits) -> bool:
+    """Whether many search images of somebody's own data are training images, too; warns of it."""
+    if splits.train is None or splits.official:
+        return False
+    train, search = (
+        [hash(image.numpy().tobytes()) for image in split.images.cpu()]
+        for split in (splits.train, splits.search)
+    )
+    known = set(train)
+    seen = sum(image in known for image in search)
+    if seen <= DUPLICATES * len(search):
+        return False
+    warnings.warn(
+        f"{seen:,} of the {len(search):,} search images of {splits.name!r} are among its training "
+        "images, which flatters every accuracy; results say so.",
+        stacklevel=3,
+    )
+    return True
 
 
 def check_finite(module: nn.Module) -> None:
@@ -186,6 +210,7 @@ def check_fit(
     try:
         with torch.inference_mode():
             outputs = module(normalise(first.images[:1]))
+            several = module(normalise(first.images[:3]))
     except RuntimeError as error:
         last = len(shape) == 3 and shape[2] in (1, 3) and shape[0] == shape[1]
         hint = " Its images are [n, channels, height, width]: permute these." if last else ""
@@ -200,6 +225,7 @@ def check_fit(
         )
     if metric is not None:
         _check_metric(metric, outputs, first.labels[:1])
+        _check_metric(metric, several, first.labels[:3])
         return
     if not classified(search):
         raise ValueError(
@@ -224,13 +250,27 @@ def check_fit(
 
 def _check_metric(metric: Score, outputs: Tensor, labels: Tensor) -> None:
     """Refuses a metric that does not give one score per input."""
-    scores = metric(outputs, labels)
-    if not isinstance(scores, Tensor) or scores.shape != (1,) or not scores.isfinite().all():
+    if not callable(metric):
         raise ValueError(
-            f"metric= returned {scores!r} for one input; it has to return a tensor of one "
-            "finite score per input, of which 1 is perfect and 0 worthless."
+            f"metric= is {metric!r}; it has to be a function of outputs and targets that returns "
+            "one score per input."
+        )
+    scores, count = metric(outputs, labels), len(labels)
+    if not isinstance(scores, Tensor) or scores.shape != (count,) or not scores.isfinite().all():
+        what = f"a tensor of shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else scores
+        raise ValueError(
+            f"metric= returned {what} for {count} inputs, whose outputs have the shape "
+            f"{tuple(outputs.shape)} and whose targets {tuple(labels.shape)}; it has to return a "
+            "tensor of one finite score per input, of which 1 is perfect and 0 worthless."
         )
     check_scores(scores)
+    alone = torch.cat([metric(outputs[i : i + 1], labels[i : i + 1]) for i in range(count)])
+    if not torch.allclose(alone, scores, rtol=0, atol=SCORE_TOLERANCE):
+        raise ValueError(
+            f"metric= gives inputs other scores together ({scores.tolist()}) than one by one "
+            f"({alone.tolist()}): do its outputs {tuple(outputs.shape)} and targets "
+            f"{tuple(labels.shape)} fit together?"
+        )
 
 
 def check_scores(scores: Tensor) -> None:

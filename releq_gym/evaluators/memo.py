@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import platformdirs
+from releq_gym.cache import cache_folder
 
 T = TypeVar("T")
 
@@ -143,12 +143,6 @@ def _decoded(row: tuple[bytes] | None) -> Any:
         return None if row is None else json.loads(row[0])
     except ValueError:
         return None
-
-
-def cache_folder() -> Path:
-    """``$RELEQ_GYM_CACHE``, else the user's cache folder for this package."""
-    named = os.environ.get("RELEQ_GYM_CACHE")
-    return Path(named).expanduser() if named else platformdirs.user_cache_path("releq_gym")
 
 
 def hash_fields(fields: Mapping[str, Any]) -> bytes:

@@ -15,9 +15,9 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
+from releq_gym.cache import cache_folder
 from releq_gym.datasets import Split, load_splits
 from releq_gym.datasets.normalise import Normalise
-from releq_gym.evaluators.memo import cache_folder
 from releq_gym.networks import resolve_network
 from releq_gym.networks.base import NETWORKS, Network
 from releq_gym.quantized import load_weights, save_weights
