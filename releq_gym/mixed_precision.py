@@ -42,6 +42,9 @@ from releq_gym.search_display import Retrainings, Watched, announce, progress_of
 from releq_gym.search_result import SearchResult
 from releq_gym.searchers import SEARCHERS, assignments, confirm
 
+BETTER_POINTS = 5.0
+"""So much better than full precision no quantized network is, unless less is better."""
+
 LEAST_LEARNT = 0.1
 """Of the images beyond the most frequent class, the share that a trained network gets right."""
 
@@ -184,6 +187,12 @@ def search(
     answer = ledger.best(problem)
     assert answer is not None  # the budget affords at least one
     chosen = measured_point(problem, answer.bitwidths, answer.accuracy)
+    if metric is not None and chosen.loss_points < -BETTER_POINTS:
+        warnings.warn(
+            f"By metric= the quantized network is {-chosen.loss_points:.1f} points better than "
+            "full precision. Is a score of 1 perfect, and 0 worthless? Of an error e take 1 / (1 + e).",
+            stacklevel=2,
+        )
     tested, content = _finish(console, evaluator, chosen.bitwidths, last_recipe, report)
     record = Result(
         finished=True,

@@ -423,6 +423,19 @@ def test_search_images_that_are_training_images_are_noticed(share, recwarn):
     assert live.search_from_train is bool(warned) is (share > 0)
 
 
+def test_floats_like_bytes_are_noticed():
+    digits = unseen_digits()
+    search = Split(255 * digits.search.images.float(), digits.search.labels)
+    with pytest.warns(UserWarning, match="floats up to .*; a network is shown floats as they are"):
+        LiveEvaluator(
+            Linear(),
+            data=Splits("mine", None, search),
+            recipe="ptq",
+            quantizer="uniform",
+            memo=False,
+        )
+
+
 def test_a_metric_is_tried_on_several_inputs_and_has_to_be_a_function():
     inputs = torch.rand(20, 6)
     splits = Splits("mine", None, Split(inputs, inputs[:, 0]))

@@ -459,6 +459,16 @@ def test_a_metric_of_ones_own_is_searched_on(regression):
     assert found[0].chosen.cost > found[1].chosen.cost
 
 
+def test_an_error_for_a_metric_is_noticed(regression):
+    module, splits = regression
+
+    def error(outputs, targets):
+        return (outputs - targets).abs().mean(1).clamp(0, 1)
+
+    with pytest.warns(UserWarning, match="points better than full precision. Is a score of 1"):
+        releq_gym.search(module, splits, max_loss=5.0, **METRIC | {"metric": error})
+
+
 def test_a_metric_is_reported_with_its_paired_margin_and_can_be_evaluated(regression, tmp_path):
     module, splits = regression
     result = releq_gym.search(module, splits, max_loss=20.0, folder=tmp_path, **METRIC)

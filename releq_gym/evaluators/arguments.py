@@ -218,6 +218,13 @@ def check_fit(
             f"{network.name} cannot take an image of shape {shape} from {splits.name!r}: "
             f"{error}{hint}"
         ) from error
+    pixels = search.images
+    if pixels.is_floating_point() and len(shape) == 3 and pixels.min() >= 0 and pixels.max() > 2:
+        warnings.warn(
+            f"The images of {splits.name!r} are floats up to {float(pixels.max()):g}; a network is "
+            "shown floats as they are, uint8 divided by 255. Divide them, if it was trained so.",
+            stacklevel=3,
+        )
     if not isinstance(outputs, Tensor):
         raise ValueError(
             f"{network.name} answers with a {type(outputs).__name__}; one tensor is needed, with "
