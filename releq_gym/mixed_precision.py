@@ -190,7 +190,7 @@ def search(
     if metric is not None and chosen.loss_points < -BETTER_POINTS:
         warnings.warn(
             f"By metric= the quantized network is {-chosen.loss_points:.1f} points better than "
-            "full precision. Is a score of 1 perfect, and 0 worthless? Of an error e take 1 / (1 + e).",
+            "full precision. Is 1 perfect, and 0 worthless? Of an error e take 1 / (1 + e).",
             stacklevel=2,
         )
     tested, content = _finish(console, evaluator, chosen.bitwidths, last_recipe, report)

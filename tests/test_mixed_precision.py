@@ -465,7 +465,7 @@ def test_an_error_for_a_metric_is_noticed(regression):
     def error(outputs, targets):
         return (outputs - targets).abs().mean(1).clamp(0, 1)
 
-    with pytest.warns(UserWarning, match="points better than full precision. Is a score of 1"):
+    with pytest.warns(UserWarning, match="points better than full precision. Is 1 perfect"):
         releq_gym.search(module, splits, max_loss=5.0, **METRIC | {"metric": error})
 
 
