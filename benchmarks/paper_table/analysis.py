@@ -13,6 +13,8 @@ from benchmarks.paper_table.sweep import SEARCHERS, Plan
 
 FULL_PRECISION = "full precision"
 
+FURTHER = "another candidate of ours"
+
 SHAPES = {"uniform": "best uniform", "ends_at_8": "best 8-b-...-b-8"}
 """Families that nobody has to search for, and how tables call their best."""
 
@@ -33,6 +35,8 @@ def labels(
             named.setdefault(chosen(mine)["bitwidths"], []).append(label)
     for source, bitwidths in plan.published.items():
         named.setdefault(spaced(bitwidths), []).append(f"{source}, published")
+    for bitwidths in plan.further:
+        named.setdefault(spaced(bitwidths), []).append(FURTHER)
     for bits in plan.shown:
         named.setdefault(spaced((bits,) * depth), []).append(f"uniform {bits}")
     return {bitwidths: tuple(names) for bitwidths, names in named.items()}

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.paper_table.analysis import FURTHER
+
 MOST_POINTS = 0.8
 """Losses beyond are drawn at the edge, and told in numbers."""
 
@@ -14,6 +16,7 @@ FLOOR_POINTS = 0.3
 
 STYLES = {
     "ours (RecurrentPPO)": ("C3", "*", 13),
+    FURTHER: ("C6", "*", 9),
     "integer program": ("C0", "s", 6),
     "random search": ("C9", "o", 6),
     "best uniform": ("C2", "D", 6),

@@ -190,6 +190,7 @@ class Bench:
         for bits in self.plan.shown:
             yield (bits,) * depth
         yield from self.plan.published.values()
+        yield from self.plan.further
 
     def _network(self, bitwidths: Bitwidths, seed: int) -> nn.Module:
         """Retrained for long, with plain weights; trained once."""

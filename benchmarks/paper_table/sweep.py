@@ -38,6 +38,9 @@ class Plan:
         ends_at_8: Bitwidths of all layers but the first and the last, which have 8, likewise.
         shown: Uniform bitwidths that are tested whether they are chosen or not.
         published: Assignments of others, by their source.
+        further: Candidates that the rule passed over and that are tested nevertheless, since what
+            it had chosen lost more on the test images than on those of the search; the page says
+            when that was decided.
         long: Fields of the network's recipe ``long`` that are set otherwise here.
         retraining_seeds: Long retrainings of every row.
     """
@@ -54,6 +57,7 @@ class Plan:
     ends_at_8: tuple[int, ...] = ()
     shown: tuple[int, ...] = (8,)
     published: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    further: tuple[tuple[int, ...], ...] = ()
     long: Mapping[str, Any] = field(default_factory=dict)
     retraining_seeds: tuple[int, ...] = (0, 1, 2)
 
@@ -144,6 +148,7 @@ PLANS: dict[str, tuple[Plan, ...]] = {
             searchers=("recurrent_ppo",),
             uniform=(1, 2, 3),
             published={"ReLeQ": PUBLISHED["vgg11"]},
+            further=((7, 4, 3, 3, 2, 1, 1, 1, 6), (7, 5, 5, 3, 3, 2, 1, 1, 5)),
             long={"images": 2 * 45_000, "precision": "bfloat16", "distillation": 0.5},
             retraining_seeds=(0,),
         ),

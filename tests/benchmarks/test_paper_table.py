@@ -88,12 +88,14 @@ def test_the_fewest_bits_that_keep_the_loss_are_chosen_else_the_least_loss():
 
 
 def test_an_assignment_bears_every_name_it_has():
-    plan = Plan("lsq", (2, 3), 9, (0.3,), (2,), shown=(2, 8), published={"They": (2, 2)})
+    plan = Plan(
+        "lsq", (2, 3), 9, (0.3,), (2,), shown=(2, 8), published={"They": (2, 2)}, further=((3, 3),)
+    )
     offered = [candidate(name, "2 2", 2, 0.1) for name in ("recurrent_ppo", "uniform")]
     named = labels(plan, offered, 2)
     ours = SEARCHERS["recurrent_ppo"]
     assert named["2 2"] == (ours, "best uniform", "They, published", "uniform 2")
-    assert named["8 8"] == ("uniform 8",)
+    assert named["8 8"] == ("uniform 8",) and named["3 3"] == ("another candidate of ours",)
 
 
 def test_the_worth_of_a_search_is_said_in_words():
