@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
+from toys import unseen_digits
 
 import releq_gym
 from releq_gym.datasets import load_splits
@@ -177,8 +178,7 @@ def test_a_net_of_ones_own_that_is_called_as_a_registered_one_keeps_its_weights(
     def digits():
         return trained_net()
 
-    data = load_splits("digits")
-    live = LiveEvaluator(digits, data=data, recipe="ptq", memo=False)
+    live = LiveEvaluator(digits, data=unseen_digits(), recipe="ptq", memo=False)
     assert live.net == "digits" and (live.module[1].weight == 1).all()
 
 

@@ -219,7 +219,7 @@ def test_layers_and_bitwidths_that_do_not_fit_are_refused(digits):
     with pytest.raises(ValueError, match="parametrized already"):
         quantize_network(quantize_network(digits, ["conv1"], [4], wrpn), ["conv1"], [4], wrpn)
     normed = nn.Sequential(torch.nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))
-    with pytest.raises(ValueError, match="a weight norm; bake or remove that first"):
+    with pytest.raises(ValueError, match="a weight norm; take that off first"):
         quantize_network(normed, ["0"], [4], wrpn)
 
 
