@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,7 +163,7 @@ class Ledger:
         self.fresh = 0
         self.milliseconds = 0.0
         self.environments = 0
-        self._cells: dict[str, dict[tuple[int, ...], Cell]] = {}
+        self._cells: defaultdict[str, dict[tuple[int, ...], Cell]] = defaultdict(dict)
         self._pending: dict[Problem, list[_Batch]] = {}
         self._waiting = 0
         self.log = Path(log) if log is not None else None
@@ -249,7 +250,7 @@ class Ledger:
             milliseconds: What measuring it cost.
             repeat: Which one; -1 for the mean of all.
         """
-        known = self._cells.setdefault(problem.evaluator.name, {})
+        known = self._cells[problem.evaluator.name]
         cell = known.get(bitwidths)
         if cell is None:
             cell = known[bitwidths] = Cell()
@@ -306,7 +307,7 @@ class Ledger:
         self._condense()
         pending, self._pending, self._waiting = self._pending, {}, 0
         for problem, (batch,) in pending.items():
-            known = self._cells.setdefault(problem.evaluator.name, {})
+            known = self._cells[problem.evaluator.name]
             rows = zip(*(field.tolist() for field in batch), strict=True)
             for bitwidths, accuracy, repeat, visits in rows:
                 cell = known.setdefault(tuple(bitwidths), Cell())
