@@ -134,6 +134,7 @@ class Run:
         if answer is None:
             return None
         known = self.problem.transition(answer.bitwidths, answer.accuracy)
+        about = self.problem.describe()
         return Result(
             finished=finished,
             task=self.evaluator.name,
@@ -156,9 +157,9 @@ class Run:
             version=releq_gym.__version__,
             command=self.command,
             report=report,
-            cost_model=self.problem.describe()["cost"],
+            cost_model=about["cost"],
             figures=self.problem.figures_of(answer.bitwidths),
-            cost_budget=dict(self.args.cost_budget or {}),
+            cost_budget=about["cost_budget"],
         )
 
     def finish(self, result: Result) -> Result:

@@ -65,8 +65,9 @@ def run(
     console = Console()
     results.mkdir(exist_ok=True)
     try:
-        asked = options.part or list(parts)
-        for name in [*asked, *(name for name in parts if parts[name].derived)]:
+        derived = [name for name in parts if parts[name].derived]
+        asked = [name for name in options.part or parts if name not in derived]
+        for name in [*asked, *derived]:
             _measure(name, parts[name], results / f"{name}.csv", chosen, options.again, console)
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from here.", file=sys.stderr)

@@ -16,8 +16,7 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence
     """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n")
-    before = path.read_bytes() if path.exists() else b""
-    whole = before[: before.rfind(b"\n") + 1]
+    whole = _whole_lines(path)
     if not whole:
         writer.writeheader()
     writer.writerows(rows)
@@ -36,8 +35,10 @@ def replace_rows(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequenc
 
 def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a file, but for a last line without an end; none where there is no file yet."""
-    if not path.exists():
-        return []
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1].decode()
-    return list(csv.DictReader(io.StringIO(whole, newline="")))
+    return list(csv.DictReader(io.StringIO(_whole_lines(path).decode(), newline="")))
+
+
+def _whole_lines(path: Path) -> bytes:
+    """What a file holds up to its last line's end; nothing where there is none."""
+    text = path.read_bytes() if path.exists() else b""
+    return text[: text.rfind(b"\n") + 1]

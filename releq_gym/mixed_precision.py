@@ -194,6 +194,7 @@ def search(
             stacklevel=2,
         )
     tested, content = _finish(console, evaluator, chosen.bitwidths, last_recipe, report)
+    about = problem.describe()
     record = Result(
         finished=True,
         task=evaluator.name,
@@ -218,9 +219,9 @@ def search(
         report=tested,
         margin_points=_margin(evaluator, chosen.bitwidths),
         metric=None if metric is None else _name(metric),
-        cost_model=problem.describe()["cost"],
+        cost_model=about["cost"],
         figures=dict(chosen.figures),
-        cost_budget=dict(cost_budget or {}),
+        cost_budget=about["cost_budget"],
     )
     result = SearchResult(
         record=record,

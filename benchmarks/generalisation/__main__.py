@@ -41,6 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = options.results / "rows.csv"
     try:
         jobs = {job: (policies,) for job in _jobs(options)}
+        if not jobs and not path.is_file():
+            raise ValueError(
+                "Nothing is to be run: who was asked for is known without a search, and shown "
+                "beside others."
+            )
         append_missing(run, jobs, path, COLUMNS, options.workers)
     except ValueError as error:
         print(error, file=sys.stderr)
@@ -48,11 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from here.", file=sys.stderr)
         return 130
-    if not jobs and not path.is_file():
-        print(
-            "Nobody runs who was asked for: what is known is shown beside others.", file=sys.stderr
-        )
-        return 2
     done = finished(path)
     for task in dict.fromkeys(job.task for job in jobs):
         if Job(task, "uniform_hindsight", 0) not in done:

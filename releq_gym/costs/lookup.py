@@ -16,8 +16,6 @@ import numpy as np
 from releq_gym.costs import COSTS, Figures
 from releq_gym.layers import Layer
 
-COLUMNS = ("layer", "bitwidth", "value")
-
 
 @COSTS.register("lookup")
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def _read_table(
     """
     rows, figure, stated = _read(Path(path))
     first = rows[0] if rows and isinstance(rows[0], Mapping) else {}
-    column = wanted if wanted in first and wanted is not None else "value"
+    column = wanted if wanted is not None and wanted in first else "value"
     columns = ("layer", "bitwidth", column)
     table: dict[str, dict[int, float]] = {}
     for number, row in enumerate(rows, 1):
@@ -126,7 +124,7 @@ def _read_table(
             )
         of_layer[int(bitwidth)] = value
     if not table:
-        raise ValueError(f"{path} has no rows; it needs {', '.join(COLUMNS)}.")
+        raise ValueError(f"{path} has no rows; it needs {', '.join(columns)}.")
     try:
         about = {one["layer"]: (list(one["weight_shape"]), int(one["macs"])) for one in stated}
     except (TypeError, KeyError, ValueError):

@@ -210,7 +210,7 @@ def check_fit(
     try:
         with torch.inference_mode():
             outputs = module(normalise(first.images[:1]))
-            several = module(normalise(first.images[:3]))
+            several = outputs if metric is None else module(normalise(first.images[:3]))
     except RuntimeError as error:
         last = len(shape) == 3 and shape[2] in (1, 3) and shape[0] == shape[1]
         hint = " Its images are [n, channels, height, width]: permute these." if last else ""

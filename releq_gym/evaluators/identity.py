@@ -44,7 +44,7 @@ def describe_training(module: nn.Module) -> dict[str, Any]:
         "class": f"{type(module).__module__}.{type(module).__qualname__}",
         "repr": repr(module),
         "frozen": [name for name, one in module.named_parameters() if not one.requires_grad],
-        "code": sorted({str(describe_callable(type(part))) for part in module.modules()}),
+        "code": sorted({str(describe_callable(kind)) for kind in set(map(type, module.modules()))}),
         "attributes": dict(_attributes(module)),
     }
 

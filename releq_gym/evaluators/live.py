@@ -337,7 +337,8 @@ class LiveEvaluator:
         ptq = Recipe()
         precision = self._precision_of(split, ptq)
         checked = [tuple(check_assignment(bitwidths, self)) for bitwidths in assignments]
-        fields = {each: self._fields(each, 0, split, ptq) for each in checked}
+        jobs = [(each, 0) for each in checked]
+        fields = dict(zip(checked, self._fields(jobs, split, ptq), strict=True))
         recalled = self._recall(list(fields.values()))
         known = {each: one for each, one in zip(fields, recalled, strict=True) if one is not None}
         advance(sum(each in known for each in checked))
@@ -513,7 +514,7 @@ class LiveEvaluator:
         if self.shares(recipe):
             return self.measure_many([bitwidths for bitwidths, _ in jobs], split)
         checked = [(check_assignment(bitwidths, self), seed) for bitwidths, seed in jobs]
-        fields = [self._fields(assignment, seed, split, recipe) for assignment, seed in checked]
+        fields = self._fields(checked, split, recipe)
         found = self._recall(fields)
         missing = [job for job, known in enumerate(found) if known is None]
         for start in range(0, len(missing), self.stack):
@@ -558,12 +559,15 @@ class LiveEvaluator:
         return Measurement(correct, len(held), milliseconds, retrained.diverged)
 
     def _fields(
-        self, assignment: Sequence[int], seed: int, split: str, recipe: Recipe
-    ) -> dict[str, Any]:
-        """Everything that can change the value of one measurement."""
+        self, jobs: Sequence[tuple[Sequence[int], int]], split: str, recipe: Recipe
+    ) -> list[dict[str, Any]]:
+        """Everything that can change the value of each measurement, of an assignment and a seed."""
+        common = self._common_fields(split, recipe)
         # Without retraining nothing is random.
-        chosen = {"bitwidths": list(assignment), "seed": seed if recipe.images else 0}
-        return self._common_fields(split, recipe) | chosen
+        return [
+            common | {"bitwidths": list(assignment), "seed": seed if recipe.images else 0}
+            for assignment, seed in jobs
+        ]
 
     def _common_fields(self, split: str, recipe: Recipe) -> dict[str, Any]:
         """Those of `_fields` that are the same for every assignment and seed."""

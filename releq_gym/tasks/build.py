@@ -47,8 +47,8 @@ def build_task(
     Raises:
         TaskError: Where that version of the task exists already.
     """
-    measurer, target = prepare(plan, folder, data, workers)
-    if half := unfinished(target, stated(plan, measurer.evaluator)):
+    measurer, target, half = prepare(plan, folder, data, workers)
+    if half is not None:
         return finish(measurer, half)
     evaluator = measurer.evaluator
     every = configurations(evaluator.bitwidths, len(evaluator.layers)).tolist()
@@ -63,8 +63,8 @@ def prepare(
     data: str | os.PathLike | None,
     workers: int | None,
     check: Callable[[LiveEvaluator], None] = lambda evaluator: None,
-) -> tuple[Measurer, Path]:
-    """What measures a task that is to be built, and its folder.
+) -> tuple[Measurer, Path, Task | None]:
+    """What measures a task that is to be built, its folder, and what `unfinished` finds there.
 
     Args:
         plan: As of `build_task`, likewise the following.
@@ -81,11 +81,12 @@ def prepare(
     check(evaluator)
     name = task_id(evaluator, plan)
     target = folder / name / plan.version
-    if (target / "card.json").exists() and not unfinished(target, stated(plan, evaluator)):
+    half = unfinished(target, stated(plan, evaluator))
+    if half is None and (target / "card.json").exists():
         raise TaskError(f"{target} holds a task already; a changed task needs a new version.")
     folder.mkdir(parents=True, exist_ok=True)
     memo = folder / f"{name}-{plan.version}.partial.sqlite"
-    return Measurer(plan, name, data, memo, workers or os.cpu_count() or 1), target
+    return Measurer(plan, name, data, memo, workers or os.cpu_count() or 1), target, half
 
 
 def unfinished(target: Path, wanted: Mapping[str, Any]) -> Task | None:

@@ -14,10 +14,10 @@ from rich.console import Console
 from releq_gym.costs.quantization_state import layer_importance
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.evaluators.surrogate import NoiseTable
-from releq_gym.tasks.build import finish, prepare, unfinished
+from releq_gym.tasks.build import finish, prepare
 from releq_gym.tasks.format import Measurements, Task, write_task
 from releq_gym.tasks.measure import Measurer
-from releq_gym.tasks.plan import Plan, make_card, stated
+from releq_gym.tasks.plan import Plan, make_card
 from releq_gym.tasks.sample import (
     SEARCHED,
     SOURCES,
@@ -85,8 +85,8 @@ def build_sampled_task(
 
     if rows is not None and rows < LEAST_ROWS:
         raise ValueError(f"rows={rows}: a surrogate is fitted to {LEAST_ROWS} or more.")
-    measurer, target = prepare(plan, folder, data, workers, check)
-    if half := unfinished(target, stated(plan, measurer.evaluator)):
+    measurer, target, half = prepare(plan, folder, data, workers, check)
+    if half is not None:
         return finish(measurer, half)
     evaluator = measurer.evaluator
     sources = _first_sample(measurer, _wanted(rows, len(evaluator.layers)))

@@ -226,6 +226,8 @@ def test_unknown_names_are_answered_in_a_sentence(tmp_path, capsys):
     assert "Did you mean 'lenet'" in capsys.readouterr().err
     assert generalisation.main(["--entrant", "ppo", *words]) == 2
     assert "entrant" in capsys.readouterr().err
+    assert generalisation.main(["--entrant", "uniform_hindsight", *words]) == 2
+    assert "Nothing is to be run" in capsys.readouterr().err
 
 
 def test_labels_differ():

@@ -38,11 +38,14 @@ def test_rows_are_replaced_as_a_whole(tmp_path):
 
 def test_what_is_worked_out_from_other_rows_is_worked_out_anew(tmp_path):
     class Options:
-        part, again = ["made"], False
+        part, again = None, False
 
     made = Part(COLUMNS, ("name",), {("a",): lambda: [row("a", 1)]})
 
+    calls = []
+
     def double():
+        calls.append(1)
         return [row("a", 2 * int(one["value"])) for one in read_rows(tmp_path / "made.csv")]
 
     parts = {"twice": Part(COLUMNS, ("name",), {("a",): double}, derived=True), "made": made}
@@ -50,3 +53,4 @@ def test_what_is_worked_out_from_other_rows_is_worked_out_anew(tmp_path):
         replace_rows(tmp_path / "made.csv", [row("a", value)], COLUMNS)
         assert run(parts, {"made": "Made", "twice": "Twice"}, tmp_path, Options) == 0
         assert read_rows(tmp_path / "twice.csv") == [row("a", str(2 * int(value)))]
+    assert len(calls) == 2  # once each time
