@@ -402,7 +402,7 @@ def test_net_trained_elsewhere_needs_held_out_images():
 
 def test_splits_in_memory_are_asked_likewise():
     digits = load_splits("digits")
-    with pytest.raises(ValueError, match="search_from_train=True"):
+    with pytest.raises(ValueError, match=r"no search split of its own.* search_from_train=True"):
         LiveEvaluator(Linear(), data=digits, recipe="ptq", memo=False)
     options = {"data": digits, "recipe": "ptq", "memo": False, "quantizer": "uniform"}
     assert LiveEvaluator(Linear(), search_from_train=True, **options).search_from_train
