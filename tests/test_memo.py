@@ -4,6 +4,7 @@ import pickle
 import sqlite3
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -69,6 +70,21 @@ def test_four_processes_write_at_once(tmp_path):
     for writer in range(4):
         for key in range(KEYS_PER_WRITER):
             assert memo.get({"writer": writer, "key": key}) == [writer, key]
+
+
+def test_a_file_that_another_process_is_just_beginning_is_waited_for(tmp_path):
+    path = tmp_path / "memo.sqlite3"
+    other = sqlite3.connect(path, check_same_thread=False)
+    other.execute("CREATE TABLE other (value INTEGER)")
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("INSERT INTO other VALUES (1)")
+    release = threading.Timer(0.3, other.commit)
+    release.start()
+    memo = Memo(path)
+    memo.put({"seed": 0}, 5)
+    release.join()
+    other.close()
+    assert memo.get({"seed": 0}) == 5
 
 
 def test_pickled_memo_reads_the_same_file(tmp_path):

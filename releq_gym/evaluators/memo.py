@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -93,7 +94,7 @@ class Memo:
     def _open(self) -> Iterator[sqlite3.Connection]:
         database = sqlite3.connect(self.path, timeout=BUSY_SECONDS)
         try:
-            database.execute("PRAGMA journal_mode = WAL")
+            _log_ahead(database)
             # A power cut may cost the newest results or the file: it is a cache, so be it.
             database.execute("PRAGMA synchronous = OFF")
             database.execute(
@@ -129,6 +130,19 @@ class Memo:
             raise
         except sqlite3.DatabaseError:
             return False
+
+
+def _log_ahead(database: sqlite3.Connection) -> None:
+    """Lets readers and a writer work at once; sqlite itself does not wait for a lock here."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
 
 
 def open_memo(memo: bool | str | os.PathLike | Memo) -> Memo | None:
