@@ -22,27 +22,8 @@ EXTRAS = {
 }  # fmt: skip
 """Modules that come with an extra of this package."""
 
-FLAGS = {
-    "activation_bitwidth=": "--activation-bitwidth",
-    "bitwidths=": "--bitwidths",
-    "cost_budget": "--cost-budget",
-    "cost_kwargs": "--cost-kwargs",
-    "data=": "--data",
-    "device=": "--device",
-    "evaluations=": "--evaluations",
-    "fixed_bitwidths": "--fix",
-    "folder=": "--output",
-    "groups": "--group",
-    "max_loss=": "--max-loss",
-    "net=": "--net",
-    "output=": "--output",
-    "per_channel=": "--per-channel",
-    "recipe=": "--recipe",
-    "rounds=": "--rounds",
-    "search_from_train=": "--search-from-train",
-    "weights=": "--weights",
-}
-"""What an error calls an argument, and the command line does."""
+POSITIONAL = {"file", "target", "task"}
+"""Arguments without a flag."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,11 +84,14 @@ def _surroundings(options: argparse.Namespace) -> Iterator[None]:
 
 def _with_flags(sentence: str, options: argparse.Namespace) -> str:
     """An error, and what the arguments that it names are called on the command line."""
-    typed = {f"--{name.replace('_', '-')}" for name in vars(options)}
+    flags = {
+        name: f"--{name.replace('_', '-')}" for name in vars(options) if name not in POSITIONAL
+    }
     called = [
-        f"{name.removesuffix('=')} is {flag}"
-        for name, flag in FLAGS.items()
-        if flag in typed and re.search(rf"(?<!\w){name}", sentence) and flag not in sentence
+        f"{name} is {flag}"
+        for name, flag in flags.items()
+        if re.search(rf"(?<!\w){name}" + (r"\b" if "_" in name else "="), sentence)
+        and flag not in sentence
     ]
     return f"{sentence}\nOn the command line: {', '.join(called)}." if called else sentence
 

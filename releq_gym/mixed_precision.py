@@ -56,7 +56,7 @@ def search(
     model: NetworkLike,
     data: str | os.PathLike | Splits | None = None,
     *,
-    max_loss: float | None = None,
+    max_loss_points: float | None = None,
     weights: str | os.PathLike | None = None,
     quantizer: str | Quantizer = "uniform",
     quantizer_kwargs: Mapping[str, Any] | None = None,
@@ -72,7 +72,7 @@ def search(
     cost_kwargs: Mapping[str, Any] | None = None,
     cost_budget: Mapping[str, float] | None = None,
     searcher: str = "integer_program",
-    evaluations: int | None = None,
+    evaluation_budget: int | None = None,
     seed: int = 0,
     folder: str | os.PathLike | None = None,
     search_from_train: bool = False,
@@ -96,8 +96,8 @@ def search(
             whatever `releq_gym.networks.resolve_network` takes.
         data: A `releq_gym.datasets.Splits` with held-out search images, the name or file of a data
             set, or for a registered net the folder that holds its own; see `LiveEvaluator`.
-        max_loss: Percentage points that may be lost; None means what the network states, mostly
-            0.3. The answer keeps one standard error of the search images away from it.
+        max_loss_points: Percentage points that may be lost; None means what the network states,
+            mostly 0.3. The answer keeps one standard error of the search images away from it.
         weights: Of ``model``, a safetensors file.
         quantizer: By name, or an object.
         quantizer_kwargs: Its parameters; None means a step per output channel, where it has that.
@@ -115,8 +115,8 @@ def search(
         cost_kwargs: Parameters of a named one.
         cost_budget: ``{figure: limit}``, never exceeded.
         searcher: Name of one in ``releq_gym/searchers/``.
-        evaluations: Different assignments that may be measured; None means 50 and one more for
-            each layer and bitwidth.
+        evaluation_budget: Different assignments that may be measured; None means 50 and one more
+            for each layer and bitwidth.
         seed: Fixes the search.
         folder: Where `SearchResult.save` puts the result in the end; None keeps it in memory.
         search_from_train: Accept search images that the network may have been trained on.
@@ -134,7 +134,7 @@ def search(
     """
     started = time.perf_counter()
     play = SEARCHERS[searcher]
-    _check(model, max_loss, evaluations, seed, folder)
+    _check(model, max_loss_points, evaluation_budget, seed, folder)
     fixed = fixed_bitwidths.values() if isinstance(fixed_bitwidths, Mapping) else ()
     offered = None if bitwidths is None else [*bitwidths, *(b for b in fixed if b in BITWIDTHS)]
     evaluator = LiveEvaluator(
@@ -159,7 +159,7 @@ def search(
             evaluator=evaluator,
             bitwidths=bitwidths,
             fixed_bitwidths=fixed_bitwidths,
-            reward_kwargs=_given(max_loss_points=max_loss),
+            reward_kwargs=_given(max_loss_points=max_loss_points),
             cost=cost,
             cost_kwargs=cost_kwargs,
             cost_budget=cost_budget,
@@ -169,7 +169,7 @@ def search(
 
     problem = make_env(None).problem
     choices = [problem.bitwidths] * len(problem.steps)
-    wanted = 50 + sum(map(len, choices)) if evaluations is None else evaluations
+    wanted = 50 + sum(map(len, choices)) if evaluation_budget is None else evaluation_budget
     ledger = Ledger(min(wanted, assignments(choices)))
     env = make_env(ledger)
     env.reset(seed=seed)
@@ -336,18 +336,19 @@ def _warn_near_chance(evaluator: LiveEvaluator) -> None:
 
 def _check(
     model: object,
-    max_loss: float | None,
-    evaluations: int | None,
+    max_loss_points: float | None,
+    evaluation_budget: int | None,
     seed: int,
     folder: str | os.PathLike | None,
 ) -> None:
     """What would otherwise be noticed late."""
     if isinstance(model, Splits):
         raise ValueError("search(model, data): the network comes first, then the data.")
-    if max_loss is not None and not max_loss >= 0:
-        raise ValueError(f"max_loss={max_loss!r} has to be 0 or more percentage points.")
-    if evaluations is not None and not (isinstance(evaluations, int) and evaluations >= 1):
-        raise ValueError(f"evaluations={evaluations!r} must be a whole number, at least 1.")
+    if max_loss_points is not None and not max_loss_points >= 0:
+        raise ValueError(f"max_loss_points={max_loss_points!r} has to be 0 or more.")
+    budget = evaluation_budget
+    if budget is not None and not (isinstance(budget, int) and budget >= 1):
+        raise ValueError(f"evaluation_budget={budget!r} must be a whole number, at least 1.")
     if not (isinstance(seed, int) and seed >= 0):
         raise ValueError(f"seed={seed!r} must be a whole number, 0 or more.")
     if folder is not None and Path(folder).is_file():

@@ -84,7 +84,7 @@ def test_a_task_is_not_built_over_another(tmp_path):
 
 
 def test_a_task_is_derived_under_another_tolerated_loss(tmp_path, capsys):
-    words = ["task", "derive", TASK, "--max-loss", "0.5", "--output", str(tmp_path)]
+    words = ["task", "derive", TASK, "--max-loss-points", "0.5", "--output", str(tmp_path)]
     assert main(words) == 0
     assert "objective   at most 0.5 points lost" in capsys.readouterr().out
     shipped, derived = find_task(TASK), load_task(tmp_path / f"{TASK}-loss0.5" / "1.0.0")

@@ -199,10 +199,10 @@ def test_a_missing_package_of_ours_names_its_extra(capsys, monkeypatch, module, 
 
 
 def test_warnings_are_one_line(capsys, tmp_path, own_net):
-    options = ["--data", "digits", "--search-from-train", "--evaluations", "1"]
+    options = ["--data", "digits", "--search-from-train", "--evaluation-budget", "1"]
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        main(["search", "--net", own_net, *options, "--output", str(tmp_path / "found")])
+        main(["search", "--net", own_net, *options, "--folder", str(tmp_path / "found")])
     said = capsys.readouterr().err
     assert "\nwarning: In full precision own_net:build gets" in f"\n{said}"
     assert "UserWarning" not in said
@@ -224,11 +224,11 @@ def test_nets_takes_a_factory_that_knows_its_input(capsys, own_net):
 
 
 def test_a_search_does_not_replace_another_ones_result(capsys, tmp_path):
-    words = ("search", "--net", "digits", "--search-from-train", "--evaluations", "2")
-    printed(capsys, *words, "--output", str(tmp_path / "out"))
-    printed(capsys, *words, "--output", str(tmp_path / "out"))  # the same again
+    words = ("search", "--net", "digits", "--search-from-train", "--evaluation-budget", "2")
+    printed(capsys, *words, "--folder", str(tmp_path / "out"))
+    printed(capsys, *words, "--folder", str(tmp_path / "out"))  # the same again
     before = (tmp_path / "out" / "result.json").read_bytes()
-    out = printed(capsys, *words, "--seed", "1", "--output", str(tmp_path / "out"), code=2)
+    out = printed(capsys, *words, "--seed", "1", "--folder", str(tmp_path / "out"), code=2)
     assert "holds the result of another search" in out
     assert (tmp_path / "out" / "result.json").read_bytes() == before
 
@@ -278,18 +278,27 @@ def test_evaluate_takes_the_net_of_a_run_of_ones_own(capsys, tmp_path, own_net):
     assert "Nothing says which data own_net:build is for" in error
 
 
-SEARCH = ["search", "--net", "digits", "--max-loss", "1.5", "--evaluations", "12"]
+SEARCH = ["search", "--net", "digits", "--max-loss-points", "1.5", "--evaluation-budget", "12"]
 
 
 def test_search_finds_bitwidths_and_its_folder_can_be_evaluated(capsys, tmp_path):
     folder = tmp_path / "found"
-    options = ["--bitwidths", "2", "4", "8", "--fix", "fc2=8", "--cost", "weighted_bitwidth"]
-    out = printed(capsys, *SEARCH, *options, "--per-layer", "--output", str(folder))
+    options = [
+        "--bitwidths",
+        "2",
+        "4",
+        "8",
+        "--fixed-bitwidths",
+        "fc2=8",
+        "--cost",
+        "weighted_bitwidth",
+    ]
+    out = printed(capsys, *SEARCH, *options, "--per-layer", "--folder", str(folder))
     assert "uniform ptq" in out and "per_channel" not in out
     assert f"written to {folder}" in out
     result = read_result(folder)
     assert result.bitwidths[-1] == 8 and result.evaluations == 12
-    assert result.command.startswith("releq search --net digits --max-loss 1.5")
+    assert result.command.startswith("releq search --net digits --max-loss-points 1.5")
     assert "as reported" in printed(capsys, "evaluate", str(folder))
     measured = dataclasses.replace(result.report.chosen, accuracy=0.5)
     other = dataclasses.replace(result.report, chosen=measured)
@@ -301,7 +310,7 @@ def test_search_finds_bitwidths_and_its_folder_can_be_evaluated(capsys, tmp_path
 @pytest.mark.filterwarnings("ignore:In full precision own_net:UserWarning")
 def test_search_takes_a_net_and_seen_images_of_ones_own(capsys, tmp_path, monkeypatch, own_net):
     monkeypatch.chdir(tmp_path)
-    command = ["search", "--net", own_net, "--data", "digits", "--evaluations", "3"]
+    command = ["search", "--net", own_net, "--data", "digits", "--evaluation-budget", "3"]
     error = printed(capsys, *command, code=2)
     assert "data is --data, search_from_train is --search-from-train" in error
     assert not (tmp_path / "runs").exists()
@@ -365,16 +374,19 @@ def test_a_closed_pipe_is_no_traceback():
         (["task", "build", "digits", "--bitwidths", "0", "9"], "9"),
         (["search", "--net", "digitz"], "Did you mean 'digits'"),
         (["search", "--net", "digits", "--searcher", "gredy"], "Did you mean 'greedy'"),
-        (["search", "--net", "digits", "--fix", "fc2"], "has to read LAYER=BITS"),
+        (["search", "--net", "digits", "--fixed-bitwidths", "fc2"], "has to read LAYER=BITS"),
         (["search", "--net", "digits", "--cost-kwargs", "path"], "has to read NAME=VALUE"),
         (["search", "--net", "digits", "--cost-budget", "cost"], "has to read FIGURE=LIMIT"),
         (
             ["search", "--net", "digits", "--data", "digits", "--cost-budget", "cost=0.01"],
             "cost_budget is --cost-budget",
         ),
-        (["search", "--net", "digits", "--fix", "fc3=8"], "Did you mean 'fc2'"),
-        (["search", "--net", "digits", "--fix", "fc2=9"], "fixed_bitwidths is --fix"),
-        (["search", "--net", "digits", "--max-loss", "-1"], "has to be 0 or more"),
+        (["search", "--net", "digits", "--fixed-bitwidths", "fc3=8"], "Did you mean 'fc2'"),
+        (
+            ["search", "--net", "digits", "--fixed-bitwidths", "fc2=9"],
+            "fixed_bitwidths is --fixed-bitwidths",
+        ),
+        (["search", "--net", "digits", "--max-loss-points", "-1"], "has to be 0 or more"),
         (["search", "--net", "digits", "--quantizer", "wrpn", "--per-channel"], "per_channel"),
         (["search", "--net", "digits", "--weights", "no.safetensors"], "There is no file"),
     ],
@@ -392,8 +404,8 @@ def test_user_errors_are_a_sentence(capsys, tmp_path, monkeypatch, arguments, se
     ("wrong", "sentence"),
     [
         ("--version ../../evil", "has to be numbers with dots"),
-        ("--max-loss nan", "max_loss_points=nan has to be"),
-        ("--max-loss -2", "max_loss_points=-2.0 has to be"),
+        ("--max-loss-points nan", "max_loss_points=nan has to be"),
+        ("--max-loss-points -2", "max_loss_points=-2.0 has to be"),
         ("--surrogate --rows 20", "rows=20: a surrogate is fitted to 50 or more"),
         ("--surrogate --bitwidths 2 4", "measure every assignment, without a surrogate"),
     ],
@@ -406,5 +418,5 @@ def test_a_build_that_cannot_end_well_is_not_begun(tmp_path, capsys, wrong, sent
 
 
 def test_a_search_refuses_a_negative_seed_at_once(capsys):
-    assert main(["search", "--net", "digits", "--max-loss", "1", "--seed", "-1"]) == 2
+    assert main(["search", "--net", "digits", "--max-loss-points", "1", "--seed", "-1"]) == 2
     assert "seed=-1 must be a whole number, 0 or more" in capsys.readouterr().err

@@ -56,9 +56,9 @@ def toy():
 
 
 OPTIONS = {
-    "max_loss": 8.0,
+    "max_loss_points": 8.0,
     "bitwidths": (2, 3, 4, 8),
-    "evaluations": 20,
+    "evaluation_budget": 20,
     "progress": False,
     "quantizer_kwargs": {},
 }
@@ -92,7 +92,7 @@ def test_its_figures_are_those_of_a_fresh_evaluator_and_nothing_beats_its_pareto
 
 def test_a_full_budget_finds_the_optimum(toy):
     module, splits = toy
-    result = releq_gym.search(module, splits, **{**OPTIONS, "evaluations": 64})
+    result = releq_gym.search(module, splits, **{**OPTIONS, "evaluation_budget": 64})
     live, accuracies = all_assignments(module, splits)
     floor = mixed_precision.QuantizeNetEnv(
         evaluator=live, reward_kwargs={"max_loss_points": 8.0}
@@ -203,7 +203,7 @@ def test_a_loss_on_few_images_carries_its_margin(toy):
 
 def test_it_says_so_where_nothing_keeps_the_loss(toy):
     module, splits = toy
-    options = {**OPTIONS, "max_loss": 0.0, "bitwidths": (1, 2)}
+    options = {**OPTIONS, "max_loss_points": 0.0, "bitwidths": (1, 2)}
     result = releq_gym.search(module, splits, **options)
     assert not result.tolerable
     assert "Nothing that was measured keeps the loss within that" in str(result)
@@ -283,10 +283,10 @@ def test_swapped_arguments_and_other_data_are_a_sentence(toy):
     ("options", "sentence"),
     [
         ({"searcher": "inteer_program"}, "Did you mean 'integer_program'"),
-        ({"max_loss": -1.0}, "max_loss=-1.0 has to be 0 or more"),
-        ({"max_loss": float("nan")}, "max_loss=nan has to be 0 or more"),
-        ({"evaluations": 0}, "evaluations=0 must be a whole number"),
-        ({"evaluations": 2.5}, "evaluations=2.5 must be a whole number"),
+        ({"max_loss_points": -1.0}, "max_loss_points=-1.0 has to be 0 or more"),
+        ({"max_loss_points": float("nan")}, "max_loss_points=nan has to be 0 or more"),
+        ({"evaluation_budget": 0}, "evaluation_budget=0 must be a whole number"),
+        ({"evaluation_budget": 2.5}, "evaluation_budget=2.5 must be a whole number"),
         ({"quantizer": "unifrom"}, "Did you mean 'uniform'"),
         ({"fixed_bitwidths": {"9": 8}}, "Unknown layer in fixed_bitwidths '9'"),
         ({"fixed_bitwidths": {"9": 8}}, "Known: 0, 2.0, 3."),
@@ -405,10 +405,10 @@ def test_any_module_with_convolutions_or_linear_layers_is_searched(build, shape,
     result = releq_gym.search(
         module,
         splits,
-        max_loss=20.0,
+        max_loss_points=20.0,
         quantizer="wrpn",  # needs no fit, which takes seconds on millions of weights
         bitwidths=(4, 8),
-        evaluations=6,
+        evaluation_budget=6,
         progress=False,
         memo=False,
     )
@@ -449,12 +449,14 @@ def regression():
     return module, Splits("regression", None, search, lambda: report)
 
 
-METRIC = {"metric": closeness, "progress": False, "quantizer_kwargs": {}, "evaluations": 20}
+METRIC = {"metric": closeness, "progress": False, "quantizer_kwargs": {}, "evaluation_budget": 20}
 
 
 def test_a_metric_of_ones_own_is_searched_on(regression):
     module, splits = regression
-    found = [releq_gym.search(module, splits, max_loss=limit, **METRIC) for limit in (5.0, 30.0)]
+    found = [
+        releq_gym.search(module, splits, max_loss_points=limit, **METRIC) for limit in (5.0, 30.0)
+    ]
     assert all(result.tolerable for result in found)
     assert found[0].chosen.cost > found[1].chosen.cost
 
@@ -466,12 +468,12 @@ def test_an_error_for_a_metric_is_noticed(regression):
         return (outputs - targets).abs().mean(1).clamp(0, 1)
 
     with pytest.warns(UserWarning, match="points better than full precision. Is 1 perfect"):
-        releq_gym.search(module, splits, max_loss=5.0, **METRIC | {"metric": error})
+        releq_gym.search(module, splits, max_loss_points=5.0, **METRIC | {"metric": error})
 
 
 def test_a_metric_is_reported_with_its_paired_margin_and_can_be_evaluated(regression, tmp_path):
     module, splits = regression
-    result = releq_gym.search(module, splits, max_loss=20.0, folder=tmp_path, **METRIC)
+    result = releq_gym.search(module, splits, max_loss_points=20.0, folder=tmp_path, **METRIC)
     report, record = result.record.report, result.record
     for held, measured, margin in (
         (splits.report, report.chosen, report.chosen.margin_points),
@@ -493,9 +495,9 @@ def test_a_metric_is_reported_with_its_paired_margin_and_can_be_evaluated(regres
 def test_without_a_report_split_the_result_and_evaluate_say_so(regression, tmp_path):
     module, splits = regression
     without = Splits("regression", None, splits.search)
-    result = releq_gym.search(module, without, max_loss=20.0, folder=tmp_path, **METRIC)
+    result = releq_gym.search(module, without, max_loss_points=20.0, folder=tmp_path, **METRIC)
     assert "report split: there is none" in str(result)
-    unasked = releq_gym.search(module, splits, max_loss=20.0, report=False, **METRIC)
+    unasked = releq_gym.search(module, splits, max_loss_points=20.0, report=False, **METRIC)
     assert "report split: not opened (report=False)" in str(unasked)
     with pytest.raises(ValueError, match="has tested nothing on a report split"):
         evaluate_run(tmp_path, data=splits, net=module, metric=closeness)
@@ -504,7 +506,7 @@ def test_without_a_report_split_the_result_and_evaluate_say_so(regression, tmp_p
 def test_it_says_why_nothing_is_kept(regression, capfd):
     module, splits = regression
     stream = iter(())
-    options = {**METRIC, "progress": True, "max_loss": 20.0}
+    options = {**METRIC, "progress": True, "max_loss_points": 20.0}
     releq_gym.search(module, splits, **options)
     assert "what is measured is kept" in capfd.readouterr().err
     options["metric"] = lambda *a: closeness(*a) if stream is not None else None
@@ -541,7 +543,9 @@ def test_the_progress_bar_ranks_as_the_answer_is_chosen(toy, monkeypatch):
         update(self, task, **fields)
 
     monkeypatch.setattr(search_display.Progress, "update", watched)
-    result = releq_gym.search(module, splits, **{**OPTIONS, "max_loss": 7.0, "evaluations": 64})
+    result = releq_gym.search(
+        module, splits, **{**OPTIONS, "max_loss_points": 7.0, "evaluation_budget": 64}
+    )
     within = [point for point in result.pareto if point.loss_points <= 7.0]
     assert within[0].cost < result.chosen.cost  # cheaper, but too close to the limit
     leaders = [one for one in shown if one.startswith("cost ")]
@@ -558,9 +562,9 @@ class Retrained:
         self.result = releq_gym.search(
             net,
             data,
-            max_loss=50.0,
+            max_loss_points=50.0,
             recipe="short",
-            evaluations=2,
+            evaluation_budget=2,
             searcher="uniform",
             bitwidths=(4, 8),
             quantizer_kwargs={},

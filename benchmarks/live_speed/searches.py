@@ -32,7 +32,7 @@ COLUMNS = (
 def measure(net: str, data: str | None) -> dict[str, Any]:
     """One search under the defaults but for `MAX_LOSS`, nothing remembered from before."""
     started = time.perf_counter()
-    result = releq_gym.search(net, data, max_loss=MAX_LOSS, memo=False, report=False)
+    result = releq_gym.search(net, data, max_loss_points=MAX_LOSS, memo=False, report=False)
     row = {
         "net": net,
         "max_loss_points": MAX_LOSS,

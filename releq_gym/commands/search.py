@@ -18,7 +18,11 @@ def add_commands(commands: Any) -> None:
     add = search.add_argument
     add("--net", required=True, help="a network's name, or package.module:factory of your own")
     add("--data", help="a data set: folder, .npz file or name (default: the net's own)")
-    add("--max-loss", type=float, help="points that may be lost (default: the net's, mostly 0.3)")
+    add(
+        "--max-loss-points",
+        type=float,
+        help="what may be lost (default: the net's, mostly 0.3)",
+    )
     add("--weights", help="full-precision checkpoint (safetensors)")
     add(
         "--quantizer",
@@ -37,17 +41,17 @@ def add_commands(commands: Any) -> None:
     )
     add("--bitwidths", type=int, nargs="+", help="default: all the quantizer has")
     add(
-        "--fix",
+        "--fixed-bitwidths",
         nargs="+",
         default=[],
         metavar="LAYER=BITS",
         help="layers that are not chosen and their bitwidth, such as conv1=8 fc=8",
     )
     add(
-        "--group",
-        action="append",
+        "--groups",
+        nargs="+",
         metavar="LAYER,LAYER,...",
-        help="layers that share one bitwidth, such as conv1,conv2; may be given again",
+        help="layers that share one bitwidth, such as conv1,conv2 fc1,fc2",
     )
     add("--activation-bitwidth", type=int, help="32 (default) or 8")
     add(
@@ -77,9 +81,9 @@ def add_commands(commands: Any) -> None:
         help="integer_program (default), pairwise_program, greedy, local_search, "
         "simulated_annealing, evolution, tpe, random, sensitivity, uniform or ends_at_8",
     )
-    add("--evaluations", type=int, help="assignments to measure (default: from the layers)")
+    add("--evaluation-budget", type=int, help="assignments to measure (default: from the layers)")
     add("--seed", type=int, default=0)
-    add("--output", help="folder for the result (default: a new one in ./runs)")
+    add("--folder", help="folder for the result (default: a new one in ./runs)")
     add("--search-from-train", action="store_true", help="accept search images trained on")
     add("--device", default="auto", help="auto (default), cpu or cuda")
     search.set_defaults(run=_search)
@@ -90,30 +94,30 @@ def _search(options: argparse.Namespace) -> None:
     from releq_gym.result import RESULT_FILE, read_result
 
     per_channel = options.per_channel
-    folder = Path(options.output) if options.output else _new_folder(options.net)
+    folder = Path(options.folder) if options.folder else _new_folder(options.net)
     command = shlex.join(["releq", *options.typed])
     if (folder / RESULT_FILE).is_file() and read_result(folder).command != command:
         raise ValueError(
             f"{folder} holds the result of another search, which would be lost; name another "
-            "folder (--output)."
+            "folder (--folder)."
         )
     result = search(
         options.net,
         options.data,
-        max_loss=options.max_loss,
+        max_loss_points=options.max_loss_points,
         weights=options.weights,
         quantizer=options.quantizer,
         quantizer_kwargs=None if per_channel is None else {"per_channel": per_channel},
         recipe=options.recipe,
         bitwidths=options.bitwidths,
-        fixed_bitwidths=dict(map(layer_and_bits, options.fix)),
-        groups=options.group and [group.split(",") for group in options.group],
+        fixed_bitwidths=dict(map(layer_and_bits, options.fixed_bitwidths)),
+        groups=options.groups and [group.split(",") for group in options.groups],
         activation_bitwidth=options.activation_bitwidth,
         cost=options.cost,
         cost_kwargs=dict(map(name_and_value, options.cost_kwargs)),
         cost_budget=dict(map(figure_and_limit, options.cost_budget)),
         searcher=options.searcher,
-        evaluations=options.evaluations,
+        evaluation_budget=options.evaluation_budget,
         seed=options.seed,
         search_from_train=options.search_from_train,
         device=options.device,

@@ -26,7 +26,7 @@ def add_commands(commands: Any) -> None:
     build.add_argument("--bitwidths", type=int, nargs="+", help="default: all the quantizer has")
     build.add_argument("--repeats", type=int, default=10, help="per split (default 10)")
     build.add_argument(
-        "--max-loss", type=float, help="tolerated loss in points (default: the net's)"
+        "--max-loss-points", type=float, help="tolerated loss in points (default: the net's)"
     )
     build.add_argument("--per-channel", action="store_true", help="a step per output channel")
     build.add_argument(
@@ -71,7 +71,9 @@ def add_commands(commands: Any) -> None:
     add_import.add_argument("--weights", help="checkpoint that was quantized (safetensors)")
     add_import.add_argument("--images", type=int, help="that measured it (default: exact)")
     add_import.add_argument("--bitwidths", type=int, nargs="+", help="default: those that occur")
-    add_import.add_argument("--max-loss", type=float, default=0.3, help="tolerated loss in points")
+    add_import.add_argument(
+        "--max-loss-points", type=float, default=0.3, help="tolerated loss in points"
+    )
     add_import.add_argument("--quantizer", default="uniform", help="whose (default uniform)")
     add_import.add_argument("--recipe", default="unknown", help="how it was retrained, in a word")
     add_import.add_argument(
@@ -86,7 +88,9 @@ def add_commands(commands: Any) -> None:
         "derive", help="the measurements of a task under another tolerated loss, as a task"
     )
     derive.add_argument("task", help="a shipped task by name, or a folder")
-    derive.add_argument("--max-loss", type=float, required=True, help="tolerated loss in points")
+    derive.add_argument(
+        "--max-loss-points", type=float, required=True, help="tolerated loss in points"
+    )
     derive.add_argument("--output", default="tasks", help="parent folder (default ./tasks)")
     derive.set_defaults(run=_task_derive)
 
@@ -149,7 +153,7 @@ def _task_build(options: argparse.Namespace) -> None:
         version=options.version,
         bitwidths=tuple(options.bitwidths) if options.bitwidths else None,
         repeats=options.repeats,
-        max_loss_points=options.max_loss,
+        max_loss_points=options.max_loss_points,
         quantizer_kwargs={"per_channel": True} if options.per_channel else {},
         recipe_kwargs={"reestimate_batch_norm": options.batch_norm} if options.batch_norm else {},
         activation_bitwidth=options.activation_bitwidth,
@@ -197,7 +201,7 @@ def _task_import(options: argparse.Namespace) -> None:
         full_precision_accuracy=options.full_precision,
         images=options.images,
         bitwidths=options.bitwidths,
-        max_loss_points=options.max_loss,
+        max_loss_points=options.max_loss_points,
         unmeasured=options.unmeasured,
         name=options.name,
         version=options.version,
@@ -218,7 +222,7 @@ def _task_derive(options: argparse.Namespace) -> None:
     from releq_gym.tasks.show import describe
 
     command = without_places(["releq", *options.typed])
-    task = derive_task(find_task(options.task), options.output, options.max_loss, command)
+    task = derive_task(find_task(options.task), options.output, options.max_loss_points, command)
     print(f"{describe(task)}\n\n{_where(task)}")
 
 
