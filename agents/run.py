@@ -189,7 +189,7 @@ class Run:
             )
             return None
         if report is None:
-            self.console.print(f"No report: {self.evaluator.name} is invented, without images.")
+            self.console.print(f"No report: {self.evaluator.name} has no report images.")
             return None
         print_report(self.console, report)
         return report
