@@ -18,8 +18,10 @@ from benchmarks.rows import read_rows
 
 RESULTS = Path(__file__).parent / "results"
 
-NUMBERS = {"floor": float, "evaluations": int, "simulated_seconds": float, "seconds": float}
-"""Columns of ``searches.csv`` that are added up."""
+NUMBERS = {"evaluations": int} | dict.fromkeys(
+    ("floor", "weighted_bitwidth", "objective", "simulated_seconds", "seconds"), float
+)
+"""Columns of ``searches.csv`` that are no text."""
 
 
 def main() -> int:

@@ -144,20 +144,23 @@ def worth(candidates: Sequence[Mapping[str, str]]) -> str:
 
 
 def effort(searches: pd.DataFrame) -> str:
-    """Markdown: how many assignments and how much time the searches took.
+    """Markdown: what the searches have found, and how many assignments and how much time it took.
 
     Args:
         searches: ``searches.csv`` of one network and quantizer.
     """
     lines = [
-        "| search | under a loss of | different assignments | hours of retraining and measuring "
-        "| seconds in all |",
-        "|---|---|---|---|---|",
+        "| search | under a loss of | bits per weight | different assignments "
+        "| hours of retraining and measuring | seconds in all |",
+        "|---|---|---|---|---|---|",
     ]
     for (searcher, floor), group in searches.groupby(["searcher", "floor"], sort=False):
         total = group[["evaluations", "simulated_seconds", "seconds"]].sum()
+        best = group.loc[group["objective"].idxmax()]
+        keeps = best["objective"] >= 0  # of `accuracy_floor`
+        bits = f"{best['weighted_bitwidth']:.2f}" if keeps else "none keeps it"
         lines.append(
-            f"| {SEARCHERS[searcher]} | {floor:g} | {total['evaluations']:,.0f} | "
+            f"| {SEARCHERS[searcher]} | {floor:g} | {bits} | {total['evaluations']:,.0f} | "
             f"{total['simulated_seconds'] / 3600:.2f} | {total['seconds']:,.0f} |"
         )
     return "\n".join(lines)

@@ -90,6 +90,8 @@ class Bench:
 
     def run(self) -> None:
         """Does what is missing."""
+        for _ in self._answers(self.plan.compared):
+            pass
         chosen = [self._choose(family) for family in self._families()]
         done = {
             (row["net"], row["quantizer"], row["bitwidths"], int(row["seed"]))
@@ -101,11 +103,14 @@ class Bench:
                 if (self.net, self.plan.quantizer, spaced(bitwidths), seed) not in done:
                     self._test(bitwidths, seed)
 
+    def _answers(self, searchers: Sequence[str]) -> Iterator[dict[str, str]]:
+        live = None if self.plan.task else self.evaluator
+        return search.answers(self.net, self.plan, searchers, live, self.results, self.console)
+
     def _families(self) -> Iterator[list[Candidate]]:
         """What each family offers, fewest bits per weight first."""
-        live = None if self.plan.task else self.evaluator
         best: dict[tuple[str, str], dict[str, str]] = {}
-        for row in search.answers(self.net, self.plan, live, self.results, self.console):
+        for row in self._answers(self.plan.searchers):
             key = row["searcher"], row["floor"]
             if key not in best or float(row["objective"]) > float(best[key]["objective"]):
                 best[key] = row

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,19 +33,25 @@ class Run(NamedTuple):
 
 
 def answers(
-    net: str, plan: Plan, evaluator: Evaluator | None, results: Path, console: Console
+    net: str,
+    plan: Plan,
+    searchers: Sequence[str],
+    evaluator: Evaluator | None,
+    results: Path,
+    console: Console,
 ) -> Iterator[dict[str, str]]:
-    """Rows of all searches of a plan; runs what is missing.
+    """Rows of the searches of a plan; runs what is missing.
 
     Args:
         net: By name.
         plan: Of it.
+        searchers: By whom.
         evaluator: Of live searches; those on a task need none.
         results: Folder of ``searches.csv``.
         console: Where progress goes.
     """
     path = results / "searches.csv"
-    for searcher in plan.searchers:
+    for searcher in searchers:
         for floor in plan.floors:
             for seed in plan.search_seeds:
                 run = Run(net, plan.quantizer, searcher, floor, seed)

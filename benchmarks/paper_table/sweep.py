@@ -12,6 +12,7 @@ SEARCHERS = {
     "recurrent_ppo": "**ours** (RecurrentPPO)",
     "integer_program": "integer program",
     "random": "random search",
+    "local_search": "one-flip local search",
 }
 """Who proposes assignments, and how tables call them; the first is what the paper does."""
 
@@ -32,7 +33,9 @@ class Plan:
             answers are candidates.
         search_seeds: Runs of each search under each floor; that with the best *search* value is
             its answer.
-        searchers: Some of `SEARCHERS`.
+        searchers: Those of `SEARCHERS` whose answers are candidates.
+        compared: Those that are run for what they find and what that takes; nothing of theirs is
+            retrained.
         cost: What the searches lower.
         uniform: Uniform bitwidths that are candidates.
         ends_at_8: Bitwidths of all layers but the first and the last, which have 8, likewise.
@@ -52,7 +55,8 @@ class Plan:
     uniform: tuple[int, ...]
     task: str | None = None
     search_seeds: tuple[int, ...] = (0,)
-    searchers: tuple[str, ...] = tuple(SEARCHERS)
+    searchers: tuple[str, ...] = ("recurrent_ppo", "integer_program", "random")
+    compared: tuple[str, ...] = ("local_search",)
     cost: str = "weighted_bitwidth"
     ends_at_8: tuple[int, ...] = ()
     shown: tuple[int, ...] = (8,)
@@ -146,6 +150,7 @@ PLANS: dict[str, tuple[Plan, ...]] = {
             floors=(60.0, 40.0, 30.0, 20.0, 10.0, 5.0, 2.0),
             search_seeds=(0, 1, 2),
             searchers=("recurrent_ppo",),
+            compared=("integer_program", "local_search"),
             uniform=(1, 2, 3),
             published={"ReLeQ": PUBLISHED["vgg11"]},
             further=((7, 4, 3, 3, 2, 1, 1, 1, 6), (7, 5, 5, 3, 3, 2, 1, 1, 5)),
@@ -162,6 +167,7 @@ PLANS: dict[str, tuple[Plan, ...]] = {
             floors=(60.0, 40.0, 30.0, 20.0, 10.0, 5.0, 2.0),
             search_seeds=(0, 1, 2),
             searchers=("recurrent_ppo",),
+            compared=("integer_program", "local_search"),
             uniform=(1, 2, 3),
             published={"ReLeQ": PUBLISHED["vgg16"]},
             long={"images": 2 * 45_000, "precision": "bfloat16", "distillation": 0.5},

@@ -155,8 +155,9 @@ def test_a_bench_searches_chooses_tests_and_goes_on_where_it_was(bench, tmp_path
     rows, searches = read_rows(tmp_path / "rows.csv"), read_rows(tmp_path / "searches.csv")
     assert {row["evaluations"] for row in searches} == {"12"}
     assert {row["bitwidths"] for row in rows} >= {"full", "4 4 4 4", "8 8 8 8"}
-    assert len(searches) == 4
+    assert len(searches) == 6
     candidates = read_rows(tmp_path / "candidates.csv")
+    assert "local_search" not in {row["family"] for row in candidates}
     first = bench()
     for row in candidates:
         if row["family"] == "uniform":
@@ -196,10 +197,13 @@ def test_tables_are_drawn(rows, tmp_path):
 
 
 def test_effort_adds_up_the_seeds():
-    made = {"searcher": "random", "floor": 0.3, "evaluations": 100}
-    made |= {"simulated_seconds": 1800.0, "seconds": 20.0}
-    text = effort(pd.DataFrame([made, made]))
-    assert "| random search | 0.3 | 200 | 1.00 | 40 |" in text
+    made = {"searcher": "random", "floor": 0.3, "evaluations": 100, "objective": 0.5}
+    made |= {"weighted_bitwidth": 4.0, "simulated_seconds": 1800.0, "seconds": 20.0}
+    better = made | {"weighted_bitwidth": 3.0, "objective": 0.6}
+    text = effort(pd.DataFrame([made, better]))
+    assert "| random search | 0.3 | 3.00 | 200 | 1.00 | 40 |" in text
+    breaking = made | {"objective": -0.1}
+    assert "| random search | 0.3 | none keeps it |" in effort(pd.DataFrame([breaking]))
 
 
 def test_candidates_are_held_against_the_mean_of_full_precision(tmp_path, monkeypatch):
