@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import enum
 import functools
 import json
 import math
@@ -238,3 +239,74 @@ def test_describing_imports_no_torch():
     code = "import releq_gym.evaluators.described as d, sys; d.describe_callable(d._hash); "
     code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class Counted:
+    """Called in place of a method."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __call__(self, *arguments):
+        return self.number
+
+
+def scaled(self, power, outputs):
+    return outputs**power
+
+
+def with_factory(value):
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        tops: list = dataclasses.field(default_factory=lambda: [value])
+
+        def __call__(self, outputs, targets):
+            return outputs[:, self.tops[0]]
+
+    return Config()
+
+
+def with_object(value):
+    return type("Called", (), {"__call__": Counted(value)})()
+
+
+def with_partial(value):
+    return type("Called", (), {"__call__": functools.partialmethod(scaled, value)})()
+
+
+def with_cache(value):
+    return type("Called", (), {"__call__": functools.lru_cache(lambda self, outputs: value)})()
+
+
+def with_namespace(value):
+    return functools.partial(helper, types.SimpleNamespace(power=value))
+
+
+def executed(value):
+    space = {"dataclass": dataclasses.dataclass, "__name__": __name__}
+    exec(f"@dataclass\nclass Own:\n  def __call__(self, outputs): return {value}", space)
+    return space["Own"]()
+
+
+def with_member(value):
+    kind = enum.Enum("Kind", {"NEAR": value})
+    return functools.partial(helper, kind.NEAR)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(with_factory, with_object, with_partial, with_cache, with_namespace, executed),
+        with_member,
+    ],
+    ids=lambda make: make.__name__,
+)
+def test_whatever_is_called_or_kept_counts(make):
+    one, other, again = (describe_callable(make(value)) for value in (1, 5, 1))
+    assert one != other or one is None
+    assert one == again
+    assert (one is None) == (make is with_cache)  # whose memory is nobody's to look into
+
+
+def test_what_a_dataclass_generates_does_not_count():
+    assert describe_callable(with_factory(1)) is not None

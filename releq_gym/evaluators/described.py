@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import abc
+import argparse
 import builtins
 import dataclasses
 import dis
+import enum
 import functools
 import hashlib
 import importlib.util
+import inspect
 import json
 import sys
 import sysconfig
@@ -26,8 +29,18 @@ PLAIN = (type(None), type(...), bool, int, float, complex, str, range)
 OPAQUE = ("eval", "exec", "globals", "__import__", "open")
 """Builtins that reach what no look at the code finds."""
 
-STATELESS = (object, abc.ABC, Generic, Protocol)
+STATELESS = (object, abc.ABC, Generic, Protocol, types.SimpleNamespace, argparse.Namespace)
 """Installed bases that keep nothing of an object outside its ``__dict__``."""
+
+BOOKKEEPING = frozenset(
+    {
+        "__abstractmethods__", "__annotate__", "__annotations__", "__dataclass_fields__",
+        "__dataclass_params__", "__dict__", "__doc__", "__firstlineno__", "__match_args__",
+        "__module__", "__orig_bases__", "__parameters__", "__static_attributes__",
+        "__type_params__", "__weakref__", "_abc_impl",
+    }
+)  # fmt: skip
+"""What stands in a class without changing what it does."""
 
 INSTALLED = ("site-packages", "dist-packages")
 """Folders of packages that are replaced by their installer alone."""
@@ -174,14 +187,19 @@ class _Describer:
         """Objects of the user's classes and modules of torch, and what is made of functions."""
         if isinstance(value, types.MethodType):
             return ["method", self.describe(value.__func__), self.describe(value.__self__)]
-        if isinstance(value, functools.partial):
-            return ["partial", *map(self.describe, (value.func, value.args, value.keywords))]
+        if isinstance(value, functools.partial | functools.partialmethod):
+            kind = type(value).__name__
+            return [kind, *map(self.describe, (value.func, value.args, value.keywords))]
         if isinstance(value, staticmethod | classmethod):
             return [type(value).__name__, self.describe(value.__func__)]
         if isinstance(value, property):
             return ["property", *map(self.describe, (value.fget, value.fset, value.fdel))]
+        if isinstance(value, enum.EnumType):
+            return ["enum", value.__qualname__, *self._enum(value)]
         if isinstance(value, type):
             return ["class", value.__qualname__, *self._class(value)]
+        if isinstance(value, enum.Enum):
+            return ["member", self.describe(type(value)), value.name]
         # As `torch.no_grad` leaves them in what it decorates.
         guard = type(value).__module__ == "torch.autograd.grad_mode"
         if not guard and not _is_all_in_dict(value):
@@ -193,15 +211,23 @@ class _Describer:
         if type(kind).__module__ not in ("builtins", "abc"):
             raise IndescribableError(f"the class {kind.__qualname__} of a metaclass")
         yield [self.describe(base) for base in kind.__bases__]
+        fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+        for field in fields:
+            if field.default_factory is not dataclasses.MISSING:
+                yield [field.name, self.describe(field.default_factory)]
         for name, value in vars(kind).items():
-            code: Any = getattr(value, "__code__", None)
-            special = name.startswith("__") and name.endswith("__")
-            generated = dataclasses.is_dataclass(kind) and special and code is not None
-            if generated and (code.co_filename == "<string>" or name == "__repr__"):
-                continue
-            if (special and (code is None or name == "__annotate__")) or name == "_abc_impl":
-                continue
-            yield [name, self.describe(value)]
+            if name not in BOOKKEEPING and not (fields and _is_generated(value)):
+                yield [name, self.describe(value)]
+
+    def _enum(self, kind: enum.EnumType) -> Iterator[Any]:
+        """Its members, and what its body defines besides."""
+        member: enum.Enum
+        for member in kind:
+            yield [member.name, self.describe(member.value)]
+        made = types.FunctionType | property | staticmethod | classmethod
+        for name, value in vars(kind).items():
+            if isinstance(value, made) and name not in vars(enum.Enum):
+                yield [name, self.describe(value)]
 
     def _function(self, function: types.FunctionType) -> list:
         code, closure = function.__code__, function.__closure__ or ()
@@ -242,6 +268,12 @@ class _Describer:
             [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags],
             [self.describe(value) for value in code.co_consts],
         ]
+
+
+def _is_generated(value: object) -> bool:
+    """Whether a method was made by `dataclasses`: its fields tell all about it."""
+    code = getattr(inspect.unwrap(value) if callable(value) else value, "__code__", None)
+    return code is not None and code.co_qualname.startswith("__create_fn__.")
 
 
 def _globals_read(code: types.CodeType) -> Iterator[str]:

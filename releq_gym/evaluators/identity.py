@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from releq_gym.evaluators.described import describe_callable
+from releq_gym.evaluators.described import describe_callable, why_indescribable
 from releq_gym.networks.base import Recipe
 from releq_gym.quantizers.base import Quantizer
 from releq_gym.training.regularizers import REGULARIZERS
@@ -28,14 +28,24 @@ def hash_weights(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def hash_outputs(module: nn.Module, inputs: Tensor) -> str:
-    """The sha256 of what a module answers: weights do not tell a ReLU from a tanh."""
+def hash_outputs(module: nn.Module, inputs: Tensor, *, scaled: bool = False) -> str:
+    """The sha256 of what a module answers: weights do not tell a ReLU from a tanh.
+
+    Args:
+        module: Answers.
+        inputs: A batch.
+        scaled: Whether answers of another scale are others, too.
+    """
     with torch.inference_mode():
         outputs = module(inputs)
     outputs = outputs.double().cpu()
     # Rounding leaves only real differences.
-    rounded = (outputs / outputs.abs().max().clamp_min(1e-30)).round(decimals=3) + 0.0
-    return hashlib.sha256(rounded.numpy().tobytes()).hexdigest()
+    scale = outputs.abs().max().clamp_min(1e-30)
+    rounded = (outputs / scale).round(decimals=3) + 0.0
+    digest = hashlib.sha256(rounded.numpy().tobytes())
+    if scaled:
+        digest.update(f"{float(scale):.3g}".encode())
+    return digest.hexdigest()
 
 
 def describe_training(module: nn.Module) -> dict[str, Any]:
@@ -49,13 +59,30 @@ def describe_training(module: nn.Module) -> dict[str, Any]:
     }
 
 
-def _attributes(module: nn.Module) -> Iterator[tuple[str, str]]:
-    """What the parts keep for themselves, such as the share of a functional dropout."""
+def why_untold(module: nn.Module) -> str:
+    """What of a module `describe_training` cannot tell from another of its kind; else empty."""
+    for kind in sorted(set(map(type, module.modules())), key=str):
+        if why := why_indescribable(kind):
+            return f"{kind.__qualname__}: {why}"
+    for name, value in _own(module):
+        if why := why_indescribable(value):
+            return f"{name}: {why}"
+    return ""
+
+
+def _own(module: nn.Module) -> Iterator[tuple[str, Any]]:
     of_torch = vars(nn.Module())
     for name, part in module.named_modules():
         for attribute, value in vars(part).items():
-            if attribute not in of_torch and (described := describe_callable(value)) is not None:
-                yield f"{name}.{attribute}", described
+            if attribute not in of_torch:
+                yield f"{name}.{attribute}", value
+
+
+def _attributes(module: nn.Module) -> Iterator[tuple[str, str]]:
+    """What the parts keep for themselves, such as the share of a functional dropout."""
+    for name, value in _own(module):
+        if (described := describe_callable(value)) is not None:
+            yield name, described
 
 
 def describe_recipe(recipe: Recipe) -> dict[str, Any]:
