@@ -26,6 +26,7 @@ from releq_gym.ledger import Ledger
 from releq_gym.networks import NetworkLike, Recipe
 from releq_gym.networks.profile import unquantized_parameters
 from releq_gym.pareto import measured_point, pareto_set
+from releq_gym.plain_numbers import is_whole
 from releq_gym.quantized import bake, save_quantized
 from releq_gym.quantizers import QUANTIZERS
 from releq_gym.quantizers.base import Quantizer
@@ -347,9 +348,9 @@ def _check(
     if max_loss_points is not None and not max_loss_points >= 0:
         raise ValueError(f"max_loss_points={max_loss_points!r} has to be 0 or more.")
     budget = evaluation_budget
-    if budget is not None and not (isinstance(budget, int) and budget >= 1):
+    if budget is not None and not (is_whole(budget) and budget >= 1):
         raise ValueError(f"evaluation_budget={budget!r} must be a whole number, at least 1.")
-    if not (isinstance(seed, int) and seed >= 0):
+    if not (is_whole(seed) and seed >= 0):
         raise ValueError(f"seed={seed!r} must be a whole number, 0 or more.")
     if folder is not None and Path(folder).is_file():
         raise ValueError(f"folder={str(folder)!r} is a file; name a folder.")

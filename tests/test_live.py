@@ -884,3 +884,48 @@ def test_stacks_are_remembered_apart(tmp_path, monkeypatch):
     LiveEvaluator("digits", stack=2, **options).evaluate([4, 4, 4, 4], -1)
     with pytest.raises(AssertionError, match="should not have been called"):
         LiveEvaluator("digits", stack=4, **options).evaluate([4, 4, 4, 4], -1)
+
+
+class Configured(Parts):
+    """Its dropout comes from an object that nobody can tell from another."""
+
+    def __init__(self, share):
+        super().__init__()
+        self.config = iter([share] * 1000)
+
+    def forward(self, images):
+        hidden = self.act(self.first(images.flatten(1)))
+        return self.second(functional.dropout(hidden, next(self.config), self.training))
+
+
+def test_a_network_that_cannot_be_told_from_others_is_not_remembered(tmp_path):
+    options = {"data": unseen_digits(), "recipe": QUICK, "memo": tmp_path / "memo.sqlite3"}
+    one, two = (LiveEvaluator(Configured(share), **options) for share in (0.0, 0.95))
+    assert one.forgets.startswith("the network uses .config: an object of the type list_iterator")
+    assert one.measure([8, 8], 0).correct != two.measure([8, 8], 0).correct
+    # Without retraining its answers tell it, unless it is asked to retrain after all.
+    one, two = (
+        LiveEvaluator(Configured(share), **{**options, "recipe": "ptq"}) for share in (0.0, 0.95)
+    )
+    assert not one.forgets
+    assert one.measure([8, 8], 0) == two.measure([8, 8], 0)
+    found = [each.measure([8, 8], 0, recipe=QUICK).correct for each in (one, two)]
+    assert found[0] != found[1]
+
+
+def test_a_metric_tells_outputs_of_another_scale_apart():
+    options = {"data": unseen_digits(), "recipe": "ptq", "memo": False}
+    nets = [Parts(), Parts(), Parts()]
+    nets[1].second.weight.data.mul_(2.0), nets[1].second.bias.data.mul_(2.0)
+    scaled, plain = (
+        [LiveEvaluator(net, metric=metric, **options)._identity["network"] for net in nets]
+        for metric in (lambda outputs, targets: outputs.softmax(1).amax(1), None)
+    )
+    assert scaled[0] != scaled[1] and scaled[0] == scaled[2]
+    assert plain[0] == plain[1]
+
+
+def test_without_a_memo_nothing_is_measured_twice_either(live, monkeypatch):
+    first = live.evaluate([4, 4, 4, 4], 0), live.evaluate([4, 4, 4, 4], -1)
+    monkeypatch.setattr(LiveEvaluator, "_retrain", refuse)
+    assert (live.evaluate([4, 4, 4, 4], 0), copy.deepcopy(live).evaluate([4, 4, 4, 4], -1)) == first

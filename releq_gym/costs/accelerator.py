@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from releq_gym.costs import Figures
 from releq_gym.layers import Layer
+from releq_gym.plain_numbers import is_real
 
 MAC_PICOJOULES = 0.3
 """An 8-bit product (0.2) and its addition to 32 bits (0.1) at 45 nm: Horowitz, "Computing's energy
@@ -58,7 +59,7 @@ class Array:
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if not (isinstance(value, int | float) and value > 0):
+            if not (is_real(value) and value > 0):
                 raise ValueError(f"{name}={value!r} must be a number above 0.")
 
     def figures(

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import os
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -41,11 +42,13 @@ from releq_gym.evaluators.identity import (
     describe_training,
     hash_outputs,
     hash_weights,
+    why_untold,
 )
 from releq_gym.evaluators.measurement import Measurement, check_assignment, pooled, seeds_of
 from releq_gym.evaluators.memo import Memo, hash_fields, open_memo
 from releq_gym.layers import FULL_PRECISION
 from releq_gym.networks import NetworkLike, Recipe, network_layers, resolve_network
+from releq_gym.plain_numbers import is_whole
 from releq_gym.quantized import bake, check_weight, load_weights
 from releq_gym.quantizers.base import Quantizer, make_quantizer
 from releq_gym.registry import UnknownNameError
@@ -161,7 +164,7 @@ class LiveEvaluator:
         stack: Retrainings whose steps are taken together.
         metric: As given.
         loss: As given.
-        forgets: Why nothing that is measured is kept; empty where it is.
+        forgets: Why nothing that is measured is kept on disk; empty where it is.
         memory: As given.
         search_from_train: Whether the network may have been trained on the search images.
 
@@ -196,8 +199,8 @@ class LiveEvaluator:
                 f"activation_bitwidth={activation_bitwidth!r} has to be 32 (activations stay in "
                 "full precision) or 8."
             )
-        if repeats < 1:
-            raise ValueError(f"repeats={repeats!r} has to be at least 1.")
+        if not is_whole(repeats) or repeats < 1:
+            raise ValueError(f"repeats={repeats!r} has to be a whole number, at least 1.")
         network = resolve_network(net)
         self.net = network.name
         self.max_loss_points = network.max_loss_points
@@ -235,7 +238,13 @@ class LiveEvaluator:
         for name in self._names:
             check_weight(name, self.module.get_submodule(name))
         self._memo = open_memo(memo)
+        self._found: dict[bytes, Measurement] = {}  # where there is no memo
+        self._process = uuid.uuid4().hex
         self.forgets = "" if self._memo is not None else "memo=False"
+        self._untold = why_untold(self.module)
+        if self._untold and uses_images(self.recipe):
+            # Without retraining, what the network answers tells it from others.
+            self._memo, self.forgets = None, f"the network uses {self._untold}"
         penalty = REGULARIZERS[self.recipe.regularizer]
         functions = {
             "metric": metric,
@@ -571,17 +580,21 @@ class LiveEvaluator:
 
     def _common_fields(self, split: str, recipe: Recipe) -> dict[str, Any]:
         """Those of `_fields` that are the same for every assignment and seed."""
-        return self._seen(split) | {
-            "quantizer": self.quantizer.name,
-            "quantizer_kwargs": dataclasses.asdict(self.quantizer),
-            "quantizer_code": describe_callable(type(self.quantizer)),
-            "recipe": describe_recipe(recipe),
-            "train": self._trained_on(recipe),
-            "precision": self._precision_of(split, recipe),
-            "activation_bitwidth": self.activation_bitwidth,
-            "calibration": self._calibrated_on,
-            "stack": self.stack if recipe.images else 1,
-        }
+        return (
+            self._seen(split)
+            | {
+                "quantizer": self.quantizer.name,
+                "quantizer_kwargs": dataclasses.asdict(self.quantizer),
+                "quantizer_code": describe_callable(type(self.quantizer)),
+                "recipe": describe_recipe(recipe),
+                "train": self._trained_on(recipe),
+                "precision": self._precision_of(split, recipe),
+                "activation_bitwidth": self.activation_bitwidth,
+                "calibration": self._calibrated_on,
+                "stack": self.stack if recipe.images else 1,
+            }
+            | ({"process": self._process} if self._untold and uses_images(recipe) else {})
+        )
 
     def _trained_on(self, recipe: Recipe) -> str | None:
         train = self.splits.train if uses_images(recipe) else None
@@ -598,12 +611,14 @@ class LiveEvaluator:
 
     def _recall(self, fields: list[dict[str, Any]]) -> list[Measurement | None]:
         if self._memo is None:
-            return [None] * len(fields)
+            return [self._found.get(hash_fields(each)) for each in fields]
         values = self._memo.get_many(fields)
         return [None if value is None else Measurement(*value) for value in values]
 
     def _keep(self, found: list[tuple[dict[str, Any], Measurement]]) -> None:
-        if self._memo is not None:
+        if self._memo is None:
+            self._found |= {hash_fields(fields): one for fields, one in found}
+        else:
             self._memo.put_many([(fields, list(one)) for fields, one in found])
 
     def _split(self, split: str) -> Split:
@@ -658,7 +673,7 @@ class LiveEvaluator:
             "metric": describe_callable(self.metric),
             "loss": describe_callable(self.loss),
             "weights": self.weights_sha256,
-            "network": hash_outputs(self.module, probes),
+            "network": hash_outputs(self.module, probes, scaled=self.metric is not None),
             "module": describe_training(self.module),
             "normalise": dataclasses.asdict(self.normalise),
         }

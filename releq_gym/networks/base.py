@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from releq_gym.plain_numbers import is_real
 from releq_gym.registry import Registry
 
 RANGES: dict[str, tuple[float, float]] = {
@@ -76,7 +77,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, (least, most) in RANGES.items():
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not least <= value <= most:
+            if not is_real(value) or not least <= value <= most:
                 limits = f"{least} to {most}" if most < math.inf else f"{least} or more"
                 raise ValueError(f"A recipe's {name}={value!r} has to be a number, {limits}.")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from releq_gym.plain_numbers import is_real
 from releq_gym.rewards import REWARDS
 from releq_gym.transition import Transition
 
@@ -18,7 +19,9 @@ class AccuracyFloor:
     """``1 - cost`` where the loss is tolerable, else minus the points beyond, over 100.
 
     Any tolerable assignment beats any other one, so the maximum is the cheapest assignment that
-    keeps the accuracy: the constraint of the paper ("loss <= 0.3 %") stated as an objective.
+    keeps the accuracy: the constraint of the paper ("loss <= 0.3 %") stated as an objective. That
+    holds while no tolerable assignment costs more than all layers at 8 bits, as is so of every
+    shipped cost model whose bitwidths are at most 8.
 
     Attributes:
         max_loss_points: Tolerated loss in percentage points; None takes the task's own
@@ -31,11 +34,11 @@ class AccuracyFloor:
         points = self.max_loss_points
         if points is None:
             return
-        if not isinstance(points, int | float) or not 0 <= points < math.inf:
+        if not is_real(points) or not 0 <= points < math.inf:
             raise ValueError(f"max_loss_points={points!r} has to be a number of points, 0 or more.")
 
     def __call__(self, transition: Transition) -> float:
-        """The reward, in [-1, 1)."""
+        """The reward: `1 - cost`, or below 0."""
         floor = self.max_loss_points
         if floor is None:
             floor = transition.max_loss_points

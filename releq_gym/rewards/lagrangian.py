@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from releq_gym.plain_numbers import is_real
 from releq_gym.rewards import REWARDS
 from releq_gym.transition import Transition
 
@@ -21,7 +22,7 @@ class Lagrangian:
     weight: float = 0.1
 
     def __post_init__(self) -> None:
-        if not isinstance(self.weight, int | float) or not 0 <= self.weight < math.inf:
+        if not is_real(self.weight) or not 0 <= self.weight < math.inf:
             raise ValueError(f"weight={self.weight!r} has to be a price, 0 or more.")
 
     def __call__(self, transition: Transition) -> float:

@@ -11,6 +11,7 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from releq_gym.observation import Feature
+from releq_gym.plain_numbers import is_whole
 
 CHANGE = 3
 """The most places in the choice of bitwidths that an action moves a layer up or down."""
@@ -92,7 +93,7 @@ class Incumbent(gym.Wrapper, gym.utils.RecordConstructorArgs):
                 f"Incumbent changes bitwidths, and an action of {env.action_space} is none; it "
                 "goes directly over the environment."
             )
-        if walks is not None and (type(walks) is not int or walks < 1):
+        if walks is not None and (not is_whole(walks) or walks < 1):
             raise ValueError(f"walks={walks!r} has to be a whole number, 1 or more, or None.")
         self.walks = walks
         self.observation_space = gym.spaces.Box(
