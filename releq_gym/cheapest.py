@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -80,9 +81,20 @@ def _products(steps: int, options: int, pairs: Sequence[tuple[int, int]]) -> Any
     return hstack([-chosen, kron(np.eye(len(pairs)), sides)])
 
 
+_STDOUT = threading.Lock()
+
+
 @contextlib.contextmanager
 def _without_stray_line() -> Iterator[None]:
-    """HiGHS 1.12, which SciPy 1.17 contains, prints a left-over line past Python's stdout."""
+    """HiGHS 1.12, which SciPy 1.17 contains, prints a left-over line past Python's stdout.
+
+    One thread at a time: two that put stdout back out of order would lose it.
+    """
+    with _STDOUT:
+        yield from _redirected()
+
+
+def _redirected() -> Iterator[None]:
     try:
         kept = os.dup(1)
     except OSError:  # there is no stdout

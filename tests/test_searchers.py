@@ -1,6 +1,8 @@
 import itertools
 import logging
+import os
 import sys
+import threading
 
 import gymnasium as gym
 import numpy as np
@@ -345,3 +347,41 @@ def test_where_there_is_nothing_to_choose_the_only_assignment_is_asked(name):
     SEARCHERS[name](env, np.random.default_rng(0))
     ledger, problem = env.unwrapped.ledger, env.unwrapped.problem
     assert list(ledger.cells(problem)) == [(4, 4, 4, 4)]
+
+
+def test_threads_leave_stdout_as_it_was(capfd):
+    rng = np.random.default_rng(0)
+    costs, losses = rng.random((8, 4)), rng.random((8, 4))
+
+    def solve():
+        for _ in range(10):
+            cheapest(costs, losses, 3.0)
+
+    threads = [threading.Thread(target=solve) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    os.write(1, b"still here")
+    assert capfd.readouterr().out == "still here"
+
+
+class Counting(ToyEvaluator):
+    repeats = 1
+    asked = 0
+
+    def evaluate(self, bitwidths, repeat):
+        Counting.asked += 1
+        return super().evaluate(bitwidths, repeat)
+
+
+@pytest.mark.parametrize("name", ["simulated_annealing", "greedy", "random", "local_search"])
+def test_nothing_is_measured_twice_under_a_tight_cost_budget(name, monkeypatch):
+    monkeypatch.setattr(Counting, "asked", 0)
+    env = searched(
+        name,
+        evaluator=Counting(),
+        cost_budget={"cost": 0.45},
+        reward_kwargs={"max_loss_points": 1.0},
+    )
+    assert Counting.asked == env.ledger.fresh == env.ledger.distinct

@@ -74,8 +74,10 @@ class Player:
         self.env, self.problem, self.ledger = env, base.problem, base.ledger
         self.choices = [self.problem.bitwidths] * len(self.problem.steps)
         self.repeats = base.problem.evaluator.repeats if base.noise == "sample" else 1
+        self._masks = self.problem.has_masks and base.on_masked == "nearest"
         self.spent = False
         self.known: dict[Choice, Played] = {}
+        self._executed: dict[Choice, Played] = {}
         self._idle = 0
 
     @property
@@ -149,15 +151,21 @@ class Player:
         return assignments(self.choices) if measured is None else len(measured)
 
     def ask(self, choice: Choice) -> Played:
-        """As `play`, but nothing is asked twice."""
+        """As `play`, but nothing is asked twice, nor played twice under another name."""
         if choice not in self.known:
-            revealed = self.ledger.distinct
-            played = self.play(choice)
-            if self.spent:
-                return played
-            self.known[choice] = played
+            played, revealed = self._executed.get(self.executed(choice)), self.ledger.distinct
+            if played is None:
+                played = self.play(choice)
+                if self.spent:
+                    return played
+            self.known[choice] = self._executed[played.choice] = played
             self._idle = 0 if self.ledger.distinct > revealed else self._idle + 1
         return self.known[choice]
+
+    def executed(self, choice: Choice) -> Choice:
+        """What the environment makes of a choice: masks may change it."""
+        base: Any = self.env.unwrapped
+        return base.executed(choice) if self._masks and not self.admits(choice) else choice
 
     def play(self, choice: Sequence[int]) -> Played:
         """One episode.
@@ -218,7 +226,7 @@ class Player:
         added = self.totals[np.arange(len(self.choices)), self.digits(choices)].sum(axis=1)
         totals = problem.totals(self.complete(self.most_bits)) + added[each]
         economics = problem.economics(len(problem.steps), totals)
-        transition = problem.transition(assignments, cautious, economics=economics)
+        transition = problem.transition(assignments, np.maximum(cautious, 0.0), economics=economics)
         return reward_many(problem.reward, transition).reshape(np.shape(loss_points))
 
     def worth(self, played: Played) -> float:
