@@ -29,14 +29,28 @@ class AssignmentIndex:
         self._values[:, list(bitwidths)] = np.outer(
             np.array(radix, dtype=np.uint64), np.arange(len(bitwidths), dtype=np.uint64)
         )
-        self._plain = self._values.tolist()
+        known = [int(bitwidth) for bitwidth in bitwidths]
+        self._plain = [{b: row[b] for b in known} for row in self._values.tolist()]
 
     def __call__(self, bitwidths: Sequence[int] | NDArray) -> Any:
-        """The index of one assignment, an int; of many ``[assignments, layers]``, uint64."""
+        """The index of one assignment, an int; of many ``[assignments, layers]``, uint64.
+
+        Raises:
+            ValueError: For one assignment with another number of layers or another bitwidth; many
+                are not checked.
+        """
         if isinstance(bitwidths, np.ndarray):
             if bitwidths.ndim == 2:
                 # Layer by layer: few long operations.
                 return sum(map(np.take, self._values, bitwidths.T))
             bitwidths = bitwidths.tolist()
-        values: Any = map(getitem, self._plain, bitwidths)
-        return sum(values) % 2**64
+        try:
+            values: Any = map(getitem, self._plain, bitwidths)
+            if len(bitwidths) == len(self._plain):
+                return sum(values) % 2**64
+        except KeyError:
+            pass
+        raise ValueError(
+            f"{' '.join(map(str, bitwidths))} is no assignment: it takes {len(self._plain)} of the "
+            f"bitwidths {' '.join(map(str, self._plain[0]))}, one per layer."
+        )

@@ -19,6 +19,7 @@ from releq_gym.evaluators.resolve import make_evaluator
 from releq_gym.ledger import Ledger, Trace
 from releq_gym.noise import first_repeat, splitmix64
 from releq_gym.observation import OBSERVATIONS, Measured
+from releq_gym.plain_numbers import is_real
 from releq_gym.prefixes import Prefixes, make_prefixes
 from releq_gym.problem import Problem
 from releq_gym.registry import UnknownNameError
@@ -186,9 +187,9 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         if render_mode is not None:
             _one_of("render_mode", render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
-        if not isinstance(gamma, int | float) or not 0.0 < gamma <= 1.0:
+        if not is_real(gamma) or not 0.0 < gamma <= 1.0:
             raise ValueError(f"gamma={gamma!r} must lie in (0, 1].")
-        self.gamma = gamma
+        self.gamma: float = float(gamma)
 
         resolved = make_evaluator(
             evaluator,
@@ -220,8 +221,8 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             raise ValueError(f"ledger={ledger!r} is no releq_gym.Ledger.")
         if ledger is not None and (evaluation_budget is not None or log is not None):
             raise ValueError("A shared ledger carries its own evaluation_budget and log.")
-        self.ledger = ledger if ledger is not None else Ledger(evaluation_budget, log)
-        self.observation = observation
+        self.ledger: Ledger = Ledger(evaluation_budget, log) if ledger is None else ledger
+        self.observation: str = observation
         self._noise_key: int | None = None
         self._visits: dict[int, int] = {}
         self._take_up(problem)
@@ -229,9 +230,10 @@ class QuantizeNetEnv(gym.Env[Any, int]):
     def _take_up(self, problem: Problem, continues: int | None = None) -> None:
         """Poses this problem from the next reset on, in the log perhaps after that member's."""
         self.problem = problem
-        self._trace = Trace(self.ledger, self.ledger.join(self.task, continues))
         self.observe = OBSERVATIONS[self.observation](problem)
         self.observation_space = self.observe.space
+        # Last of what may be refused: the log is another call's then.
+        self._trace = Trace(self.ledger, self.ledger.join(self.task, continues))
         self.action_space = gym.spaces.Discrete(len(problem.bitwidths))  # type: ignore[assignment]
         self.__dict__.pop("_prefixes", None)
         self._at: Any = None
@@ -255,6 +257,12 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         problem = self.problem.with_cost(cost_model, cost_budget)
         self.close()
         self._take_up(problem, continues=self.member)
+
+    def share(self, ledger: Ledger) -> None:
+        """Goes on with another ledger, from the next reset on."""
+        self.close()
+        self.ledger = ledger
+        self._take_up(self.problem)
 
     @property
     def member(self) -> int:
@@ -303,6 +311,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         truncated, reward = False, 0.0
         self._evaluated = False
         if terminated or self.evaluate == "every_step":
+            self._over = True  # should measuring fail: the layer at hand is decided, but not paid
             if self.ledger.affords(self.problem, self._bitwidths):
                 self._reveal()
                 reward = self._credit(terminated)
@@ -320,6 +329,20 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         if self._at is None:
             return np.ones(len(self.problem.bitwidths), dtype=np.bool_)
         return self._prefixes.allowed(self._at)
+
+    def executed(self, chosen: Sequence[int]) -> tuple[int, ...]:
+        """The bitwidths that an episode which asks for these would execute, one per step.
+
+        Args:
+            chosen: One of ``problem.bitwidths`` per step.
+        """
+        bitwidths, prefixes = self.problem.bitwidths, self._prefixes
+        at, executed = prefixes.start(), []
+        for bitwidth in chosen:
+            choice = int(prefixes.executed(at, bitwidths.index(bitwidth)))
+            at = prefixes.after(at, choice)
+            executed.append(bitwidths[choice])
+        return tuple(executed)
 
     def render(self) -> Any:
         """A string (``"ansi"``) or a uint8 picture [height, width, 3] (``"rgb_array"``)."""
@@ -395,7 +418,10 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         repeat = 0
         if evaluator.repeats > 1:
             repeat = self._next_repeat() if self.noise == "sample" else -1
-        self._note(evaluator.evaluate(bitwidths, repeat))
+        evaluation = evaluator.evaluate(bitwidths, repeat)
+        if not 0 <= evaluation.accuracy <= 1:
+            self.problem.refuse_accuracy(bitwidths, evaluation.accuracy)
+        self._note(evaluation)
         self._evaluated = True
         accuracy, milliseconds, _ = self._evaluation
         self.ledger.charge(self.problem, bitwidths, accuracy, milliseconds, repeat)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from releq_gym.plain_numbers import is_whole
 
 if TYPE_CHECKING:
     from releq_gym.problem import Problem
@@ -140,7 +143,8 @@ class Ledger:
 
     Assignments are told apart per evaluator, by its name. Copies of an environment
     (``copy.deepcopy``, as planners make them) share its ledger, so that nobody looks ahead for
-    free. Pickling copies it: workers in other processes count alone.
+    free. Pickling copies it: workers in other processes count alone. A log has one writer, though:
+    what was pickled, or forked, refuses to write it; give each worker a ledger of its own.
 
     Args:
         evaluation_budget: Accuracies that may be revealed. An int, or ``{"distinct": n}``,
@@ -166,8 +170,14 @@ class Ledger:
         self._cells: defaultdict[str, dict[tuple[int, ...], Cell]] = defaultdict(dict)
         self._pending: dict[Problem, list[_Batch]] = {}
         self._waiting = 0
-        self.log = Path(log) if log is not None else None
+        self._forgotten = 0
+        if not isinstance(log, str | os.PathLike | None):
+            raise ValueError(f"log={log!r} has to name a file.")
+        self.log = Path(log).absolute() if log is not None else None
+        self._writer: int | None = os.getpid()
         if self.log is not None:
+            if self.log.is_dir():
+                raise ValueError(f"The log {self.log} is a folder; name a file.")
             if self.log.exists() and self.log.stat().st_size:
                 raise ValueError(
                     f"The log {self.log} exists already, and is not overwritten: name another "
@@ -182,11 +192,14 @@ class Ledger:
     def __deepcopy__(self, memo: dict) -> Ledger:
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_writer": None}
+
     @property
     def distinct(self) -> int:
         """Different assignments revealed."""
         self._settle()
-        return sum(map(len, self._cells.values()))
+        return self._forgotten + sum(map(len, self._cells.values()))
 
     @property
     def left(self) -> int | None:
@@ -302,6 +315,11 @@ class Ledger:
         self._settle()
         return self._cells[problem.evaluator.name][bitwidths]
 
+    def forget(self, problem: Problem) -> None:
+        """Lets go of what was revealed about a problem; it stays counted."""
+        self._settle()
+        self._forgotten += len(self._cells.pop(problem.evaluator.name, ()))
+
     def _settle(self) -> None:
         """Sorts what waits into cells."""
         self._condense()
@@ -364,6 +382,12 @@ class Ledger:
     def write(self, record: Mapping[str, Any]) -> None:
         """Appends one line to the log, if there is one."""
         if self.log is not None:
+            if self._writer != os.getpid():
+                raise ValueError(
+                    f"The log {self.log} belongs to the ledger that began it, and this one is its "
+                    "copy, pickled or in another process, which counts alone: give each worker "
+                    "an environment with a log of its own."
+                )
             with self.log.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(record, separators=(",", ":")) + "\n")
 
@@ -411,6 +435,6 @@ def _check_budget(budget: int | Mapping[str, int] | None) -> tuple[str, int] | N
         unit, limit = next(iter(budget.items()))
     else:
         unit, limit = "distinct", budget
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+    if not is_whole(limit) or limit < 1:
         raise ValueError(f"evaluation_budget={budget!r} must be a whole number, at least 1.")
     return unit, int(limit)

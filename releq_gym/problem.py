@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from releq_gym.costs import CostModel
 from releq_gym.costs.quantization_state import layer_importance
 from releq_gym.evaluators.base import Evaluator
 from releq_gym.layers import BITWIDTHS
+from releq_gym.plain_numbers import is_real
 from releq_gym.registry import UnknownNameError
 from releq_gym.rewards import Reward
 from releq_gym.transition import Transition
@@ -107,18 +108,11 @@ class Problem:
         cost_budget: Mapping[str, float] | None = None,
     ):
         self.evaluator, self.reward = evaluator, reward
-        self._options: dict[str, Any] = {
-            "reward": reward,
-            "cost_model": cost_model,
-            "bitwidths": bitwidths,
-            "fixed_bitwidths": fixed_bitwidths,
-            "groups": groups,
-            "cost_budget": cost_budget,
-        }
-        if not evaluator.full_precision_accuracy > 0:
+        if not 0 < evaluator.full_precision_accuracy <= 1:
             raise ValueError(
                 f"{evaluator.name} has a full-precision accuracy of "
-                f"{evaluator.full_precision_accuracy}; nothing can be relative to that."
+                f"{evaluator.full_precision_accuracy}; it has to be a fraction above 0, since "
+                "others are relative to it."
             )
         self.layers = evaluator.layers
         self.bitwidths = check_bitwidths(bitwidths, evaluator)
@@ -139,6 +133,14 @@ class Problem:
         if not isinstance(cost_budget or {}, Mapping):
             raise ValueError(f"cost_budget={cost_budget!r} must be a dict of {{figure: limit}}.")
         self.limits = self._check_budget(dict(cost_budget or {}))
+        self._options: dict[str, Any] = {  # copies: the caller may change his
+            "reward": reward,
+            "cost_model": cost_model,
+            "bitwidths": None if bitwidths is None else self.bitwidths,
+            "fixed_bitwidths": dict(fixed_bitwidths or {}),
+            "groups": None if groups is None else [list(group) for group in groups],
+            "cost_budget": dict(cost_budget or {}),
+        }
         self._rooms = [
             (figure, limit - self._choices_and_least[:, :, figure])
             for figure, limit in self.limits.items()
@@ -276,11 +278,20 @@ class Problem:
             ValueError: Where it is not: a NaN would poison whatever learns from it.
         """
         reward = self.reward(transition)
+        if isinstance(reward, np.ndarray) and reward.ndim == 0:
+            reward = reward[()]
         if isinstance(reward, float | int | np.number) and math.isfinite(reward):
             return float(reward)
         raise ValueError(
             f"The reward {_described(self.reward)} returned {reward!r} for {transition}; it must "
             "return a finite number."
+        )
+
+    def refuse_accuracy(self, bitwidths: Sequence[int], accuracy: float) -> NoReturn:
+        """Of an evaluator that answers with no fraction."""
+        raise ValueError(
+            f"{self.evaluator.name} answered with an accuracy of {accuracy!r} for "
+            f"{' '.join(map(str, bitwidths))}; it has to be a fraction, from 0 to 1."
         )
 
     def admits(self, bitwidths: Sequence[int]) -> bool:
@@ -299,9 +310,9 @@ class Problem:
     def rank(self, bitwidths: Sequence[int], accuracy: float) -> tuple[float, float]:
         """By what answers are compared: the cautious objective, then the lower cost.
 
-        Cautious: at the accuracy less one standard error of its images (`caution`).
+        Cautious: at the accuracy less one standard error of its images (`caution`), 0 at least.
         """
-        cautious = self.transition(tuple(bitwidths), accuracy - self.caution(accuracy))
+        cautious = self.transition(tuple(bitwidths), max(accuracy - self.caution(accuracy), 0.0))
         return self.reward_of(cautious), -cautious.cost
 
     def caution(self, accuracy: float) -> float:
@@ -395,6 +406,11 @@ class Problem:
         self._cost_at_8 = float(self.totals([8] * len(self.layers))[0])
         if not self._cost_at_8 > 0:
             raise ValueError("The cost model gives all layers at 8 bits no cost; it cannot rank.")
+        if not self._table[:, self.bitwidths[-1], 0].sum() > 0:
+            raise ValueError(
+                f"The cost model gives all layers at {self.bitwidths[-1]} bits no cost, which is "
+                "the most they may have; it cannot rank."
+            )
         self.index = AssignmentIndex(self.evaluator.bitwidths, len(self.layers))
 
     def _check_figures(self) -> None:
@@ -433,14 +449,14 @@ class Problem:
                 raise UnknownNameError("figure in cost_budget", name, ["cost", *self.figures], hint)
             index = 0 if name == "cost" else self.figures.index(name)
             unit = self._cost_at_8 if name == "cost" else 1.0
-            if not isinstance(limit, int | float) or not limit > 0:
+            if not is_real(limit) or not limit > 0:
                 raise ValueError(f"cost_budget {{{name!r}: {limit!r}}} must be a number above 0.")
             if not limit * unit * (1 + TOLERANCE) >= least[index]:
                 raise ValueError(
                     f"cost_budget {{{name!r}: {limit}}} cannot be met: the least reachable is "
                     f"{least[index] / unit:.6g}."
                 )
-            limits[index] = min(limit * unit * (1 + TOLERANCE), limits.get(index, np.inf))
+            limits[index] = min(float(limit) * unit * (1 + TOLERANCE), limits.get(index, np.inf))
         if len(limits) > 1:
             self._check_common_least(list(limits))
         return limits
@@ -487,7 +503,7 @@ class Problem:
             "reward": _described(self.reward),
             "max_loss_points": self.max_loss_points,
             "cost": _described(self._options["cost_model"]),
-            "cost_budget": dict(self._options["cost_budget"] or {}),
+            "cost_budget": dict(self._options["cost_budget"]),
         }
 
 

@@ -49,13 +49,13 @@ class SeveralNetsEnv(gym.Env[Any, int]):
 
     def __init__(self, net: Sequence[str], **options: Any):
         self.names = tuple(net)
-        if not self.names or len(set(self.names)) < len(self.names):
-            raise ValueError(f"net={list(net)!r} has to name one or more different nets.")
         if unnamed := [name for name in self.names if not isinstance(name, str)]:
             raise ValueError(
                 f"Of several nets each is named, and {unnamed[0]!r:.60} is no name; a task's name "
                 "or folder serves too."
             )
+        if not self.names or len(set(self.names)) < len(self.names):
+            raise ValueError(f"net={list(net)!r} has to name one or more different nets.")
         for name in ("task", "data", "weights", "fixed_bitwidths", "groups"):
             if options.get(name) is not None:
                 raise ValueError(
@@ -69,7 +69,8 @@ class SeveralNetsEnv(gym.Env[Any, int]):
         self.ledger = Ledger(budget, log) if shared is None else shared
         self.render_mode: str | None = options.get("render_mode")
         self._options = options
-        self._envs = {name: self._make(name) for name in self.names}
+        # Each joins the ledger, and its log, once all of them are known to be alike.
+        self._envs = {name: self._make(name, Ledger()) for name in self.names}
         self._current = self._envs[self.names[0]]
         self._seed: int | None = None
         self._seeded: set[str] = set()
@@ -77,6 +78,8 @@ class SeveralNetsEnv(gym.Env[Any, int]):
         self.action_space = self._current.action_space
         for name, env in self._envs.items():
             self._check_alike(name, env)
+        for env in self._envs.values():
+            env.share(self.ledger)
         self.net = self.names[0]
 
     @property
@@ -125,7 +128,8 @@ class SeveralNetsEnv(gym.Env[Any, int]):
         self.net = drawn if chosen is None else chosen
         if is_family(self.net):
             self._envs[self.net].close()  # which logs an episode that was cut
-            self._envs[self.net] = self._make(self.net)
+            self.ledger.forget(self._envs[self.net].problem)  # hardly ever met again
+            self._envs[self.net] = self._make(self.net, self.ledger)
         self._current = self._envs[self.net]
         own_seed = None if self.net in self._seeded else self._seed
         self._seeded.add(self.net)
@@ -150,10 +154,10 @@ class SeveralNetsEnv(gym.Env[Any, int]):
         for env in self._envs.values():
             env.close()
 
-    def _make(self, name: str) -> QuantizeNetEnv:
+    def _make(self, name: str, ledger: Ledger) -> QuantizeNetEnv:
         with _naming(name):
             return QuantizeNetEnv(
-                **draw_named(name, self.np_random), ledger=self.ledger, **self._options
+                **draw_named(name, self.np_random), ledger=ledger, **self._options
             )
 
     def _check_alike(self, name: str, env: QuantizeNetEnv) -> None:
@@ -198,7 +202,13 @@ def draw_named(name: str, rng: np.random.Generator) -> dict[str, Any]:
         return {"net": name}
     if not is_family(name):
         return {"task": name}
-    layers, seed = name.split("-")[1:]
+    parts = name.split("-")[1:]
+    if len(parts) != 2:
+        raise ValueError(
+            f"Unknown synthetic family {name!r}: its form is synthetic-LAYERS-SEED, each of them "
+            "a number or 'any', such as synthetic-20-any."
+        )
+    layers, seed = parts
     if layers == ANY:
         layers = str(rng.integers(LAYERS.start, LAYERS.stop))
     if seed == ANY:

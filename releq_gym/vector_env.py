@@ -18,6 +18,7 @@ from releq_gym.evaluators.base import evaluate_many
 from releq_gym.ledger import Trace
 from releq_gym.noise import first_repeats, splitmix64
 from releq_gym.observation import Measured
+from releq_gym.plain_numbers import is_whole
 from releq_gym.prefixes import Prefixes, make_prefixes
 from releq_gym.registry import UnknownNameError
 from releq_gym.rewards import reward_many
@@ -107,6 +108,7 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self._accuracy = np.zeros(num_envs)
         self._previous_rewards = np.zeros(num_envs)
         self._over = np.zeros(num_envs, dtype=np.bool_)
+        self._interrupted = False
 
     @cached_property
     def _prefixes(self) -> Prefixes:
@@ -134,6 +136,9 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         rows = EVERYONE if mask is None else _rows(self._check_mask(mask))
         if self._at is None and not isinstance(rows, slice):
             raise ResetNeeded("Reset all environments before the first reset_mask.")
+        if not isinstance(rows, slice):
+            self._refuse_interrupted()
+        self._interrupted = False
         self._seed(rows, seed)
         self._restart(rows)
         return self._outcome(rows)
@@ -144,6 +149,7 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         """One decision in every environment, ``actions`` being ``[num_envs]``."""
         if self._at is None:
             raise ResetNeeded("Call reset() before the first step().")
+        self._refuse_interrupted()
         actions = self._check_actions(actions)
         rewards = np.zeros(self.num_envs)
         truncated = np.zeros(self.num_envs, dtype=np.bool_)
@@ -158,8 +164,10 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self._evaluated[:] = False
         if self.evaluate == "every_step" or terminated.any():
             asking = rows if self.evaluate == "every_step" else _rows(terminated)
+            self._interrupted = True  # should measuring fail: layers are decided, but not paid
             answered = self._reveal(asking)
             rewards[answered] = self._credit(answered, terminated[answered])
+            self._interrupted = False
             if answered is not asking:
                 refused = np.setdiff1d(self._everyone[asking], self._everyone[answered])
                 terminated[refused], truncated[refused] = False, True
@@ -175,6 +183,10 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         else:
             observations, infos = self._outcome(EVERYONE)
         return observations, rewards, terminated, truncated, infos
+
+    def _refuse_interrupted(self) -> None:
+        if self._interrupted:
+            raise ResetNeeded("The last step failed while it measured; call reset() first.")
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which bitwidths each layer at hand may take, bool ``[num_envs, bitwidths]``."""
@@ -273,12 +285,16 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             repeats = self._next_repeats(rows, indices) if sample else repeats - 1
         answers = evaluate_many(evaluator, bitwidths, repeats, indices)
         milliseconds = float(answers.milliseconds.sum())
-        self.ledger.charge_many(self.problem, bitwidths, answers.accuracy, repeats, milliseconds)
-        self._accuracy[rows] = answers.accuracy
+        own = np.array(answers.accuracy, dtype=np.float64)  # an evaluator may reuse its arrays
+        if not (own.min() >= 0 and own.max() <= 1):
+            wrong = int(np.flatnonzero(~((own >= 0) & (own <= 1)))[0])
+            self.problem.refuse_accuracy(tuple(bitwidths[wrong].tolist()), own.item(wrong))
+        self.ledger.charge_many(self.problem, bitwidths, own, repeats, milliseconds)
+        self._accuracy[rows] = own
         self._diverged[rows] = answers.diverged
         self._evaluated[rows] = True
         if self._traces:
-            steps, accuracies = self._prefixes.step(self._at)[rows], answers.accuracy
+            steps, accuracies = self._prefixes.step(self._at)[rows], own
             answered = zip(self._everyone[rows], steps, repeats, accuracies, strict=True)
             for number, (row, step, repeat, accuracy) in enumerate(answered, before + 1):
                 self._traces[row].reveal(int(step), int(repeat), float(accuracy), number)
@@ -330,7 +346,10 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         )
         rewards = reward_many(self.problem.reward, transition)
         if not np.isfinite(rewards).all():
-            raise ValueError(f"The reward {self.task['reward']} returned a NaN or infinity.")
+            raise ValueError(
+                f"The reward {self.task['reward']} returned a NaN or infinity, or no number; it "
+                "must return a finite number."
+            )
         return rewards
 
     def _write(self, rows: Rows, actions: NDArray[np.intp], rewards: NDArray[np.float64]) -> None:
@@ -425,7 +444,7 @@ class _Visits:
 
 
 def _whole(seed: Any) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+    if not is_whole(seed) or seed < 0:
         raise ValueError(f"The seed {seed!r} has to be a whole number, 0 or more, or None.")
     return int(seed)
 

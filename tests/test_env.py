@@ -557,3 +557,93 @@ def test_the_spaces_in_the_docstring_are_the_envs():
     assert "float32 `Box(0.0, 1.0)`" in QuantizeNetEnv.__doc__
     assert env.observation_space.dtype == np.float32
     assert len(env.feature_names) == env.observation_space.shape[0]
+
+
+def test_a_refused_environment_leaves_its_log_to_the_next_one(tmp_path):
+    log = tmp_path / "log.jsonl"
+    with pytest.raises(UnknownNameError, match="layer"):
+        gym.make(ID, net="synthetic", observation="layr", log=log)
+    gym.make(ID, net="synthetic", observation="layer", log=log)
+    assert len(log.read_text().splitlines()) == 1
+
+
+def test_arguments_are_copied():
+    bitwidths, fixed, budget = [2, 4, 8], {"last": 8}, {"cost": 0.9}
+    options = {"bitwidths": bitwidths, "fixed_bitwidths": fixed, "cost_budget": budget}
+    env = toy_env(**options).unwrapped
+    told = env.task
+    bitwidths.remove(8), fixed.clear(), budget.update(cost=0.1)
+    assert env.task == told
+    twin = env.problem.with_evaluator(ToyEvaluator())
+    assert (twin.bitwidths, len(twin.steps), twin.limits) == ((2, 4, 8), 2, env.problem.limits)
+
+
+@pytest.mark.parametrize("evaluate", ["final", "every_step"])
+def test_after_a_failed_measurement_comes_a_reset(monkeypatch, evaluate):
+    env = toy_env(evaluate=evaluate)
+    env.reset()
+    for _ in range(2 if evaluate == "final" else 1):
+        env.step(1)
+
+    def fail(self, bitwidths, repeat):
+        raise RuntimeError("interrupted")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ToyEvaluator, "evaluate", fail)
+        with pytest.raises(RuntimeError, match="interrupted"):
+            env.step(1)
+    with pytest.raises(ResetNeeded):
+        env.step(1)
+    assert walk(env, [1, 1, 1])[1]["evaluated"]
+    assert env.unwrapped.ledger.fresh == (1 if evaluate == "final" else 4)
+
+
+@pytest.mark.parametrize("accuracy", [float("nan"), -0.1, 92.0])
+def test_an_accuracy_that_is_no_fraction_is_refused(accuracy):
+    class Wrong(ToyEvaluator):
+        def evaluate(self, bitwidths, repeat):
+            return super().evaluate(bitwidths, repeat)._replace(accuracy=accuracy)
+
+    for env in (
+        gym.make(ID, evaluator=Wrong()),
+        gym.make_vec(ID, 2, vectorization_mode="vector_entry_point", evaluator=Wrong()),
+    ):
+        env.reset()
+        action = 1 if env.action_space.shape == () else np.ones(2, dtype=int)
+        env.step(action), env.step(action)
+        with pytest.raises(ValueError, match="it has to be a fraction, from 0 to 1"):
+            env.step(action)
+        assert env.unwrapped.ledger.fresh == 0
+
+    class Percent(ToyEvaluator):
+        full_precision_accuracy = 90.0
+
+    with pytest.raises(ValueError, match="has to be a fraction above 0"):
+        gym.make(ID, evaluator=Percent())
+
+
+def test_no_reward_is_asked_about_an_accuracy_below_zero():
+    env = gym.make(ID, net="digits", reward=lambda t: np.sqrt(t.accuracy) - t.cost)
+    walk(env, [3, 0, 1, 0], seed=5)
+    with np.errstate(invalid="raise"):
+        assert env.unwrapped.ledger.best(env.unwrapped.problem) is not None
+
+
+@pytest.mark.parametrize("task", ["digits-digits-wrpn-short-w2to8", "synthetic-4-0", "vgg11"])
+def test_an_evaluator_refuses_what_is_no_assignment(task):
+    env = gym.make(ID, **({"net": task} if task == "vgg11" else {"task": task})).unwrapped
+    evaluator, layers = env.problem.evaluator, len(env.problem.layers)
+    for wrong in [(8,) * (layers - 1), (-1,) * layers, (0,) * layers, (9,) * layers]:
+        with pytest.raises(ValueError, match="bitwidth"):
+            evaluator.evaluate(wrong, 0)
+    if evaluator.repeats > 1:
+        with pytest.raises(ValueError, match="does not exist"):
+            evaluator.evaluate((8,) * layers, evaluator.repeats)
+
+
+def test_a_cost_model_that_charges_nothing_for_the_most_bits_is_refused():
+    def free_below_8(layers, bitwidths):
+        return {"money": np.outer(np.ones(len(layers)), np.asarray(bitwidths) == 8).astype(float)}
+
+    with pytest.raises(ValueError, match="all layers at 4 bits no cost"):
+        toy_env(cost=free_below_8, bitwidths=[2, 4])

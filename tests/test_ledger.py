@@ -120,3 +120,40 @@ def test_log_is_json_lines(tmp_path):
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert lines[0]["task"]["evaluator"] == ToyEvaluator.name
     assert lines[1] == {"a": 1}
+
+
+def test_a_log_has_one_writer(tmp_path):
+    ledger = Ledger(log=tmp_path / "log.jsonl")
+    ledger.join(toy_problem().describe())
+    twin = pickle.loads(pickle.dumps(ledger))
+    with pytest.raises(ValueError, match="belongs to the ledger that began it"):
+        twin.join()
+    ledger.join()
+    assert len(ledger.log.read_text().splitlines()) == 2
+
+
+def test_a_log_stays_where_it_was_begun(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ledger = Ledger(log="log.jsonl")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    ledger.join()
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("log", "sentence"), [(".", "is a folder"), (True, "has to name a file")])
+def test_what_is_no_file_cannot_be_a_log(log, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Ledger(log=log)
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert Ledger(np.int64(3)).evaluation_budget == {"distinct": 3}
+
+
+def test_what_is_forgotten_stays_counted():
+    ledger, problem = Ledger(5), toy_problem()
+    ledger.charge(problem, (8, 8, 8), 0.9)
+    ledger.charge(problem, (4, 8, 8), 0.9)
+    ledger.forget(problem)
+    assert (ledger.distinct, ledger.left, ledger.cells(problem)) == (2, 3, {})

@@ -154,3 +154,28 @@ def test_a_family_is_about_no_other_net():
     with pytest.raises(ValueError, match="'synthetic-any-0' is about the net 'synthetic', not"):
         gym.make(ID, net="lenet", task="synthetic-any-0")
     gym.make(ID, net="synthetic", task="synthetic-any-0").close()
+
+
+def test_refused_networks_leave_the_log_to_the_next_ones(tmp_path):
+    log, nets = tmp_path / "log.jsonl", ["digits", "lenet"]
+    with pytest.raises(ValueError, match="pass bitwidths="):
+        gym.make(ID, net=nets, log=log)
+    env = gym.make(ID, net=nets, log=log, bitwidths=[2, 4, 8])
+    assert len(log.read_text().splitlines()) == 2
+    play(env, np.random.default_rng(0), seed=0)
+    env.close()
+    assert len(log.read_text().splitlines()) == 3
+
+
+def test_landscapes_that_are_gone_take_no_room():
+    env = gym.make(ID, task="synthetic-4-any").unwrapped
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        play(env, rng)
+    assert env.ledger.distinct == 30
+    assert sum(map(len, env.ledger._cells.values())) == 1
+
+
+def test_a_family_that_is_none_is_a_sentence():
+    with pytest.raises(ValueError, match="such as synthetic-20-any"):
+        gym.make(ID, task="synthetic-any")

@@ -232,3 +232,15 @@ def test_a_version_without_an_order_is_never_written(tmp_path, version):
         write_task(tmp_path / "other", card, {})
     assert not (tmp_path / "other").exists()
     assert ordered("1.10.0") > ordered("1.9.3")
+
+
+def test_a_damaged_stream_is_refused_by_name(tmp_path):
+    folder = toy_task(tmp_path / "task")
+    path = folder / "search.npz"
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            load_task(folder).measurements("search")
+        except TaskError as error:
+            assert "search.npz" in str(error)

@@ -8,6 +8,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from toys import ToyEvaluator, toy_task
 
 from releq_gym import Ledger, UnknownNameError
+from releq_gym.evaluators.base import ManyEvaluations
 from releq_gym.noise import first_repeat, first_repeats
 from releq_gym.rewards import REWARDS
 from releq_gym.vector_env import QuantizeNetVectorEnv
@@ -279,3 +280,51 @@ def test_seeds_are_whole_numbers_of_any_kind():
     for wrong in ([-1, 3], [0.5, 3], [True, 3]):
         with pytest.raises(ValueError, match=r"seed .* has to be a whole number, 0 or more"):
             envs.reset(seed=wrong)
+
+
+class Reusing(ToyEvaluator):
+    """Answers in one array that it writes anew each time."""
+
+    repeats = 1
+
+    def __init__(self):
+        self.answers = np.zeros(2)
+
+    def evaluate_many(self, bitwidths, repeats):
+        answers = [self.evaluate(row, 0).accuracy for row in bitwidths.tolist()]
+        self.answers[:] = answers
+        nothing = np.zeros(2)
+        return ManyEvaluations(self.answers, nothing, nothing.astype(bool))
+
+
+def test_the_ledger_keeps_what_was_answered():
+    env = QuantizeNetVectorEnv(2, evaluator=Reusing())
+    env.reset()
+    for actions in [[2, 0]] * 3 + [[0, 2]] * 3:
+        env.step(np.array(actions))
+    cells = env.ledger.cells(env.problem)
+    assert cells[8, 8, 8].accuracy == pytest.approx(0.9)
+    assert cells[2, 2, 2].accuracy == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_after_a_failed_measurement_comes_a_reset(monkeypatch, mode):
+    env = QuantizeNetVectorEnv(2, evaluator=ToyEvaluator(), autoreset_mode=mode)
+    env.reset()
+    actions = np.ones(2, dtype=int)
+    env.step(actions), env.step(actions)
+
+    def fail(self, bitwidths, repeat):
+        raise RuntimeError("interrupted")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ToyEvaluator, "evaluate", fail)
+        with pytest.raises(RuntimeError, match="interrupted"):
+            env.step(actions)
+    with pytest.raises(ResetNeeded, match="failed while it measured"):
+        env.step(actions)
+    with pytest.raises(ResetNeeded, match="failed while it measured"):
+        env.reset(options={"reset_mask": np.array([True, False])})
+    env.reset()
+    env.step(actions), env.step(actions)
+    assert env.step(actions)[2].all()

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from releq_gym.cheapest import cheapest
 from releq_gym.evaluators.base import Evaluation, ManyEvaluations
+from releq_gym.evaluators.measurement import check_assignment
 from releq_gym.layers import BITWIDTHS
 from releq_gym.tasks.format import Task, TaskError
 
@@ -47,10 +48,16 @@ class NoiseTable:
         self.noise, self.limits, self.bitwidths = noise, limits, tuple(bitwidths)
         self._rows = np.arange(len(noise))
         # Plain lists are much faster than arrays where there is one assignment.
-        self._noise_list, self._limit_list = noise.tolist(), limits.tolist()
+        self._noise_list = [{b: row[b] for b in self.bitwidths} for row in noise.tolist()]
+        self._limit_list = limits.tolist()
 
     def wrong_one(self, bitwidths: Sequence[int]) -> int:
-        """How many images an assignment gets wrong."""
+        """How many images an assignment gets wrong.
+
+        Raises:
+            KeyError: For another bitwidth.
+            ValueError: For another number of layers.
+        """
         noise = 0
         for layer, bitwidth in zip(self._noise_list, bitwidths, strict=True):
             noise += layer[bitwidth]
@@ -132,8 +139,16 @@ class SurrogateEvaluator:
         return self
 
     def evaluate(self, bitwidths: Sequence[int], repeat: int) -> Evaluation:
-        """The predicted accuracy, the same at every repeat."""
-        wrong = self._table.wrong_one(bitwidths)
+        """The predicted accuracy, the same at every repeat.
+
+        Raises:
+            ValueError: For a wrong number of bitwidths, or one that is not the evaluator's.
+        """
+        try:
+            wrong = self._table.wrong_one(bitwidths)
+        except (KeyError, ValueError):
+            check_assignment(bitwidths, self)
+            raise
         return Evaluation((self._size - wrong) / self._size, self._milliseconds)
 
     def evaluate_many(

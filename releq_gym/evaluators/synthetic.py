@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from releq_gym.evaluators.base import Evaluation, ManyEvaluations
+from releq_gym.evaluators.measurement import check_assignment
 from releq_gym.layers import Layer
 
 IMAGES = 10_000
@@ -86,13 +87,20 @@ class SyntheticEvaluator:
             strength[:, None, None] * short[:-1, :, None] * short[1:, None, :]
         ).astype(np.int64)
         self._rows = np.arange(layers)
+        self._known = frozenset(self.bitwidths)
         self.layers = _invent_layers(rng, needed)
 
     def __deepcopy__(self, memo: dict) -> SyntheticEvaluator:
         return self
 
     def evaluate(self, bitwidths: Sequence[int], repeat: int) -> Evaluation:
-        """Exact: the same at every repeat."""
+        """Exact: the same at every repeat.
+
+        Raises:
+            ValueError: For a wrong number of bitwidths, or one that is not the evaluator's.
+        """
+        if len(bitwidths) != len(self.layers) or not self._known.issuperset(bitwidths):
+            check_assignment(bitwidths, self)
         return Evaluation(float(self._accuracies(np.asarray(bitwidths))))
 
     def evaluate_many(

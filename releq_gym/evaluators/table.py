@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from releq_gym.assignment_index import AssignmentIndex
 from releq_gym.evaluators.base import Evaluation, ManyEvaluations
+from releq_gym.evaluators.measurement import seeds_of
 from releq_gym.tasks.format import DIVERGED, Task
 
 
@@ -49,6 +50,8 @@ class _MeasuredRows:
         return self._accuracy.mean(axis=1)
 
     def _answer(self, row: int, repeat: int) -> Evaluation:
+        if not -1 <= repeat < self.repeats:
+            seeds_of(repeat, self.repeats)  # which refuses it
         if repeat < 0:
             return Evaluation(
                 float(self._mean[row]),
@@ -90,7 +93,11 @@ class TableEvaluator(_MeasuredRows):
         self.index = AssignmentIndex(self.bitwidths, len(self.layers))
 
     def evaluate(self, bitwidths: Sequence[int], repeat: int) -> Evaluation:
-        """One measured repeat, or with repeat -1 the mean over all of them."""
+        """One measured repeat, or with repeat -1 the mean over all of them.
+
+        Raises:
+            ValueError: For what is no assignment, or a repeat that does not exist.
+        """
         return self._answer(self.index(bitwidths), repeat)
 
     def evaluate_many(

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -400,5 +401,8 @@ def _read_arrays(path: Path, names: Iterable[str]) -> dict[str, NDArray]:
             return {name: archive[name] for name in names}
     except FileNotFoundError:
         raise TaskError(f"{path} is missing; the task is incomplete.") from None
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        *(ValueError, KeyError, OSError, EOFError, NotImplementedError),
+        *(zipfile.BadZipFile, zlib.error),
+    ) as error:
         raise TaskError(f"{path} is damaged or truncated: {error}.") from None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from releq_gym.tasks.format import Task
-from releq_gym.tasks.surrogate import NEAR_POINTS
+from releq_gym.tasks.surrogate import NEAR_POINTS, rank_correlation
 from releq_gym.tasks.twin import live_twin
 
 ASSIGNMENTS = 30
@@ -44,7 +44,8 @@ def proxy_quality(
 
     Returns:
         ``assignments``, ``spearman`` over all of them, ``near_assignments`` and ``near_spearman``
-        over those that lose less than `NEAR_POINTS` in the task, and the pairs of accuracies as
+        over those that lose less than `NEAR_POINTS` in the task (None where these are fewer than 3,
+        or equal), and the pairs of accuracies as
         ``pairs``, ``[[bitwidths, task, long], ...]``.
 
     Raises:
@@ -69,9 +70,9 @@ def proxy_quality(
     near = before > task.full_precision_accuracy("search") - NEAR_POINTS / 100
     return {
         "assignments": len(pairs),
-        "spearman": float(spearmanr(before, after).statistic),
+        "spearman": rank_correlation(spearmanr, before, after),
         "near_assignments": int(near.sum()),
-        "near_spearman": float(spearmanr(before[near], after[near]).statistic),
+        "near_spearman": rank_correlation(spearmanr, before[near], after[near]),
         "pairs": pairs,
     }
 

@@ -91,7 +91,7 @@ class TableScorer:
         assert isinstance(table, TableEvaluator)
         accuracies = table.mean_accuracies()
         caution = [self._search.caution(accuracy) for accuracy in accuracies.tolist()]
-        return self._worth(self._search, accuracies - caution)
+        return self._worth(self._search, np.maximum(accuracies - caution, 0.0))
 
     @property
     def best_search_worth(self) -> float:

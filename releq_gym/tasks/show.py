@@ -117,10 +117,14 @@ def _lines(task: Task) -> Iterator[str]:
         yield from _surrogate_lines(card["surrogate"])
     if "proxy" in card:
         found = card["proxy"]
+        every, near = (
+            "not known" if found[name] is None else f"{found[name]:.2f}"
+            for name in ("spearman", "near_spearman")
+        )
         yield (
-            f"  proxy       Spearman with accuracy after long retraining {found['spearman']:.2f} "
-            f"over {found['assignments']} assignments, {found['near_spearman']:.2f} over the "
-            f"{found['near_assignments']} that lose little"
+            f"  proxy       Spearman with accuracy after long retraining {every} over "
+            f"{found['assignments']} assignments, {near} over the {found['near_assignments']} that "
+            "lose little"
         )
     if "landscape" in card:
         yield from _landscape_lines(card["landscape"])

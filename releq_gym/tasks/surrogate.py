@@ -265,16 +265,17 @@ def compare(
         rmse_points=float(np.sqrt(np.mean(errors**2))),
         near_rows=int(near.sum()),
         near_rmse_points=float(np.sqrt(np.mean(errors[near] ** 2))) if near.any() else 0.0,
-        kendall_tau=_rank_correlation(kendalltau, predicted, measured),
-        spearman_top=_rank_correlation(spearmanr, predicted[top], measured[top]),
+        kendall_tau=rank_correlation(kendalltau, predicted, measured),
+        spearman_top=rank_correlation(spearmanr, predicted[top], measured[top]),
         bias_points=float(errors.mean()),
     )
 
 
-def _rank_correlation(
+def rank_correlation(
     measure: Callable[..., Any], predicted: NDArray[np.float64], measured: NDArray[np.float64]
 ) -> float | None:
-    if np.ptp(predicted) == 0 or np.ptp(measured) == 0:
+    """`scipy.stats.spearmanr` or its like; None where there is nothing to rank."""
+    if len(measured) < 3 or np.ptp(predicted) == 0 or np.ptp(measured) == 0:
         return None
     return float(measure(predicted, measured).statistic)
 
