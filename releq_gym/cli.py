@@ -22,8 +22,8 @@ EXTRAS = {
 }  # fmt: skip
 """Modules that come with an extra of this package."""
 
-POSITIONAL = {"file", "target", "task"}
-"""Arguments without a flag."""
+POSITIONAL = {"file", "net", "target", "task"}
+"""Arguments that have no flag, at least in some commands."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,13 +84,12 @@ def _surroundings(options: argparse.Namespace) -> Iterator[None]:
 
 def _with_flags(sentence: str, options: argparse.Namespace) -> str:
     """An error, and what the arguments that it names are called on the command line."""
-    flags = {
-        name: f"--{name.replace('_', '-')}" for name in vars(options) if name not in POSITIONAL
-    }
+    flags = {name: f"--{name.replace('_', '-')}" for name in vars(options)}
     called = [
         f"{name} is {flag}"
         for name, flag in flags.items()
-        if re.search(rf"(?<!\w){name}" + (r"\b" if "_" in name else "="), sentence)
+        if (name not in POSITIONAL or flag in options.typed)
+        and re.search(rf"(?<!\w){name}" + (r"\b" if "_" in name else "="), sentence)
         and flag not in sentence
     ]
     return f"{sentence}\nOn the command line: {', '.join(called)}." if called else sentence

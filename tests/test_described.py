@@ -310,3 +310,21 @@ def test_whatever_is_called_or_kept_counts(make):
 
 def test_what_a_dataclass_generates_does_not_count():
     assert describe_callable(with_factory(1)) is not None
+
+
+class Shape(enum.Enum):
+    ROUND = 1
+
+    def __str__(self):
+        return helper(self.value)
+
+
+def names_a_shape(outputs, targets):
+    return str(Shape.ROUND)
+
+
+def test_what_an_enum_defines_counts(monkeypatch):
+    before = describe_callable(names_a_shape)
+    assert before is not None
+    change_number(monkeypatch)
+    assert describe_callable(names_a_shape) != before

@@ -34,10 +34,10 @@ STATELESS = (object, abc.ABC, Generic, Protocol, types.SimpleNamespace, argparse
 
 BOOKKEEPING = frozenset(
     {
-        "__abstractmethods__", "__annotate__", "__annotations__", "__dataclass_fields__",
-        "__dataclass_params__", "__dict__", "__doc__", "__firstlineno__", "__match_args__",
-        "__module__", "__orig_bases__", "__parameters__", "__static_attributes__",
-        "__type_params__", "__weakref__", "_abc_impl",
+        "__abstractmethods__", "__annotate__", "__annotate_func__", "__annotations__",
+        "__annotations_cache__", "__dataclass_fields__", "__dataclass_params__", "__dict__",
+        "__doc__", "__firstlineno__", "__match_args__", "__module__", "__orig_bases__",
+        "__parameters__", "__static_attributes__", "__type_params__", "__weakref__", "_abc_impl",
     }
 )  # fmt: skip
 """What stands in a class without changing what it does."""
@@ -226,7 +226,7 @@ class _Describer:
             yield [member.name, self.describe(member.value)]
         made = types.FunctionType | property | staticmethod | classmethod
         for name, value in vars(kind).items():
-            if isinstance(value, made) and name not in vars(enum.Enum):
+            if isinstance(value, made):
                 yield [name, self.describe(value)]
 
     def _function(self, function: types.FunctionType) -> list:
