@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
@@ -157,36 +158,38 @@ class Bench:
         else:
             started = time.perf_counter()
             first = self.plan.retraining_seeds[0]
-            loss = 100 * (self._full_precision - self._searched(candidate.bitwidths, first))
+            lost = 100 * (self._full_precision - self._searched(candidate.bitwidths, first))
+            loss, doubt = lost.mean(), lost.std(ddof=1) / np.sqrt(len(lost))
             row = {
                 "net": self.net,
                 "quantizer": self.plan.quantizer,
                 "family": candidate.family,
                 "bitwidths": spaced(candidate.bitwidths),
                 "weighted_bitwidth": str(self._weighted(candidate.bitwidths)),
-                "long_loss_points": str(round(loss, 3)),
-                "keeps": str(loss <= self.evaluator.max_loss_points),
+                "long_loss_points": str(round(float(loss), 3)),
+                "keeps": str(loss + self.plan.caution * doubt <= self.evaluator.max_loss_points),
                 "seconds": str(round(time.perf_counter() - started, 1)),
             }
         append_rows(path, [row], CANDIDATES)
         return row
 
     @cached_property
-    def _full_precision(self) -> float:
-        """Accuracy on search images of full precision, trained on: the mean of all seeds.
+    def _full_precision(self) -> NDArray[np.float64]:
+        """`_searched` of full precision, trained on: the mean of all seeds.
 
         All of them are trained for the test anyway, and a lucky one would make everybody look bad.
         """
-        return float(np.mean([self._searched(None, seed) for seed in self.plan.retraining_seeds]))
+        each = [self._searched(None, seed) for seed in self.plan.retraining_seeds]
+        return np.mean(each, axis=0)
 
-    def _searched(self, bitwidths: Bitwidths, seed: int) -> float:
-        """Accuracy on search images after long retraining."""
+    def _searched(self, bitwidths: Bitwidths, seed: int) -> NDArray[np.float64]:
+        """Which search images are right after long retraining: 1 or 0, float64 ``[images]``."""
         network = self._network(bitwidths, seed)
         evaluator = self.evaluator
         right = right_answers(
             network, evaluator.splits.search, evaluator.device, evaluator.normalise
         )
-        return float(right.double().mean())
+        return right.double().numpy()
 
     def _tested(self, chosen: Sequence[tuple[int, ...]]) -> Iterator[Bitwidths]:
         depth = len(self.evaluator.layers)

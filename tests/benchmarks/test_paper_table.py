@@ -1,3 +1,4 @@
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -211,8 +212,17 @@ def test_candidates_are_held_against_the_mean_of_full_precision(tmp_path, monkey
     bench = Bench("simplenet", plan, tmp_path, tmp_path, None, Console())
     layers = [SimpleNamespace(weights=10)] * 5
     bench.evaluator = SimpleNamespace(layers=layers, max_loss_points=0.3)
-    accuracies = {(None, seed): 0.70 + 0.01 * seed for seed in plan.retraining_seeds}
-    accuracies[(4, 4, 4, 4, 4), 0] = 0.718
-    monkeypatch.setattr(bench, "_searched", lambda bitwidths, seed: accuracies[bitwidths, seed])
+    counts = {(None, seed): 700 + 10 * seed for seed in plan.retraining_seeds}
+    counts[(4, 4, 4, 4, 4), 0] = 718
+
+    def searched(bitwidths, seed):
+        return (np.arange(1000) < counts[bitwidths, seed]).astype(float)
+
+    monkeypatch.setattr(bench, "_searched", searched)
     row = bench._retrained(Candidate("uniform", (4, 4, 4, 4, 4)))
     assert (row["long_loss_points"], row["keeps"]) == ("0.2", "True")
+    # A plan with caution wants a standard error of these images more.
+    bench.plan = dataclasses.replace(plan, caution=1.0)
+    (tmp_path / "candidates.csv").unlink()
+    row = bench._retrained(Candidate("uniform", (4, 4, 4, 4, 4)))
+    assert (row["long_loss_points"], row["keeps"]) == ("0.2", "False")
