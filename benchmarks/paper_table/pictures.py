@@ -70,7 +70,7 @@ def draw(
                 markersize=size,
                 color=colour,
                 capsize=2,
-                clip_on=False,
+                clip_on=not beyond,  # which lies on the edge
                 zorder=3 if name == "ours (RecurrentPPO)" else 2,
             )
             if beyond:
