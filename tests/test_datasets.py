@@ -619,3 +619,17 @@ def test_real_mnist_has_the_official_sizes(data_root):
         10_000,
     ]
     assert splits.search.index_sha256 == MNIST_SEARCH_INDEX
+
+
+def test_a_damaged_file_is_a_sentence(tmp_path):
+    path = tmp_path / "mine.npz"
+    labels = np.arange(40) % 2
+    images = np.random.default_rng(0).integers(0, 256, (40, 4, 4), dtype=np.uint8)
+    np.savez_compressed(path, train_images=images, train_labels=labels)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 5):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            load_splits(str(path))
+        except ValueError as error:
+            assert str(path) in str(error)

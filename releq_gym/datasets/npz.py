@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from releq_gym.archives import DAMAGED
 from releq_gym.datasets.base import Split, Splits, take
 from releq_gym.datasets.parts import Part, arrange
 
@@ -81,7 +82,7 @@ class NpzPart:
     def _array(self, arrays: np.lib.npyio.NpzFile, kind: str) -> np.ndarray:
         try:
             return arrays[f"{self.part}_{kind}"]
-        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except DAMAGED as error:
             if "allow_pickle" in str(error):
                 error = ValueError("it holds Python objects instead of numbers")
             raise ValueError(
@@ -96,8 +97,10 @@ def _open(path: Path) -> np.lib.npyio.NpzFile:
             f"The data set {path} cannot be read: it is no .npz file; write one with numpy.savez."
         )
     try:
+        with zipfile.ZipFile(path):  # closes it where it is damaged, which numpy does not
+            pass
         return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise ValueError(f"The data set {path} cannot be read: {error}") from error
 
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from releq_gym.archives import DAMAGED
 from releq_gym.layers import BITWIDTHS, Layer
 
 SCHEMA = "releq-task/1"
@@ -401,8 +401,5 @@ def _read_arrays(path: Path, names: Iterable[str]) -> dict[str, NDArray]:
             return {name: archive[name] for name in names}
     except FileNotFoundError:
         raise TaskError(f"{path} is missing; the task is incomplete.") from None
-    except (
-        *(ValueError, KeyError, OSError, EOFError, NotImplementedError),
-        *(zipfile.BadZipFile, zlib.error),
-    ) as error:
+    except DAMAGED as error:
         raise TaskError(f"{path} is damaged or truncated: {error}.") from None
