@@ -263,7 +263,7 @@ def with_factory(value):
         def __call__(self, outputs, targets):
             return outputs[:, self.tops[0]]
 
-    return Config()
+    return lambda outputs, targets: Config()(outputs, targets)
 
 
 def with_object(value):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from toys import ToyEvaluator, toy_layer
 
-from releq_gym.cheapest import cheapest
+from releq_gym.cheapest import _without_stray_line, cheapest
 from releq_gym.evaluators.base import Evaluation
 from releq_gym.searchers import SEARCHERS, Player, confirm
 from releq_gym.searchers.additive import AdditiveLoss
@@ -347,6 +347,25 @@ def test_where_there_is_nothing_to_choose_the_only_assignment_is_asked(name):
     SEARCHERS[name](env, np.random.default_rng(0))
     ledger, problem = env.unwrapped.ledger, env.unwrapped.problem
     assert list(ledger.cells(problem)) == [(4, 4, 4, 4)]
+
+
+def test_who_silences_stdout_waits_for_others_that_do(capfd):
+    entered, leave = threading.Event(), threading.Event()
+
+    def silence():
+        with _without_stray_line():
+            entered.set()
+            leave.wait(10)
+
+    other = threading.Thread(target=silence)
+    with _without_stray_line():
+        other.start()
+        assert not entered.wait(0.2)
+    assert entered.wait(10)
+    leave.set()
+    other.join()
+    os.write(1, b"still here")
+    assert capfd.readouterr().out == "still here"
 
 
 def test_threads_leave_stdout_as_it_was(capfd):
