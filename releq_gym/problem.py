@@ -310,10 +310,14 @@ class Problem:
     def rank(self, bitwidths: Sequence[int], accuracy: float) -> tuple[float, float]:
         """By what answers are compared: the cautious objective, then the lower cost.
 
-        Cautious: at the accuracy less one standard error of its images (`caution`), 0 at least.
+        Cautious: at the accuracy as `cautious` has it.
         """
-        cautious = self.transition(tuple(bitwidths), max(accuracy - self.caution(accuracy), 0.0))
+        cautious = self.transition(tuple(bitwidths), self.cautious(accuracy))
         return self.reward_of(cautious), -cautious.cost
+
+    def cautious(self, accuracy: float) -> float:
+        """An accuracy less one standard error of its images (`caution`), 0 at least."""
+        return max(accuracy - self.caution(accuracy), 0.0)
 
     def caution(self, accuracy: float) -> float:
         """One standard error of an accuracy's distance from full precision, as a fraction.

@@ -134,9 +134,9 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         if options:
             raise UnknownNameError("reset option", next(iter(options)), ["reset_mask"])
         rows = EVERYONE if mask is None else _rows(self._check_mask(mask))
-        if self._at is None and not isinstance(rows, slice):
-            raise ResetNeeded("Reset all environments before the first reset_mask.")
         if not isinstance(rows, slice):
+            if self._at is None:
+                raise ResetNeeded("Reset all environments before the first reset_mask.")
             self._refuse_interrupted()
         self._interrupted = False
         self._seed(rows, seed)

@@ -71,8 +71,7 @@ def _optimum(live: LiveEvaluator) -> dict[str, Any]:
     seconds = time.perf_counter() - started
 
     def worth(place: int) -> float:
-        accuracy = measured[place].accuracy
-        return problem.objective(every[place], accuracy - problem.caution(accuracy))
+        return problem.objective(every[place], problem.cautious(measured[place].accuracy))
 
     best = every[max(range(len(every)), key=worth)]
     return {

@@ -580,21 +580,20 @@ class LiveEvaluator:
 
     def _common_fields(self, split: str, recipe: Recipe) -> dict[str, Any]:
         """Those of `_fields` that are the same for every assignment and seed."""
-        return (
-            self._seen(split)
-            | {
-                "quantizer": self.quantizer.name,
-                "quantizer_kwargs": dataclasses.asdict(self.quantizer),
-                "quantizer_code": describe_callable(type(self.quantizer)),
-                "recipe": describe_recipe(recipe),
-                "train": self._trained_on(recipe),
-                "precision": self._precision_of(split, recipe),
-                "activation_bitwidth": self.activation_bitwidth,
-                "calibration": self._calibrated_on,
-                "stack": self.stack if recipe.images else 1,
-            }
-            | ({"process": self._process} if self._untold and uses_images(recipe) else {})
-        )
+        fields = self._seen(split) | {
+            "quantizer": self.quantizer.name,
+            "quantizer_kwargs": dataclasses.asdict(self.quantizer),
+            "quantizer_code": describe_callable(type(self.quantizer)),
+            "recipe": describe_recipe(recipe),
+            "train": self._trained_on(recipe),
+            "precision": self._precision_of(split, recipe),
+            "activation_bitwidth": self.activation_bitwidth,
+            "calibration": self._calibrated_on,
+            "stack": self.stack if recipe.images else 1,
+        }
+        if self._untold and uses_images(recipe):
+            fields["process"] = self._process  # nothing else tells this network from another one
+        return fields
 
     def _trained_on(self, recipe: Recipe) -> str | None:
         train = self.splits.train if uses_images(recipe) else None

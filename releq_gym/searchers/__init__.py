@@ -220,13 +220,13 @@ class Player:
         problem = self.problem
         full = problem.evaluator.full_precision_accuracy
         accuracies = np.clip(full - np.asarray(loss_points) / 100.0, 0.0, 1.0).ravel()
-        cautious = accuracies - np.array([problem.caution(one) for one in accuracies.tolist()])
+        cautious = np.array([problem.cautious(one) for one in accuracies.tolist()])
         each = np.arange(len(choices)).repeat(len(accuracies) // len(choices))
         assignments = np.array([self.complete(choice) for choice in choices])[each]
         added = self.totals[np.arange(len(self.choices)), self.digits(choices)].sum(axis=1)
         totals = problem.totals(self.complete(self.most_bits)) + added[each]
         economics = problem.economics(len(problem.steps), totals)
-        transition = problem.transition(assignments, np.maximum(cautious, 0.0), economics=economics)
+        transition = problem.transition(assignments, cautious, economics=economics)
         return reward_many(problem.reward, transition).reshape(np.shape(loss_points))
 
     def worth(self, played: Played) -> float:

@@ -45,8 +45,7 @@ def proxy_quality(
     Returns:
         ``assignments``, ``spearman`` over all of them, ``near_assignments`` and ``near_spearman``
         over those that lose less than `NEAR_POINTS` in the task (None where these are fewer than 3,
-        or equal), and the pairs of accuracies as
-        ``pairs``, ``[[bitwidths, task, long], ...]``.
+        or equal), and the pairs of accuracies as ``pairs``, ``[[bitwidths, task, long], ...]``.
 
     Raises:
         TaskError: Where the task was measured with something else than is at hand.

@@ -89,9 +89,8 @@ class TableScorer:
         """The cautious objective of every assignment at the mean of all its *search* repeats."""
         table = self._search.evaluator
         assert isinstance(table, TableEvaluator)
-        accuracies = table.mean_accuracies()
-        caution = [self._search.caution(accuracy) for accuracy in accuracies.tolist()]
-        return self._worth(self._search, np.maximum(accuracies - caution, 0.0))
+        cautious = map(self._search.cautious, table.mean_accuracies().tolist())
+        return self._worth(self._search, np.array(list(cautious)))
 
     @property
     def best_search_worth(self) -> float:
