@@ -91,8 +91,6 @@ class Bench:
 
     def run(self) -> None:
         """Does what is missing."""
-        for _ in self._answers(self.plan.compared):
-            pass
         chosen = [self._choose(family) for family in self._families()]
         done = {
             (row["net"], row["quantizer"], row["bitwidths"], int(row["seed"]))
@@ -103,6 +101,8 @@ class Bench:
             for bitwidths in tested:
                 if (self.net, self.plan.quantizer, spaced(bitwidths), seed) not in done:
                     self._test(bitwidths, seed)
+        for _ in self._answers(self.plan.compared):
+            pass
 
     def _answers(self, searchers: Sequence[str]) -> Iterator[dict[str, str]]:
         live = None if self.plan.task else self.evaluator
