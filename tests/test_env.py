@@ -478,6 +478,8 @@ def test_a_task_folder_of_ones_own(tmp_path):
         ),
         ({"evaluator": ToyEvaluator(), "cost": lambda layers, bitwidths: {}}, "headline first"),
         ({"reward": "releq", "reward_kwargs": {"th": 0}}, "must be above 0"),
+        ({"reward": "releq", "reward_kwargs": {"a": None}}, "a=None has to be a number"),
+        ({"reward": "releq_code", "reward_kwargs": {"b": "1"}}, "b='1' has to be a number"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )

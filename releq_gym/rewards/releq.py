@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from releq_gym.plain_numbers import is_real
 from releq_gym.rewards import REWARDS
 from releq_gym.transition import Transition
 
 
-def _check_threshold(th: float) -> None:
-    if not th > 0:
-        raise ValueError(
-            f"th={th!r} must be above 0: accuracy ** (b / accuracy) has no value at 0."
-        )
+def _check(reward: Releq | ReleqCode) -> None:
+    for name in ("a", "b", "th"):
+        value = getattr(reward, name)
+        if not is_real(value) or not 0 <= value < math.inf:
+            raise ValueError(f"{name}={value!r} has to be a number, 0 or more.")
+    if not reward.th:
+        raise ValueError("th=0 must be above 0: accuracy ** (b / accuracy) has no value at 0.")
 
 
 @REWARDS.register("releq")
@@ -38,7 +42,7 @@ class Releq:
     th: float = 0.4
 
     def __post_init__(self) -> None:
-        _check_threshold(self.th)
+        _check(self)
 
     def __call__(self, transition: Transition) -> float:
         """The reward, in [-1, 1]."""
@@ -73,7 +77,7 @@ class ReleqCode:
     th: float = 0.7
 
     def __post_init__(self) -> None:
-        _check_threshold(self.th)
+        _check(self)
 
     def __call__(self, transition: Transition) -> float:
         """The reward, at least -1."""
