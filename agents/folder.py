@@ -14,6 +14,7 @@ from releq_gym.file_names import as_file_name
 from releq_gym.ledger import Ledger
 from releq_gym.problem import Problem
 from releq_gym.replay import read_records, read_revealed
+from releq_gym.whole_files import written_whole
 
 LOG_FILE = "log.jsonl"
 AGENT_FILE = "agent.zip"
@@ -63,9 +64,8 @@ def restore_ledger(ledger: Ledger, log: Path, problem: Problem) -> None:
         records = read_records(log)
         ledger.environments = sum("actions" not in record for record in records)
         lines = [json.dumps(record, separators=(",", ":")) + "\n" for record in records]
-        partial = log.with_suffix(".partial")
-        partial.write_text("".join(lines), encoding="utf-8")
-        partial.replace(log)
+        with written_whole(log) as partial:
+            partial.write_text("".join(lines), encoding="utf-8")
     ledger.log = log
 
 

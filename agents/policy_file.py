@@ -16,6 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
 
+from releq_gym.whole_files import written_whole
+
 RECORD = "releq_gym_policy"
 """Key of the safetensors metadata that holds the card."""
 
@@ -66,9 +68,8 @@ class PolicyCard:
 
 def write_policy(path: Path, policy: torch.nn.Module, card: PolicyCard) -> None:
     """Writes weights and card, whole or not at all."""
-    partial = path.with_name(f"partial-{path.name}")
-    save_model(policy, str(partial), {RECORD: json.dumps(dataclasses.asdict(card))})
-    partial.replace(path)
+    with written_whole(path) as partial:
+        save_model(policy, str(partial), {RECORD: json.dumps(dataclasses.asdict(card))})
 
 
 def read_card(path: Path, chooses: str | None = None) -> PolicyCard:

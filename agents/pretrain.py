@@ -21,6 +21,7 @@ from agents.base import check_numbers
 from agents.policy_file import PolicyCard, write_policy
 from agents.recurrent_ppo import POLICY
 from agents.several_vec_env import SeveralNetsVecEnv
+from releq_gym.whole_files import check_writable
 
 FAMILY = "synthetic-any-any"
 """Invented landscapes of any depth, another one in each episode."""
@@ -229,12 +230,7 @@ def run_command(
         )
         if command.output.exists():
             raise ValueError(f"{command.output} exists already, and is not overwritten.")
-        try:
-            command.output.parent.mkdir(parents=True, exist_ok=True)
-            command.output.touch()
-            command.output.unlink()
-        except OSError as error:
-            raise ValueError(f"{command.output} cannot be written: {error}.") from None
+        check_writable(command.output)
         card = teach(command.plan, command.output, True)
     except ValueError as error:
         print(error, file=sys.stderr)

@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents.base import Agent, Watch, check_numbers
 from releq_gym.ledger import Ledger
+from releq_gym.whole_files import written_whole
 
 MORE, LESS = 1.25, 0.9
 """How exploration follows novelty: what its strength is multiplied by."""
@@ -144,9 +145,8 @@ class SB3Agent(Agent):
 
     def save(self, path: Path) -> None:
         """Writes the archive of stable-baselines3, whole or not at all."""
-        partial = path.with_name(f"partial-{path.name}")
-        self.model.save(partial)
-        partial.replace(path)
+        with written_whole(path) as partial:
+            self.model.save(partial)
 
     def close(self) -> None:
         """See `Agent.close`."""

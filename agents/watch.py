@@ -18,6 +18,7 @@ from agents.base import Watch
 from agents.folder import POLICY_FILE
 from releq_gym.ledger import Answer, Ledger
 from releq_gym.problem import Problem
+from releq_gym.whole_files import written_whole
 
 REFRESH_SECONDS = 0.2
 CHECKPOINT_SECONDS = 10.0
@@ -133,14 +134,13 @@ class PolicyHistory:
         """
         if not self._evaluations:
             return
-        partial = self._path.with_suffix(".partial.npz")
-        np.savez_compressed(
-            partial,
-            evaluations=np.array(self._evaluations),
-            probabilities=np.stack(self._probabilities),
-            bitwidths=np.array(self._bitwidths),
-        )
-        partial.replace(self._path)
+        with written_whole(self._path) as partial:
+            np.savez_compressed(
+                partial,
+                evaluations=np.array(self._evaluations),
+                probabilities=np.stack(self._probabilities),
+                bitwidths=np.array(self._bitwidths),
+            )
 
 
 def live_progress(console: Console) -> Progress:

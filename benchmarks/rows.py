@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from releq_gym.whole_files import written_whole
+
 
 def append_rows(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Adds rows to a file, all in one go; a new one begins with the names of the columns.
@@ -27,10 +29,8 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence
 
 def replace_rows(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Writes a file of these rows alone; an earlier one stays until this is complete."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    append_rows(partial, rows, columns)
-    partial.replace(path)
+    with written_whole(path) as partial:
+        append_rows(partial, rows, columns)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from releq_gym.ledger import Ledger
 from releq_gym.problem import Problem
+from releq_gym.whole_files import written_whole
 
 
 @dataclass(frozen=True)
@@ -87,15 +88,16 @@ def write_pareto(path: str | os.PathLike, points: Sequence[ParetoPoint]) -> None
     """
     path = Path(path)
     names = list(points[0].figures) if points else []
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as stream:
+    with (
+        written_whole(path) as partial,
+        partial.open("w", newline="", encoding="utf-8") as stream,
+    ):
         writer = csv.writer(stream)
         writer.writerow([*COLUMNS, *names])
         for point in points:
             figures = [getattr(point, column) for column in COLUMNS[:-1]]
             listed = " ".join(map(str, point.bitwidths))
             writer.writerow([*figures, listed, *(point.figures[name] for name in names)])
-    partial.replace(path)
 
 
 def draw_pareto(
@@ -130,7 +132,5 @@ def draw_pareto(
     axes.set(xlabel="cost (all layers at 8 bits = 1)", ylabel="loss in percentage points")
     axes.set_title(title, fontsize="small")
     axes.legend()
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=120)
-    partial.replace(path)
+    with written_whole(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)

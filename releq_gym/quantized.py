@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from releq_gym.networks.profile import QUANTIZABLE, output_axis
 from releq_gym.networks.resolve import NetworkLike, resolve_network
 from releq_gym.quantizers.base import Codes, Grid, Quantizer
 from releq_gym.registry import UnknownNameError
+from releq_gym.whole_files import written_whole
 
 FORMAT = "releq-quantized/1"
 
@@ -401,11 +401,8 @@ def _write(
 ) -> None:
     # Clones, because safetensors refuses tensors that share memory, as tied weights do.
     content = save({name: t.cpu().contiguous().clone() for name, t in tensors.items()}, metadata)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
+    with written_whole(path) as partial:
+        partial.write_bytes(content)
 
 
 def _names(module: nn.Module) -> list[list[str]]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from releq_gym.whole_files import written_whole
+
 RESULT_FILE = "result.json"
 
 
@@ -127,10 +129,9 @@ def describe_figures(result: Result) -> str:
 
 def write_result(folder: str | os.PathLike, result: Result) -> None:
     """Writes ``result.json``; it appears whole or not at all."""
-    path = Path(folder) / RESULT_FILE
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(dataclasses.asdict(result), indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    text = json.dumps(dataclasses.asdict(result), indent=1) + "\n"
+    with written_whole(Path(folder) / RESULT_FILE) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def read_result(folder: str | os.PathLike) -> Result:

@@ -16,6 +16,7 @@ from releq_gym.pareto import ParetoPoint, draw_pareto, write_pareto
 from releq_gym.quantized import load_quantized
 from releq_gym.report import QUANTIZED_FILE
 from releq_gym.result import Result, describe_figures, write_result
+from releq_gym.whole_files import written_whole
 
 PARETO_FILE, PICTURE_FILE = "pareto.csv", "pareto.png"
 
@@ -87,10 +88,8 @@ class SearchResult:
         """
         folder = Path(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            partial = folder / f"{QUANTIZED_FILE}.partial"
-            partial.write_bytes(self._content)
-            partial.replace(folder / QUANTIZED_FILE)
+            with written_whole(folder / QUANTIZED_FILE) as partial:
+                partial.write_bytes(self._content)
             write_pareto(folder / PARETO_FILE, self.pareto)
             draw_pareto(
                 folder / PICTURE_FILE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from benchmarks.leaderboard.sweep import ENTRANTS
 from benchmarks.runs import Job
 from benchmarks.runs import run as run_job
+from releq_gym.whole_files import written_whole
 
 
 def run(job: Job, budgets: tuple[int, ...], results: Path) -> list[dict[str, Any]]:
@@ -33,7 +33,6 @@ def _run(job: Job, budgets: tuple[int, ...], kept: Path) -> list[dict[str, Any]]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log.jsonl"
         rows = run_job(job, budgets, log)
-        partial = kept.with_suffix(".partial")
-        partial.write_bytes(gzip.compress(log.read_bytes(), mtime=0))
-        os.replace(partial, kept)
+        with written_whole(kept) as partial:
+            partial.write_bytes(gzip.compress(log.read_bytes(), mtime=0))
     return rows

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.paper_table.analysis import FURTHER
+from releq_gym.whole_files import written_whole
 
 MOST_POINTS = 1.0
 """Losses beyond are drawn at the edge, and told in numbers."""
@@ -87,10 +88,9 @@ def draw(
     figure.legend(
         handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False
     )
-    partial = path.with_name(f"partial-{path.name}")
-    figure.savefig(partial, dpi=110)
+    with written_whole(path) as partial:
+        figure.savefig(partial, dpi=110)
     plt.close(figure)
-    partial.replace(path)
 
 
 def _style(names: tuple[str, ...]) -> str:

@@ -26,6 +26,7 @@ from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.networks import Recipe
 from releq_gym.quantized import bake
 from releq_gym.report import right_answers
+from releq_gym.whole_files import written_whole
 
 Bitwidths = tuple[int, ...] | None
 """One per layer; None is full precision."""
@@ -219,10 +220,8 @@ class Bench:
                     self.recipe,
                     lambda share: bar.update(task, completed=share),
                 )
-            self.networks.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            safetensors.torch.save_model(bake(module), str(partial))
-            partial.replace(path)
+            with written_whole(path) as partial:
+                safetensors.torch.save_model(bake(module), str(partial))
         network = copy.deepcopy(self.evaluator.module)
         safetensors.torch.load_model(network, path)
         return network.eval()

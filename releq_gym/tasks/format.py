@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from releq_gym.archives import DAMAGED
 from releq_gym.layers import BITWIDTHS, Layer
+from releq_gym.whole_files import written_whole
 
 SCHEMA = "releq-task/1"
 SPLITS = ("search", "report")
@@ -285,11 +286,9 @@ def write_task(
     derived = {"repeats": repeats, "rows": rows, "seeds": seeds, "sha256": hashes}
     complete = _sealed({"schema": SCHEMA, **card, **derived})
     check_card(json.loads(json.dumps(complete)), folder / "card.json")
-    folder.mkdir(parents=True, exist_ok=True)
     for stem, arrays in files.items():
-        partial = folder / f"{stem}.partial.npz"
-        np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]  # its stub knows allow_pickle
-        partial.rename(folder / f"{stem}.npz")
+        with written_whole(folder / f"{stem}.npz") as partial:
+            np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]  # its stub knows allow_pickle
     return _write_card(folder, complete)
 
 
@@ -308,9 +307,8 @@ def _sealed(card: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_card(folder: Path, card: dict[str, Any]) -> Task:
-    partial = folder / "card.partial.json"
-    partial.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-    partial.rename(folder / "card.json")
+    with written_whole(folder / "card.json") as partial:
+        partial.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     return load_task(folder)
 
 

@@ -13,6 +13,7 @@ from releq_gym.costs.quantization_state import layer_importance
 from releq_gym.evaluators.surrogate import SurrogateEvaluator
 from releq_gym.layers import BITWIDTHS
 from releq_gym.tasks.format import Measurements, Task, configurations
+from releq_gym.whole_files import written_whole
 
 FORMATS = (".png", ".pdf", ".svg")
 """Endings of the files that pictures are drawn to."""
@@ -51,9 +52,8 @@ def draw_task(task: Task, path: str | os.PathLike) -> None:
     _draw_losses(axes[0], task, assignments, accuracies)
     if has_surrogate:
         _draw_predictions(axes[1], task, measured, accuracies)
-    partial = path.with_name(f"{path.name}.partial")
-    figure.savefig(partial, format=path.suffix[1:], dpi=120)
-    partial.replace(path)
+    with written_whole(path) as partial:
+        figure.savefig(partial, dpi=120)
 
 
 def _draw_losses(

@@ -26,6 +26,7 @@ from releq_gym.training.batch_norm import fold_batch_norm, insert_batch_norm
 from releq_gym.training.device import place, resolve_device
 from releq_gym.training.loop import Run
 from releq_gym.training.weights import add_record, default_weights_path
+from releq_gym.whole_files import written_whole
 
 
 @dataclass(frozen=True)
@@ -120,20 +121,19 @@ def pretrain(
 
     if recipe.fold_batch_norm:
         fold_batch_norm(module)
-    partial = target.with_name(f"{target.name}.partial")
-    save_weights(module, partial, torch.float16)
-    load_weights(module, partial)  # measured as it is stored
-    train_accuracy, search_accuracy = (
-        sum_scores(module, split.images.to(where), split.labels.to(where), normalise) / len(split)
-        for split in (splits.train, splits.search)
-    )
-    record = identity | {
-        "train_accuracy": train_accuracy,
-        "search_accuracy": search_accuracy,
-        "versions": {name: metadata.version(name) for name in ("torch", "numpy")},
-    }
-    add_record(partial, record)
-    partial.replace(target)
+    with written_whole(target) as partial:
+        save_weights(module, partial, torch.float16)
+        load_weights(module, partial)  # measured as it is stored
+        train_accuracy, search_accuracy = (
+            sum_scores(module, part.images.to(where), part.labels.to(where), normalise) / len(part)
+            for part in (splits.train, splits.search)
+        )
+        record = identity | {
+            "train_accuracy": train_accuracy,
+            "search_accuracy": search_accuracy,
+            "versions": {name: metadata.version(name) for name in ("torch", "numpy")},
+        }
+        add_record(partial, record)
     state.remove()
     return Pretrained(target, train_accuracy, search_accuracy, time.perf_counter() - started)
 
@@ -187,15 +187,13 @@ class _State:
 
     def save(self, run: Run, steps: int) -> None:
         """Keeps ``run`` after ``steps`` steps, never half a file."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
         kept = {
             "steps": steps,
             "module": run.module.state_dict(),
             "optimizer": run.optimizer.state_dict(),
         }
-        torch.save(kept, partial)
-        partial.replace(self.path)
+        with written_whole(self.path) as partial:
+            torch.save(kept, partial)
 
     def remove(self) -> None:
         """The training is finished: nothing is left to go on with."""

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load, save
 
 from releq_gym.networks.base import NETWORKS, Network
+from releq_gym.whole_files import written_whole
 
 RECORD = "releq_gym"
 """Key of the safetensors metadata that says how weights came about, as JSON."""
@@ -66,18 +67,15 @@ def _download(network: Network, path: Path) -> Path:
             f"The weights of {network.name!r} are not shipped and cannot be downloaded ({error}). "
             "Connect to the internet once, or pass weights=FILE.safetensors."
         ) from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(save({key: tensor.contiguous() for key, tensor in tensors.items()}))
-    partial.replace(path)
+    with written_whole(path) as partial:
+        partial.write_bytes(save({key: tensor.contiguous() for key, tensor in tensors.items()}))
     return path
 
 
 def add_record(path: Path, record: Mapping[str, Any]) -> None:
     """Writes how the weights in ``path`` came about into the file; whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(save(load(path.read_bytes()), {RECORD: json.dumps(record)}))
-    partial.replace(path)
+    with written_whole(path) as partial:
+        partial.write_bytes(save(load(path.read_bytes()), {RECORD: json.dumps(record)}))
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -1,0 +1,46 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written_whole(path: str | os.PathLike) -> Iterator[Path]:
+    """A path beside ``path`` to write to; the end of the block puts it in the place of ``path``.
+
+    It has the suffix of ``path``. Missing folders are made. Should the block fail, or be
+    interrupted, nothing of it is left, and what ``path`` held is still there.
+
+    Args:
+        path: The file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Refuses a file that could not be written, before hours of work; makes its folder.
+
+    Raises:
+        ValueError: If it could not.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError("it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trial = path.with_name(f".{os.getpid()}-{path.name}")
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error}.") from None
