@@ -18,7 +18,7 @@ from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.evaluators.remembered import RememberedEvaluator
 from releq_gym.evaluators.table import TableEvaluator
 from releq_gym.networks import NetworkLike, Recipe, resolve_network
-from releq_gym.quantized import bake, load_quantized, save_quantized
+from releq_gym.quantized import bake, load_quantized, read_header, save_quantized
 from releq_gym.result import RESULT_FILE, Measured, Report, Result, read_result, write_result
 from releq_gym.tasks.twin import live_twin
 from releq_gym.training.accuracy import Score, each_score, top1
@@ -249,6 +249,12 @@ def evaluate_run(
     module = load_quantized(path, net)
     network = resolve_network(result.net if net is None else net)
     named = result.data if data is None else data
+    tested = read_header(path).get("data", network.dataset)
+    if named is None and network.dataset and tested != network.dataset:
+        raise ValueError(
+            f"The run in {folder} tested {tested!r}, data of its own; pass data=Splits(...), or "
+            "where they lie."
+        )
     if not network.dataset and named is None:
         raise ValueError(f"Nothing says which data {network.name} is for; name them as data.")
     if isinstance(named, Splits):

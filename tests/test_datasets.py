@@ -317,6 +317,21 @@ def test_npz_without_the_right_arrays_is_explained(tmp_path, arrays, sentence):
         load_splits("cifar10", tmp_path / "bad.npz")
 
 
+@pytest.mark.parametrize(
+    ("arrays", "sentence"),
+    [
+        ({"val_labels": np.array(3)}, r"val_labels is int64 of shape \(\)"),
+        ({"val_images": np.full((20, 4, 4), "x")}, "val_images is <U1; images are uint8"),
+        ({"val_images": np.full((20, 4, 4), np.nan)}, "hold NaN or infinity"),
+    ],
+)
+def test_npz_of_what_is_no_image_or_no_label_is_a_sentence(tmp_path, arrays, sentence):
+    good = {"val_images": np.zeros((20, 4, 4), np.uint8), "val_labels": np.arange(20)}
+    np.savez(tmp_path / "mine.npz", **good | arrays)
+    with pytest.raises(ValueError, match=sentence):
+        load_splits(str(tmp_path / "mine.npz"))
+
+
 def test_missing_or_damaged_npz_is_a_sentence(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"PK no archive")
     for name in ("bad.npz", "none.npz"):
@@ -370,6 +385,21 @@ def test_grey_images_have_one_channel(tmp_path):
     assert load_splits(str(tmp_path / "grey")).search.images.shape == (5, 1, 32, 32)
 
 
+def test_whether_a_folder_is_grey_is_said_by_its_first_image(tmp_path):
+    for part, seed in (("train", 0), ("val", 1), ("test", 2)):
+        write_folder(tmp_path / part, random_images(20, seed=seed))
+    Image.fromarray(random_images(1)[0, ..., 0]).save(tmp_path / "test" / "c0" / "0.png")
+    splits = load_splits(str(tmp_path))
+    assert splits.search.images.shape[1] == splits.report.images.shape[1] == 3
+
+
+def test_a_part_of_another_size_is_refused_before_it_is_opened(tmp_path):
+    write_folder(tmp_path / "val", random_images(20))
+    write_folder(tmp_path / "test", random_images(20, size=30))
+    with pytest.raises(ValueError, match=r"test.* is 30x30 pixels large, .*val.* is 32x32"):
+        load_splits(str(tmp_path))
+
+
 def test_images_of_different_sizes_are_refused(tmp_path):
     write_folder(tmp_path, random_images(19))
     Image.fromarray(random_images(1, size=30)[0]).save(tmp_path / "c0" / "odd.png")
@@ -420,6 +450,32 @@ def test_damaged_image_is_named(tmp_path):
         path.write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"c3.*cannot be read"):
         _ = load_splits(str(tmp_path)).report, load_splits(str(tmp_path)).train
+    (tmp_path / "c0" / "00000.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"c0.*cannot be read"):
+        load_splits(str(tmp_path))
+
+
+def test_an_image_of_more_pixels_than_pillow_opens_is_named(tmp_path, monkeypatch):
+    write_folder(tmp_path, random_images(20))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"00000.png cannot be read: .*decompression bomb"):
+        load_splits(str(tmp_path))
+
+
+def test_no_data_set_at_all_is_not_the_current_folder(tmp_path, monkeypatch):
+    write_folder(tmp_path, random_images(20))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="Nothing says which data to take"):
+        load_splits("")
+
+
+def test_equal_images_are_on_one_side_of_what_is_held_out():
+    images = torch.arange(12).repeat_interleave(5).view(-1, 1, 1, 1).repeat(1, 1, 2, 2).float()
+    train, search = hold_out_by_content(Split(images, torch.arange(60)))
+    assert not {image.mean().item() for image in train.images} & {
+        image.mean().item() for image in search.images
+    }
+    assert len(search) == 15  # at least a fifth
 
 
 def test_imagenet_crops_photos_and_numbers_classes_among_the_thousand(tmp_path):
@@ -509,6 +565,22 @@ def test_svhn_is_read_from_the_official_files(tmp_path):
     expected = torch.from_numpy(random_images(20, seed=20)).permute(0, 3, 1, 2)
     assert torch.equal(splits.report.images, expected)
     assert splits.report.labels[:10].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]
+
+
+@pytest.mark.parametrize("damage", ["empty", "corrupt", "flat"])
+def test_damaged_svhn_is_a_sentence(tmp_path, damage):
+    path = tmp_path / "train_32x32.mat"
+    images = np.zeros((32, 32, 3, 20), np.uint8)
+    flat = {"X": images.reshape(-1)} if damage == "flat" else {}
+    labels = np.ones((20, 1), np.uint8)
+    scipy.io.savemat(path, {"X": images, "y": labels, **flat}, do_compression=True)
+    content = path.read_bytes()
+    if damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "corrupt":
+        path.write_bytes(content[:150] + bytes(20) + content[170:])
+    with pytest.raises(ValueError, match="SVHN cannot be read from"):
+        load_splits("svhn", tmp_path)
 
 
 def test_mnistm_is_the_same_every_time_and_keeps_the_official_split(tiny_mnist):

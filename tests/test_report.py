@@ -1,15 +1,20 @@
 """What a run's result says of the report split, and how it is read back."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load, save
 
+from releq_gym.datasets import load_splits
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.evaluators.synthetic import make_synthetic
 from releq_gym.evaluators.table import TableEvaluator
+from releq_gym.quantized import read_header
 from releq_gym.report import (
+    QUANTIZED_FILE,
     Reproduction,
     _compare,
     evaluate_run,
@@ -147,6 +152,12 @@ def test_answer_of_a_table_is_retrained(tmp_path):
     result = dataclasses.replace(RESULT, net="digits", bitwidths=(6, 8, 6, 6), report=report)
     write_result(tmp_path, result)
     assert evaluate_run(tmp_path).agrees
+    path = tmp_path / QUANTIZED_FILE
+    header = json.dumps(read_header(path) | {"data": "mine"})
+    path.write_bytes(save(load(path.read_bytes()), {"releq": header}))
+    with pytest.raises(ValueError, match="tested 'mine', data of its own"):
+        evaluate_run(tmp_path)
+    assert evaluate_run(tmp_path, data=load_splits("digits")).agrees
 
 
 def test_other_weights_than_the_tasks_are_not_retrained(tmp_path):

@@ -55,6 +55,10 @@ def load_splits(
 
 
 def _read(dataset: str, data: str | os.PathLike | None) -> Splits:
+    if not dataset and data is None:
+        raise ValueError(
+            "Nothing says which data to take: name a data set, an .npz file or a folder of images."
+        )
     if data is not None and str(data) in DATASETS:
         dataset, data = str(data), None
     path = dataset if data is None else data

@@ -56,6 +56,8 @@ class Split:
             )
         if not len(self.labels):
             raise ValueError("A split holds no images; give at least one.")
+        if self.images.is_floating_point() and not self.images.isfinite().all():
+            raise ValueError("The images of a Split hold NaN or infinity; leave those out.")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -250,8 +252,11 @@ def hold_out_by_content(split: Split) -> tuple[Split, Split]:
     So the parts are the same whatever form and order a data set comes in, equal images never
     stand on both sides, and an image that differs moves no other.
     """
-    order = order_by_content(split)
+    digests = _digests(split)
+    order = _ascending(digests)
     size = min(SEARCH_IMAGES, len(split) // 5)
+    while 0 < size < len(split) and digests[order[size]] == digests[order[size - 1]]:
+        size += 1
     train, search = (
         Split(split.images[index], split.labels[index], hash_index(index))
         for index in (order[size:], order[:size])
@@ -261,8 +266,15 @@ def hold_out_by_content(split: Split) -> tuple[Split, Split]:
 
 def order_by_content(split: Split) -> Tensor:
     """The positions of the images, in the order of the sha256 of each."""
-    digests = [hashlib.sha256(image.numpy().tobytes()).digest() for image in split.images]
-    return torch.tensor(sorted(range(len(split)), key=digests.__getitem__))
+    return _ascending(_digests(split))
+
+
+def _digests(split: Split) -> list[bytes]:
+    return [hashlib.sha256(image.numpy().tobytes()).digest() for image in split.images]
+
+
+def _ascending(digests: list[bytes]) -> Tensor:
+    return torch.tensor(sorted(range(len(digests)), key=digests.__getitem__))
 
 
 def take(split: Split, index: Tensor) -> Split:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,6 +25,9 @@ from releq_gym.datasets.base import (
     hash_index,
 )
 from releq_gym.datasets.parts import arrange
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -57,6 +63,8 @@ def image_folder(path: str | os.PathLike) -> Splits:
     path = Path(path).expanduser()
     classes = _all_classes(path)
     parts = _list_parts(path, {c: i for i, c in enumerate(classes)})
+    for files in parts.values():  # before the search, not when the report is opened
+        files.check(files.paths[0])
     return dataclasses.replace(arrange(path.resolve().name, parts), files=_looked_at(path, parts))
 
 
@@ -114,12 +122,15 @@ class ImageFiles:
     Attributes:
         paths: The files, in order.
         labels: Their classes.
+        first: The first image of all parts: grey if it is, else RGB, and without ``sides`` of its
+            size, are all others.
         sides: Shorter side to bring each image to and side of the centre to keep; None keeps
             images as they are.
     """
 
     paths: tuple[Path, ...]
     labels: tuple[int, ...]
+    first: Path
     sides: tuple[int, int] | None = None
 
     def __len__(self) -> int:
@@ -128,9 +139,34 @@ class ImageFiles:
     def take(self, index: Tensor) -> ImageFiles:
         """The files at ``index``."""
         chosen = index.tolist()
-        return ImageFiles(
-            tuple(self.paths[i] for i in chosen), tuple(self.labels[i] for i in chosen), self.sides
+        return dataclasses.replace(
+            self,
+            paths=tuple(self.paths[i] for i in chosen),
+            labels=tuple(self.labels[i] for i in chosen),
         )
+
+    def check(self, path: Path) -> None:
+        """Compares the size of one image with the first of all parts.
+
+        Raises:
+            ValueError: If they differ, or one cannot be read.
+        """
+        size, expected = (
+            _decode(each, self._mode, self.sides).shape for each in (path, self.first)
+        )
+        if size != expected:
+            raise ValueError(
+                f"{path} is {size[-1]}x{size[-2]} pixels large, {self.first} is "
+                f"{expected[-1]}x{expected[-2]}. Bring all images to the size that the network "
+                "takes."
+            )
+
+    @cached_property
+    def _mode(self) -> str:
+        if self.sides:
+            return "RGB"
+        with _opened(self.first) as image:
+            return "L" if image.mode in ("1", "L") else "RGB"
 
     def read(self, index: Tensor | None = None) -> Split:
         """The images at ``index``, ascending; None means all of them."""
@@ -138,18 +174,14 @@ class ImageFiles:
         chosen = self.take(index)
         if not len(chosen):
             raise ValueError("An image folder is too small to be split; give it more images.")
-        mode = "RGB" if self.sides or _mode(self.paths[0]) not in ("1", "L") else "L"
-        first = _decode(chosen.paths[0], mode, self.sides)
-        images = np.empty((len(chosen), *first.shape), np.uint8)
+        shape = _decode(self.first, self._mode, self.sides).shape
+        images = np.empty((len(chosen), *shape), np.uint8)
 
         def fill(place: int) -> None:
-            image = _decode(chosen.paths[place], mode, self.sides)
-            if image.shape != first.shape:
-                raise ValueError(
-                    f"{chosen.paths[place]} is {image.shape[-1]}x{image.shape[-2]} pixels large, "
-                    f"{chosen.paths[0]} is {first.shape[-1]}x{first.shape[-2]}. Bring all images "
-                    "to the size that the network takes."
-                )
+            path = chosen.paths[place]
+            image = _decode(path, self._mode, self.sides)
+            if image.shape != shape:
+                self.check(path)
             images[place] = image
 
         with ThreadPoolExecutor() as threads:
@@ -196,7 +228,7 @@ def _all_classes(path: Path) -> list[str]:
 def _list_parts(
     path: Path, places: dict[str, int], sides: tuple[int, int] | None = None
 ) -> dict[str, ImageFiles]:
-    parts = {}
+    parts: dict[str, ImageFiles] = {}
     for part, folder in _part_folders(path).items():
         files = [
             (file, places[of_class.name])
@@ -206,7 +238,8 @@ def _list_parts(
         ]
         if files:
             paths, labels = zip(*files, strict=True)
-            parts[part] = ImageFiles(paths, labels, sides)
+            first = next(iter(parts.values())).first if parts else paths[0]
+            parts[part] = ImageFiles(paths, labels, first, sides)
     return parts
 
 
@@ -217,15 +250,8 @@ def _looked_at(path: Path, parts: dict[str, ImageFiles]) -> tuple[Path, ...]:
     return (path, *folders, *classes, *(file for part in parts.values() for file in part.paths))
 
 
-def _mode(path: Path) -> str:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return image.mode
-
-
-def _decode(path: Path, mode: str, sides: Sequence[int] | None) -> np.ndarray:
-    """One image, ``[channels, height, width]``."""
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     from PIL import Image
 
     try:
@@ -235,9 +261,17 @@ def _decode(path: Path, mode: str, sides: Sequence[int] | None) -> np.ndarray:
                     f"its pixels have more than 8 bits (mode {file.mode}); convert the images to 8 "
                     "bits, or give float32 inputs in 0 to 1 in an .npz file"
                 )
-            image = file.convert(mode)
-    except (OSError, ValueError) as error:
+            yield file
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"The image {path} cannot be read: {error}") from error
+
+
+def _decode(path: Path, mode: str, sides: Sequence[int] | None) -> np.ndarray:
+    """One image, ``[channels, height, width]``."""
+    from PIL import Image
+
+    with _opened(path) as file:
+        image = file.convert(mode)
     if sides:
         shorter, centre = sides
         scale = shorter / min(image.size)

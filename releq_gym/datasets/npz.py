@@ -59,16 +59,16 @@ class NpzPart:
 
     def __len__(self) -> int:
         with _open(self.path) as arrays:
-            return len(self._array(arrays, "labels"))
+            return len(self._labels(arrays))
 
     def read(self, index: Tensor | None = None) -> Split:
         """The images at ``index``, ascending; None means all of them."""
         with _open(self.path) as arrays:
-            images, labels = (self._array(arrays, kind) for kind in ("images", "labels"))
-        if labels.dtype.kind not in "iu" or labels.size != len(labels):
+            images, labels = self._array(arrays, "images"), self._labels(arrays)
+        if images.dtype.kind not in "fiu":
             raise ValueError(
-                f"{self.path}: {self.part}_labels is {labels.dtype} of shape {labels.shape}; one "
-                "integer per image is needed, the class, counted from 0."
+                f"{self.path}: {self.part}_images is {images.dtype}; images are uint8, other "
+                "inputs floats."
             )
         if images.dtype == np.uint8 and images.ndim == 4 and _looks_channels_first(images.shape):
             raise ValueError(
@@ -76,8 +76,18 @@ class NpzPart:
                 "[n, channels, height, width]; uint8 images are [n, height, width, channels]: "
                 "write images.transpose(0, 2, 3, 1)."
             )
-        split = Split(_channels_first(images), torch.from_numpy(labels.reshape(-1).astype("i8")))
+        split = Split(_channels_first(images), torch.from_numpy(labels))
         return split if index is None else take(split, index)
+
+    def _labels(self, arrays: np.lib.npyio.NpzFile) -> np.ndarray:
+        """The classes, int64 ``[images]``."""
+        labels = self._array(arrays, "labels")
+        if labels.dtype.kind not in "iu" or not labels.ndim or labels.size != len(labels):
+            raise ValueError(
+                f"{self.path}: {self.part}_labels is {labels.dtype} of shape {labels.shape}; one "
+                "integer per image is needed, the class, counted from 0."
+            )
+        return labels.reshape(-1).astype("i8")
 
     def _array(self, arrays: np.lib.npyio.NpzFile, kind: str) -> np.ndarray:
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from releq_gym.archives import DAMAGED
 from releq_gym.datasets.base import (
     DATASETS,
     Split,
@@ -49,6 +50,7 @@ def _file(root: Path, part: str) -> Path:
 
 def _read(root: Path, part: str, download: bool) -> Split:
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
     from torchvision.datasets import SVHN
 
     file = _file(root, part)
@@ -56,9 +58,8 @@ def _read(root: Path, part: str, download: bool) -> Split:
         if download:
             SVHN(root, split=part, download=True)
         arrays = loadmat(file)
-        images, labels = arrays["X"], arrays["y"]
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+        pixels = torch.from_numpy(arrays["X"]).permute(3, 2, 0, 1).contiguous()
+        # The files number the digit 0 as class 10.
+        return Split(pixels, torch.from_numpy(arrays["y"].reshape(-1).astype("i8")) % 10)
+    except (*DAMAGED, MatReadError, RuntimeError, TypeError, NotImplementedError) as error:
         raise unreadable("SVHN", root, "train_32x32.mat and test_32x32.mat", error) from error
-    pixels = torch.from_numpy(images).permute(3, 2, 0, 1).contiguous()
-    # The files number the digit 0 as class 10.
-    return Split(pixels, torch.from_numpy(labels.reshape(-1).astype("i8")) % 10)
