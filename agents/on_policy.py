@@ -130,7 +130,7 @@ class EntropyAgent(OnPolicyAgent):
     def explore(self, factor: float) -> None:
         """Multiplies the weight of the entropy."""
         weight = self.model.ent_coef * factor
-        self.model.ent_coef = min(max(weight, self.settings.ent_coef), ENTROPY_MOST)
+        self.model.ent_coef = max(min(weight, ENTROPY_MOST), self.settings.ent_coef)
 
 
 class _Rollouts(Watching):

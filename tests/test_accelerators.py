@@ -41,6 +41,21 @@ def test_weight_serial_energy_by_hand():
     assert found["milliseconds"][0, 0] == pytest.approx(found["cycles"][0, 0] / 500e3)
 
 
+def test_only_the_groups_that_are_worked_on_read_inputs():
+    def activations(groups, filters, inputs):
+        shape = (groups * filters, inputs, 1, 1)
+        weights = groups * filters * inputs
+        layer = Layer("one", "conv", shape, 1, 1, weights, 0.1, SQNR, groups)
+        none = {"weight_picojoules_per_bit": 1e-9}
+        picojoules = 1e6 * make_cost("weight_serial", **none)([layer], [8])["microjoules"][0, 0]
+        return (picojoules - weights * 0.3) / (20 / 64) / 8 - weights  # without products, weights
+
+    # 17 groups take two rounds of 16 tiles, but each is worked on once.
+    assert activations(17, 1, 9) == pytest.approx(17 * 9 + 17)
+    # 3 groups of 19 tiles' work each take two rounds each: 0-1, 1-2 and 2-3.
+    assert activations(3, 19 * 16, 9) == pytest.approx(6 * 9 + 3 * 19 * 16)
+
+
 def test_stripes_is_serial_in_the_activations():
     found = make_cost("stripes", **FAST)([CONV], [1, 8])
     assert list(found) == ["microjoules", "cycles", "milliseconds"]
@@ -62,8 +77,9 @@ def test_bit_fusion_fills_up_to_whole_bricks():
 
 @pytest.mark.parametrize("name", ["weight_serial", "stripes", "bit_fusion"])
 def test_arrays_refuse_what_they_cannot_be(name):
-    with pytest.raises(ValueError, match="tiles=0 must be a number above 0"):
-        make_cost(name, tiles=0)
+    for tiles in (0, np.inf):
+        with pytest.raises(ValueError, match=f"tiles={tiles} must be a number above 0"):
+            make_cost(name, tiles=tiles)
     if name == "bit_fusion":
         with pytest.raises(ValueError, match="activations of 2, 4 or 8 bits"):
             make_cost(name, activation_bitwidth=16)

@@ -16,6 +16,7 @@ from releq_gym.searchers.additive import AdditiveLoss
 from releq_gym.searchers.pairwise import PairwiseLoss
 from releq_gym.searchers.sensitivity import measure_sensitivity
 from releq_gym.tasks.score import make_scorer
+from releq_gym.wrappers import ContinuousBitwidth, Incumbent, OneShot
 
 
 def searched(name, seed=0, **options):
@@ -189,6 +190,24 @@ def test_sensitivity_leaves_out_what_the_budget_does_not_afford():
     env = gym.make("releq/QuantizeNet-v0", evaluator=ToyEvaluator(), evaluation_budget=5)
     losses = measure_sensitivity(Player(env))
     assert np.isnan(losses).sum(axis=0).tolist() == [2, 0, 0]
+
+
+def test_sensitivity_knows_nothing_of_what_another_assignment_was_played_for():
+    class Partly(ToyEvaluator):
+        measured = ((8, 8, 8), (4, 8, 8), (8, 4, 8), (8, 2, 8), (8, 8, 4), (8, 4, 2))
+
+    env = gym.make("releq/QuantizeNet-v0", evaluator=Partly(), noise="mean")
+    losses = measure_sensitivity(Player(env))
+    unknown = np.nan
+    expected = [[unknown, 0.0, 0.0], [10.0, 0.0, 0.0], [unknown, 0.0, 0.0]]
+    assert losses == pytest.approx(np.array(expected), nan_ok=True)
+
+
+@pytest.mark.parametrize("wrap", [ContinuousBitwidth, OneShot, Incumbent])
+def test_a_wrapper_that_takes_other_actions_is_refused(wrap):
+    env = wrap(gym.make("releq/QuantizeNet-v0", net="synthetic"))
+    with pytest.raises(ValueError, match="actions are bitwidths, one per step, but a wrapper"):
+        Player(env)
 
 
 @pytest.mark.parametrize("seed", range(6))

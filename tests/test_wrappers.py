@@ -378,8 +378,10 @@ def test_incumbent_needs_a_reset_and_the_bitwidths_themselves():
     steps(env, [SAME] * 3)
     with pytest.raises(gym.error.ResetNeeded, match="episode is over"):
         env.step(SAME)
-    with pytest.raises(ValueError, match="directly over the environment"):
-        Incumbent(searching())
+    seven = gym.make(ID, task="synthetic-4-0")  # as many bitwidths as there are changes
+    for env in (searching(), Incumbent(seven)):
+        with pytest.raises(ValueError, match="directly over the environment"):
+            Incumbent(env)
     for walks in (1.5, "3", True):
         with pytest.raises(ValueError, match="has to be a whole number"):
             searching(walks=walks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,7 +60,7 @@ class Array:
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if not (is_real(value) and value > 0):
+            if not (is_real(value) and 0 < value < math.inf):
                 raise ValueError(f"{name}={value!r} must be a number above 0.")
 
     def figures(
@@ -86,8 +87,7 @@ class Array:
         moves = np.ceil(of.positions / self.positions)
         fillings = rounds * moves * np.ceil(of.inputs / (self.inputs * np.asarray(wider)))
         stored = of.weights * np.asarray(stored_bits)
-        sets = np.minimum(of.groups, self.tiles)  # of inputs, one per group that is worked on
-        activations = of.positions * (rounds * sets * of.inputs + of.groups * of.filters)
+        activations = of.positions * (self._sets(of) * of.inputs + of.groups * of.filters)
         taken = np.maximum(fillings * cycles, np.ceil(stored / self.weight_bits_per_cycle))
         picojoules = (
             of.macs * np.asarray(mac_share) * MAC_PICOJOULES
@@ -99,6 +99,16 @@ class Array:
             "milliseconds": taken / (self.megahertz * 1e3),
             "microjoules": picojoules / 1e6,
         }
+
+    def _sets(self, of: _Columns) -> NDArray[np.float64]:
+        """Sets of inputs that are read for an output: a group's in every round it is worked on."""
+        counts = []
+        for groups, filters in zip(of.groups.flat, of.filters.flat, strict=True):
+            tiles = np.ceil(filters / self.filters)  # that one group takes, in one round or several
+            first = np.arange(groups) * tiles
+            rounds = (first + tiles - 1) // self.tiles - first // self.tiles + 1
+            counts.append([rounds.sum()])
+        return np.array(counts)
 
 
 @dataclass(frozen=True)

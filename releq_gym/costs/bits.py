@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import numpy as np
 
 from releq_gym.costs import COSTS, Figures, per_bit
 from releq_gym.layers import FULL_PRECISION, Layer
+from releq_gym.plain_numbers import is_real
 
 if TYPE_CHECKING:
     from releq_gym.evaluators.base import Evaluator
@@ -69,6 +71,14 @@ class ModelSize:
     scale_bytes: float = 4
     scales_per_channel: bool | None = None
 
+    def __post_init__(self) -> None:
+        if not is_real(self.scale_bytes) or not 0 <= self.scale_bytes < math.inf:
+            raise ValueError(f"scale_bytes={self.scale_bytes!r} must be a number, 0 or more.")
+        if not isinstance(self.scales_per_channel, bool | None):
+            raise ValueError(
+                f"scales_per_channel={self.scales_per_channel!r} must be True, False or None."
+            )
+
     def of(self, evaluator: Evaluator) -> ModelSize:
         """As that quantizes, where it was not said."""
         if self.scales_per_channel is not None:
@@ -97,6 +107,11 @@ class BitOperations:
     """
 
     activation_bitwidth: float | None = None
+
+    def __post_init__(self) -> None:
+        bits = self.activation_bitwidth
+        if bits is not None and not (is_real(bits) and 0 < bits < math.inf):
+            raise ValueError(f"activation_bitwidth={bits!r} must be a number above 0.")
 
     def of(self, evaluator: Evaluator) -> BitOperations:
         """With its activations, where none were stated."""

@@ -47,7 +47,8 @@ class Player:
     """Plays chosen assignments on an environment.
 
     Args:
-        env: Any `QuantizeNetEnv`, wrapped or not, that measures only complete assignments.
+        env: Any `QuantizeNetEnv` that measures only complete assignments; wrapped or not, if its
+            actions are still the bitwidths.
 
     Attributes:
         choices: Per step, the bitwidths to choose from, ascending.
@@ -57,7 +58,8 @@ class Player:
 
     Raises:
         ValueError: Where the environment measures at every step, which would charge a searcher
-            for answers that it did not ask for, or walks over several networks.
+                for answers that it did not ask for, walks over several networks, or takes other
+            actions.
     """
 
     def __init__(self, env: gym.Env):
@@ -70,6 +72,12 @@ class Player:
         if base.evaluate != "final":
             raise ValueError(
                 "A searcher needs an environment with evaluate='final' and reward_timing='final'."
+            )
+        if env.action_space != base.action_space or env.has_wrapper_attr("walks"):
+            raise ValueError(
+                "A searcher's actions are bitwidths, one per step, but a wrapper such as "
+                "ContinuousBitwidth, OneShot or Incumbent takes others; give it the environment "
+                "below, env.unwrapped."
             )
         self.env, self.problem, self.ledger = env, base.problem, base.ledger
         self.choices = [self.problem.bitwidths] * len(self.problem.steps)

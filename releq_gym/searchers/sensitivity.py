@@ -36,7 +36,8 @@ def measure_sensitivity(
 
     Returns:
         ``[steps, bitwidths of the problem]``; 0 at the start itself, NaN where nothing was
-        measured: above the start, in other columns, and where the budget ended.
+        measured: above the start, in other columns, where the budget ended, and where a cost
+        budget or a partly measured task has another assignment executed.
     """
     options = player.problem.bitwidths
     losses = np.full((len(player.choices), len(options)), np.nan)
@@ -48,8 +49,10 @@ def measure_sensitivity(
     for bitwidth in reversed(options if bitwidths is None else sorted(bitwidths)):
         for step in range(len(start)):
             if bitwidth < start[step]:
-                played = player.ask(changed(start, step, bitwidth))
+                asked = changed(start, step, bitwidth)
+                played = player.ask(asked)
                 if player.spent:
                     return losses
-                losses[step, options.index(bitwidth)] = played.loss_points - before
+                if played.choice == asked:  # and none was executed in its stead
+                    losses[step, options.index(bitwidth)] = played.loss_points - before
     return losses

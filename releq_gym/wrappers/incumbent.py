@@ -88,7 +88,8 @@ class Incumbent(gym.Wrapper, gym.utils.RecordConstructorArgs):
                 "Incumbent adds to an observation that is an array, such as observation='layer', "
                 f"and changes a Discrete action; these are {inner} and {env.action_space}."
             )
-        if int(env.action_space.n) != len(env.get_wrapper_attr("problem").bitwidths):
+        bitwidths = env.get_wrapper_attr("problem").bitwidths
+        if int(env.action_space.n) != len(bitwidths) or env.has_wrapper_attr("walks"):
             raise ValueError(
                 f"Incumbent changes bitwidths, and an action of {env.action_space} is none; it "
                 "goes directly over the environment."

@@ -235,6 +235,14 @@ def test_exploration_keeps_to_its_bounds(name):
         assert (least, most) == (settings.ent_coef, 0.5)
 
 
+def test_exploration_never_falls_below_a_stated_weight():
+    agent = make("ppo", dataclasses.replace(quick("ppo"), ent_coef=1.0), Ledger())
+    for factor in (MORE, LESS):
+        agent.explore(factor)
+        assert strength(agent) == 1.0
+    agent.close()
+
+
 def strength(agent):
     """How much it explores; of TRPO, which has no number for it, how flat its policy is."""
     if hasattr(agent, "exploration"):
