@@ -22,7 +22,7 @@ from releq_gym.observation import OBSERVATIONS, Measured
 from releq_gym.plain_numbers import is_real
 from releq_gym.prefixes import Prefixes, make_prefixes
 from releq_gym.problem import Problem
-from releq_gym.registry import UnknownNameError
+from releq_gym.registry import UnknownNameError, named_arguments
 from releq_gym.rewards import Reward, make_reward
 from releq_gym.transition import Transition
 
@@ -201,12 +201,12 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             activation_bitwidth=activation_bitwidth,
             data=data,
             weights=weights,
-            **_named("evaluator_kwargs", evaluator_kwargs, taken=SETTLED),
+            **named_arguments("evaluator_kwargs", evaluator_kwargs, taken=SETTLED),
         )
         problem = Problem(
             resolved,
-            reward=make_reward(reward, **_named("reward_kwargs", reward_kwargs)),
-            cost_model=make_cost(cost, **_named("cost_kwargs", cost_kwargs)),
+            reward=make_reward(reward, **named_arguments("reward_kwargs", reward_kwargs)),
+            cost_model=make_cost(cost, **named_arguments("cost_kwargs", cost_kwargs)),
             bitwidths=bitwidths,
             fixed_bitwidths=fixed_bitwidths,
             groups=groups,
@@ -491,18 +491,6 @@ def _one_of(argument: str, value: Any, choices: Sequence[str]) -> Any:
 
 SETTLED = tuple(inspect.signature(make_evaluator).parameters)[:-1]
 """Arguments of the evaluator that the environment takes itself."""
-
-
-def _named(
-    argument: str, given: Mapping[str, Any] | None, taken: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Further arguments, checked to be that and none of those that are the environment's own."""
-    if not isinstance(given, Mapping | None):
-        raise ValueError(f"{argument}={given!r} has to be a dict of names and values.")
-    for name in taken:
-        if name in (given or {}):
-            raise ValueError(f"{argument} does not take {name!r}; pass {name}= itself.")
-    return dict(given or {})
 
 
 FROZEN_OPTIONS = ("render_mode", "evaluation_budget", "ledger", "log")

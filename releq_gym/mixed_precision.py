@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,12 @@ from releq_gym.report import (
     retrain_and_report,
     right_answers,
 )
-from releq_gym.result import Result
+from releq_gym.result import RESULT_FILE, Result
+from releq_gym.rewards.accuracy_floor import AccuracyFloor
 from releq_gym.search_display import Retrainings, Watched, announce, progress_of_search
 from releq_gym.search_result import SearchResult
 from releq_gym.searchers import SEARCHERS, assignments, confirm
+from releq_gym.whole_files import check_writable
 
 BETTER_POINTS = 5.0
 """So much better than full precision no quantized network is, unless less is better."""
@@ -135,7 +137,7 @@ def search(
     """
     started = time.perf_counter()
     play = SEARCHERS[searcher]
-    _check(model, max_loss_points, evaluation_budget, seed, folder)
+    _check(model, max_loss_points, bitwidths, evaluation_budget, seed, folder)
     fixed = fixed_bitwidths.values() if isinstance(fixed_bitwidths, Mapping) else ()
     offered = None if bitwidths is None else [*bitwidths, *(b for b in fixed if b in BITWIDTHS)]
     evaluator = LiveEvaluator(
@@ -338,6 +340,7 @@ def _warn_near_chance(evaluator: LiveEvaluator) -> None:
 def _check(
     model: object,
     max_loss_points: float | None,
+    bitwidths: object,
     evaluation_budget: int | None,
     seed: int,
     folder: str | os.PathLike | None,
@@ -345,12 +348,17 @@ def _check(
     """What would otherwise be noticed late."""
     if isinstance(model, Splits):
         raise ValueError("search(model, data): the network comes first, then the data.")
-    if max_loss_points is not None and not max_loss_points >= 0:
-        raise ValueError(f"max_loss_points={max_loss_points!r} has to be 0 or more.")
+    AccuracyFloor(max_loss_points)
+    if bitwidths is not None and (
+        isinstance(bitwidths, str) or not isinstance(bitwidths, Iterable)
+    ):
+        raise ValueError(f"bitwidths={bitwidths!r} has to be a list, such as [2, 4, 8].")
     budget = evaluation_budget
     if budget is not None and not (is_whole(budget) and budget >= 1):
         raise ValueError(f"evaluation_budget={budget!r} must be a whole number, at least 1.")
     if not (is_whole(seed) and seed >= 0):
         raise ValueError(f"seed={seed!r} must be a whole number, 0 or more.")
-    if folder is not None and Path(folder).is_file():
-        raise ValueError(f"folder={str(folder)!r} is a file; name a folder.")
+    if folder is not None:
+        if Path(folder).is_file():
+            raise ValueError(f"folder={str(folder)!r} is a file; name a folder.")
+        check_writable(Path(folder) / RESULT_FILE)

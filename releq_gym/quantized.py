@@ -145,7 +145,7 @@ def parameter_users(module: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]
 
 
 def check_weight(name: str, layer: nn.Module) -> None:
-    """Refuses a weight that is computed from others.
+    """Refuses a weight that is computed from others, or a layer without a name.
 
     Args:
         name: Of the layer.
@@ -154,6 +154,11 @@ def check_weight(name: str, layer: nn.Module) -> None:
     Raises:
         ValueError: If it is.
     """
+    if not name:
+        raise ValueError(
+            "The network is itself the layer, so that this has no name; wrap it in "
+            "torch.nn.Sequential(...)."
+        )
     chain = _parametrizations(layer).get("weight")
     if chain is not None and isinstance(chain[0], TiedQuantize):
         raise ValueError(
@@ -318,8 +323,14 @@ def load_quantized(path: str | Path, net: NetworkLike | None = None) -> nn.Modul
         tensors[f"{name}.weight"] = _pop_weight(tensors, name, bitwidth, path)
     module = resolve_network(header["net"] if net is None else net).build()
     if header.get("activation_bitwidth", FULL_PRECISION) != FULL_PRECISION:
+        layers = dict(module.named_modules())
         for name in header["bitwidths"]:
-            attach(module.get_submodule(name), QuantizeActivation())
+            if name not in layers:
+                raise ValueError(
+                    f"{path} does not fit {type(module).__name__}, which has no layer {name!r}. "
+                    "Pass the very network as net=."
+                )
+            attach(layers[name], QuantizeActivation())
     _load_strictly(module, tensors, path)
     return module.eval()
 

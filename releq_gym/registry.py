@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -151,6 +151,27 @@ class Registry(Generic[T]):
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self.package}.{module.name}")
         self._discovered = True
+
+
+def named_arguments(
+    argument: str, given: Mapping[str, Any] | None, taken: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Further arguments, checked to be that and none of those that are passed by themselves.
+
+    Args:
+        argument: That holds them, such as ``"cost_kwargs"``.
+        given: Names and values; None means none.
+        taken: Names that are arguments of their own.
+
+    Raises:
+        ValueError: If they are no dict, or one is among ``taken``.
+    """
+    if not isinstance(given, Mapping | None):
+        raise ValueError(f"{argument}={given!r} has to be a dict of names and values.")
+    for name in taken:
+        if name in (given or {}):
+            raise ValueError(f"{argument} does not take {name!r}; pass {name}= itself.")
+    return dict(given or {})
 
 
 def _origin(entry: object) -> tuple[object, object]:

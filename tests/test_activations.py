@@ -103,6 +103,8 @@ def test_a_file_keeps_the_rounding_of_activations(tmp_path):
     loaded = load_quantized(tmp_path / "net.safetensors", small_net)
     assert activation_bitwidth(loaded, LAYERS) == 8
     assert torch.equal(loaded(images), bake(quantized)(images))
+    with pytest.raises(ValueError, match="does not fit Linear, which has no layer"):
+        load_quantized(tmp_path / "net.safetensors", torch.nn.Linear(2, 2))
     plain = quantize_network(module, LAYERS, [4, 2], make_quantizer("uniform"))
     save_quantized(tmp_path / "plain.safetensors", plain, {})
     assert (

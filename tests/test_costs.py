@@ -92,7 +92,7 @@ def test_wrong_costs_get_a_sentence():
         with pytest.raises(ValueError, match=f"calls a figure '{name}', which info has already"):
             toy_problem(cost_model=lambda layers, bitwidths, name=name: {name: np.ones((3, 8))})
     for bits in (0, -8, np.nan, np.inf, "8"):
-        with pytest.raises(ValueError, match="activation_bitwidth=.* must be a number above 0"):
+        with pytest.raises(ValueError, match=r"activation_bitwidth=.* must be a number above 0"):
             make_cost("bit_operations", activation_bitwidth=bits)
     for options in ({"scale_bytes": "4"}, {"scale_bytes": -1}, {"scales_per_channel": "no"}):
         with pytest.raises(ValueError, match=f"{next(iter(options))}=.* must be"):

@@ -111,7 +111,11 @@ def test_a_wrong_table_gets_a_sentence(tmp_path, content, message):
     [
         ("absent.csv", None, "cannot be read"),
         ("table.json", "{", "is no JSON"),
-        ("table.json", "3", "holds neither rows nor an object"),
+        ("table.json", "3", "holds neither a list of rows nor an object"),
+        ("table.json", '{"rows": null}', "whose 'rows', and 'layers' if there, are lists"),
+        ("table.json", '{"rows": [], "layers": 5}', "are lists"),
+        ("table.json", f'[{{"layer": "a", "bitwidth": {10**400}, "value": 1}}]', "a whole number"),
+        ("table.csv", f"layer,bitwidth,value\n{'x' * 200_000},8,1", "is no CSV"),
         ("table.json", "[3]", "row 1, lacks one of"),
         ("table.json", '[{"layer": "first", "bitwidth": 2.5, "value": 1}]', "bitwidth=2.5"),
     ],

@@ -283,8 +283,12 @@ def test_swapped_arguments_and_other_data_are_a_sentence(toy):
     ("options", "sentence"),
     [
         ({"searcher": "inteer_program"}, "Did you mean 'integer_program'"),
-        ({"max_loss_points": -1.0}, "max_loss_points=-1.0 has to be 0 or more"),
-        ({"max_loss_points": float("nan")}, "max_loss_points=nan has to be 0 or more"),
+        ({"max_loss_points": -1.0}, "max_loss_points=-1.0 has to be a number of points, 0 or"),
+        ({"max_loss_points": float("nan")}, "max_loss_points=nan has to be a number of points"),
+        ({"max_loss_points": "a"}, "max_loss_points='a' has to be a number of points"),
+        ({"bitwidths": 4}, "bitwidths=4 has to be a list, such as [2, 4, 8]"),
+        ({"quantizer_kwargs": ["x"]}, "quantizer_kwargs=['x'] has to be a dict"),
+        ({"memo": 5}, "memo=5 has to be True, False, the path of a file, or a Memo"),
         ({"evaluation_budget": 0}, "evaluation_budget=0 must be a whole number"),
         ({"evaluation_budget": 2.5}, "evaluation_budget=2.5 must be a whole number"),
         ({"quantizer": "unifrom"}, "Did you mean 'uniform'"),
@@ -308,6 +312,8 @@ def test_a_folder_that_is_a_file_is_refused(toy, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="is a file; name a folder"):
         releq_gym.search(module, splits, folder=tmp_path / "file", **OPTIONS)
+    with pytest.raises(ValueError, match="cannot be written"):
+        releq_gym.search(module, splits, folder=tmp_path / "file" / "below", **OPTIONS)
 
 
 def test_it_announces_time_and_what_is_not_quantized(capfd):

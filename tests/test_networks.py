@@ -209,6 +209,16 @@ def test_a_module_that_cannot_be_executed_is_a_sentence(tmp_path, monkeypatch):
         resolve_network("broken_net:net")
 
 
+@pytest.mark.parametrize(
+    "numbers",
+    [{"mean": 0.5}, {"mean": ()}, {"mean": ("a",)}, {"std": (float("nan"),)}, {"std": (0,)}],
+)
+def test_what_inputs_are_normalised_by_has_to_be_numbers(numbers):
+    (name,) = numbers
+    with pytest.raises(ValueError, match=f"{name}=.* of the net 'mine' has to be"):
+        Network("mine", small_net, **numbers)
+
+
 def test_network_layers_takes_a_name_or_a_module():
     named = releq_gym.network_layers("simplenet")
     assert [layer.name for layer in named] == ["conv1", "conv2", "fc1", "fc2", "fc3"]

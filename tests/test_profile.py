@@ -204,6 +204,25 @@ def test_input_of_the_wrong_shape_is_refused_and_hooks_are_removed():
     assert not module[0]._forward_hooks and module.training
 
 
+class TwoInputs(nn.Linear):
+    def forward(self, one, other):
+        return super().forward(one + other)
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "sentence"),
+    [
+        (nn.Sequential(TwoInputs(4, 4)), (4,), "cannot take one input of shape"),
+        (nn.Sequential(nn.Flatten(2), nn.Linear(4, 4)), (4,), "cannot take one input of shape"),
+        (nn.Sequential(nn.Linear(4, 4)), 4, "has to be a tuple of whole numbers"),
+        (nn.Sequential(nn.Linear(4, 4)), (4.0,), "has to be a tuple of whole numbers"),
+    ],
+)
+def test_what_cannot_be_executed_is_a_sentence(module, shape, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        network_layers(module, shape, WRPN)
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused_by_name(bad):
     module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))

@@ -214,8 +214,11 @@ def test_layers_and_bitwidths_that_do_not_fit_are_refused(digits):
         quantize_network(digits, ["conv1", "conv2"], [4], wrpn)
     with pytest.raises(UnknownNameError, match="Did you mean 'conv1'"):
         quantize_network(digits, ["conv_1"], [4], wrpn)
-    with pytest.raises(ValueError, match="whole number from 1 to 8; got 9"):
-        quantize_network(digits, ["conv1"], [9], wrpn)
+    for bitwidth in (9, 4.0, True):
+        with pytest.raises(ValueError, match=f"whole number from 1 to 8; got {bitwidth}"):
+            quantize_network(digits, ["conv1"], [bitwidth], wrpn)
+    with pytest.raises(ValueError, match="itself the layer, so that this has no name; wrap it"):
+        quantize_network(nn.Linear(2, 2), [""], [4], wrpn)
     with pytest.raises(ValueError, match="parametrized already"):
         quantize_network(quantize_network(digits, ["conv1"], [4], wrpn), ["conv1"], [4], wrpn)
     normed = nn.Sequential(torch.nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))

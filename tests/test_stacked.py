@@ -90,6 +90,7 @@ def test_members_are_retrained_as_if_they_were_alone(digits, name, norm, recipe)
     assert not any(member.diverged for member in together)
     first, last = (together[position].module[-1].bias for position in (0, 3))
     assert not torch.equal(first, last)  # another seed, another order of images
+    assert module.training
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
 
 

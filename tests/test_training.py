@@ -359,7 +359,20 @@ def test_sum_scores_agrees_with_a_loop(module, digits):
     assert sum_scores(module, images, labels, normalise) == one_by_one
 
 
-@pytest.mark.parametrize(("device", "sentence"), [("gpu", "Known: auto"), ("cuda", "no CUDA")])
+def test_a_device_may_be_one_of_pytorch():
+    assert resolve_device(torch.device("cpu")) == resolve_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "sentence"),
+    [
+        ("gpu", "Known: auto"),
+        ("cuda", "no CUDA"),
+        (torch.device("cuda"), "no CUDA"),
+        (0, "Known: auto"),
+        ("cpu:x", "none that PyTorch knows"),
+    ],
+)
 def test_unusable_device_is_a_sentence(monkeypatch, device, sentence):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ValueError, match=sentence):
@@ -441,12 +454,18 @@ def test_a_gpu_keeps_to_the_users_choice_of_tf32(monkeypatch):
 @pytest.mark.parametrize(
     "field",
     [{"batch_size": 0}, {"images": -5}, {"distillation": 5.0}, {"learning_rate": float("nan")},
-     {"images": "64"}, {"warmup": 2.0}],
+     {"images": "64"}, {"warmup": 2.0}, {"batch_size": 32.5}, {"images": float("inf")},
+     {"learning_rate": float("inf")}, {"reestimate_batch_norm": 10.5}],
 )  # fmt: skip
 def test_numbers_of_a_recipe_have_ranges(field):
     (name,) = field
-    with pytest.raises(ValueError, match=f"A recipe's {name}=.* has to be a number, [01]"):
+    with pytest.raises(ValueError, match=f"A recipe's {name}=.* has to be a (whole )?number, [01]"):
         Recipe(**field)
+
+
+def test_one_image_is_too_few_for_the_statistics_of_batch_norm():
+    with pytest.raises(ValueError, match="one image has no variance"):
+        Recipe(reestimate_batch_norm=1)
 
 
 def test_batch_norm_of_what_are_no_images_is_not_measured_on_shifted_ones():
@@ -471,6 +490,18 @@ def test_diverged_pretraining_is_a_sentence(quick_net, tmp_path):
 def test_pretraining_of_a_net_that_is_not_registered_asks_for_a_file(quick_net):
     with pytest.raises(ValueError, match=r"say which file to write \(--output\)"):
         pretrain(dataclasses.replace(quick_net, name="mine:factory"), progress=False)
+
+
+def test_a_file_that_cannot_be_written_is_noticed_before_pretraining(quick_net, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written"):
+        pretrain(quick_net, path=tmp_path / "file" / "x.safetensors", progress=False)
+
+
+def test_pretraining_without_a_data_set_is_a_sentence(quick_net, tmp_path):
+    network = dataclasses.replace(quick_net, dataset="")
+    with pytest.raises(ValueError, match="Nothing says which data to take"):
+        pretrain(network, path=tmp_path / "x.safetensors", progress=False)
 
 
 def test_net_without_pretraining_is_a_sentence(quick_net):

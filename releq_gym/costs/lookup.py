@@ -110,7 +110,7 @@ def _read_table(
             )
         try:
             bitwidth, value = float(row["bitwidth"]), float(row[column])
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             bitwidth, value = math.nan, math.nan
         if not (bitwidth.is_integer() and bitwidth > 0 and math.isfinite(value) and value >= 0):
             raise ValueError(
@@ -140,17 +140,24 @@ def _read(path: Path) -> tuple[list[Any], str, list[Any]]:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if path.suffix.lower() != ".json":
-        return list(csv.DictReader(text.splitlines(), skipinitialspace=True)), "value", []
+        try:
+            return list(csv.DictReader(text.splitlines(), skipinitialspace=True)), "value", []
+        except csv.Error as error:
+            raise ValueError(f"{path} is no CSV: {error}") from error
     try:
         found = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     if isinstance(found, Mapping):
-        figure = str(found.get("figure", "value"))
-        return list(found.get("rows", ())), figure, list(found.get("layers", ()))
-    if isinstance(found, list):
+        rows, layers = found.get("rows", []), found.get("layers", [])
+        if isinstance(rows, list) and isinstance(layers, list):
+            return rows, str(found.get("figure", "value")), layers
+    elif isinstance(found, list):
         return found, "value", []
-    raise ValueError(f"{path} holds neither rows nor an object with 'rows'.")
+    raise ValueError(
+        f"{path} holds neither a list of rows nor an object whose 'rows', and 'layers' if there, "
+        "are lists."
+    )
 
 
 def _few(names: list[str]) -> str:

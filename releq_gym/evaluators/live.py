@@ -51,7 +51,7 @@ from releq_gym.networks import NetworkLike, Recipe, network_layers, resolve_netw
 from releq_gym.plain_numbers import is_whole
 from releq_gym.quantized import bake, check_weight, load_weights
 from releq_gym.quantizers.base import Quantizer, make_quantizer
-from releq_gym.registry import UnknownNameError
+from releq_gym.registry import UnknownNameError, named_arguments
 from releq_gym.training.accuracy import Score, each_score, sum_scores, top1
 from releq_gym.training.device import place, resolve_device, runs_bfloat16
 from releq_gym.training.loop import PRECISIONS, Loss
@@ -206,9 +206,11 @@ class LiveEvaluator:
         self.max_loss_points = network.max_loss_points
         self.activation_bitwidth = activation_bitwidth
         self.metric, self.loss, self.memory = metric, loss, memory
-        self.quantizer = make_quantizer(quantizer, **(quantizer_kwargs or {}))
+        self.quantizer = make_quantizer(
+            quantizer, **named_arguments("quantizer_kwargs", quantizer_kwargs)
+        )
         self.per_channel = bool(getattr(self.quantizer, "per_channel", False))
-        self._recipe_kwargs = dict(recipe_kwargs or {})
+        self._recipe_kwargs = named_arguments("recipe_kwargs", recipe_kwargs)
         self.recipes, self.states_recipes = known_recipes(network, self._recipe_kwargs)
         self.bitwidths = resolve_bitwidths(bitwidths, self.quantizer)
         self.device = resolve_device(device)

@@ -149,6 +149,8 @@ def open_memo(memo: bool | str | os.PathLike | Memo) -> Memo | None:
     """The memo that ``memo=`` asks for: the user's, one at a path, or None for False."""
     if isinstance(memo, bool):
         return Memo() if memo else None
+    if not isinstance(memo, str | os.PathLike | Memo):
+        raise ValueError(f"memo={memo!r} has to be True, False, the path of a file, or a Memo.")
     return memo if isinstance(memo, Memo) else Memo(memo)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from releq_gym.plain_numbers import is_real
+from releq_gym.plain_numbers import is_real, is_whole
 from releq_gym.registry import Registry
 
 RANGES: dict[str, tuple[float, float]] = {
@@ -24,6 +24,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "reestimate_batch_norm": (0, math.inf),
 }
 """Of the numbers in a `Recipe`."""
+
+WHOLE = ("images", "batch_size", "reestimate_batch_norm")
+"""Those of them that count images."""
 
 Build = TypeVar("Build", bound=Callable[[], nn.Module])
 
@@ -77,9 +80,16 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, (least, most) in RANGES.items():
             value = getattr(self, name)
-            if not is_real(value) or not least <= value <= most:
+            known = is_whole(value) if name in WHOLE else is_real(value)
+            if not known or not least <= value <= most or math.isinf(value):
+                kind = "whole number" if name in WHOLE else "number"
                 limits = f"{least} to {most}" if most < math.inf else f"{least} or more"
-                raise ValueError(f"A recipe's {name}={value!r} has to be a number, {limits}.")
+                raise ValueError(f"A recipe's {name}={value!r} has to be a {kind}, {limits}.")
+        if self.reestimate_batch_norm == 1:
+            raise ValueError(
+                "A recipe's reestimate_batch_norm=1 is too few: one image has no variance. Give "
+                "some hundreds, or 0."
+            )
 
 
 GENERIC_RECIPES = {
@@ -126,6 +136,18 @@ class Network:
     max_loss_points: float = 0.3
     download: Callable[[], dict[str, Tensor]] | None = None
     source: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            numbers = isinstance(values, Sequence) and all(map(is_real, values)) and len(values)
+            if not numbers or not all(map(math.isfinite, values)):
+                raise ValueError(
+                    f"{name}={values!r} of the net {self.name!r} has to be a tuple of numbers, one "
+                    "per channel or one for all."
+                )
+        if not all(value > 0 for value in self.std):
+            raise ValueError(f"std={self.std!r} of the net {self.name!r} has to be above 0.")
 
 
 NETWORKS: Registry[Network] = Registry("net", "releq_gym.networks")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from releq_gym.layers import Layer
 from releq_gym.networks.resolve import NetworkLike, resolve_network
+from releq_gym.plain_numbers import is_whole
 from releq_gym.quantizers.base import Quantizer, make_quantizer, sqnr_db
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -49,6 +50,8 @@ def network_layers(
             "This net does not state what it takes: pass input_shape=, that of one input without "
             "the batch axis, such as (3, 32, 32)."
         )
+    if not isinstance(input_shape, Sequence) or not all(map(is_whole, input_shape)):
+        raise ValueError(f"input_shape={input_shape!r} has to be a tuple of whole numbers.")
     quantizer = make_quantizer(quantizer)
     uses = _trace(module, input_shape)
     if not uses:
@@ -138,7 +141,7 @@ def _trace(module: nn.Module, input_shape: Sequence[int]) -> dict[str, list[Use]
         module.eval()
         with torch.no_grad():
             module(image)
-    except RuntimeError as error:
+    except Exception as error:  # whatever code of the user's raises
         raise ValueError(
             f"{type(module).__name__} cannot take one input of shape {tuple(input_shape)}: {error}"
         ) from error

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from releq_gym.layers import BITWIDTHS
+from releq_gym.plain_numbers import is_whole
 from releq_gym.registry import Registry
 
 SMALLEST_SCALE = 1e-12
@@ -156,7 +157,7 @@ def make_quantizer(name: str | Quantizer, **kwargs: object) -> Quantizer:
 
 def check_bitwidth(bitwidth: int) -> None:
     """Refuses what no quantizer can do."""
-    if bitwidth not in BITWIDTHS:
+    if not is_whole(bitwidth) or bitwidth not in BITWIDTHS:
         raise ValueError(f"A bitwidth is a whole number from 1 to 8; got {bitwidth!r}.")
 
 

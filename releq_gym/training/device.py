@@ -13,20 +13,23 @@ SMALLEST_CHANNELS_LAST = 16
 """Sides of an image from which on channels-last pays, measured on a CPU between 8 and 28."""
 
 
-def resolve_device(device: str) -> torch.device:
+def resolve_device(device: str | torch.device) -> torch.device:
     """``"auto"`` is a CUDA device where there is one, else the CPU.
 
     Raises:
         ValueError: For another name, or CUDA where there is none.
     """
-    available = torch.cuda.is_available()
+    available, device = torch.cuda.is_available(), str(device)
     if device == "auto":
         return torch.device("cuda" if available else "cpu")
     if device.partition(":")[0] not in ("cpu", "cuda"):
         raise UnknownNameError("device", device, ("auto", "cpu", "cuda"))
     if device.startswith("cuda") and not available:
         raise ValueError(f"device={device!r}, but PyTorch sees no CUDA device; use device='cpu'.")
-    return torch.device(device)
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device={device!r} is none that PyTorch knows: {error}") from None
 
 
 def runs_bfloat16(device: torch.device) -> bool:

@@ -26,7 +26,7 @@ from releq_gym.training.batch_norm import fold_batch_norm, insert_batch_norm
 from releq_gym.training.device import place, resolve_device
 from releq_gym.training.loop import Run
 from releq_gym.training.weights import add_record, default_weights_path
-from releq_gym.whole_files import written_whole
+from releq_gym.whole_files import check_writable, written_whole
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ def pretrain(
             f"There are weights in {target} already, which tasks may have been measured on. Name "
             "another file (--output), or say that they may be replaced (--overwrite)."
         )
+    check_writable(target)
     recipe = network.recipes["pretrain"]
     splits = load_splits(network.dataset, data)
     if splits.train is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -80,7 +81,7 @@ def retrain(
     quantized = quantize_network(module, layer_names, bitwidths, quantizer)
     finite = True
     if recipe.images:
-        teacher = teacher or module.eval()
+        teacher = teacher or copy.deepcopy(module).eval()
         run = Run(quantized, recipe, images, labels, seed, normalise, teacher, loss)
         finite = run.advance(0, run.steps, advance)
     finite = finish(quantized, recipe, images, normalise, finite)
