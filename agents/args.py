@@ -14,7 +14,7 @@ import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from agents.base import AGENTS
-from releq_gym.commands.pairs import figure_and_limit, layer_and_bits, name_and_value
+from releq_gym.commands.pairs import each, figure_and_limit, layer_and_bits, name_and_value
 from releq_gym.registry import UnknownNameError
 
 SETTINGS_FILE = "settings.json"
@@ -37,7 +37,7 @@ def _pairs(metavar: str, parse_one: Callable[[str], tuple[str, Any]]) -> Any:
     return PrimitiveConstructorSpec(
         nargs="*",
         metavar=f"{metavar} ...",
-        instance_from_str=lambda typed: dict(map(parse_one, typed)),
+        instance_from_str=lambda typed: each(parse_one, typed),
         is_instance=lambda value: value is None or isinstance(value, dict),
         str_from_instance=lambda pairs: (
             [f"{name}={pairs[name]}" for name in pairs or ()] or ["none"]

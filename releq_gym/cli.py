@@ -89,6 +89,7 @@ def _with_flags(sentence: str, options: argparse.Namespace) -> str:
         f"{name} is {flag}"
         for name, flag in flags.items()
         if (name not in POSITIONAL or flag in options.typed)
+        and not any(typed.partition("=")[0] == name for typed in options.typed)
         and re.search(rf"(?<!\w){name}" + (r"\b" if "_" in name else "="), sentence)
         and flag not in sentence
     ]

@@ -27,6 +27,7 @@ from releq_gym.networks import NetworkLike, Recipe
 from releq_gym.networks.profile import unquantized_parameters
 from releq_gym.pareto import measured_point, pareto_set
 from releq_gym.plain_numbers import is_whole
+from releq_gym.problem import BETTER_POINTS
 from releq_gym.quantized import bake, save_quantized
 from releq_gym.quantizers import QUANTIZERS
 from releq_gym.quantizers.base import Quantizer
@@ -44,9 +45,6 @@ from releq_gym.search_display import Retrainings, Watched, announce, progress_of
 from releq_gym.search_result import SearchResult
 from releq_gym.searchers import SEARCHERS, assignments, confirm
 from releq_gym.whole_files import check_writable
-
-BETTER_POINTS = 5.0
-"""So much better than full precision no quantized network is, unless less is better."""
 
 LEAST_LEARNT = 0.1
 """Of the images beyond the most frequent class, the share that a trained network gets right."""
@@ -157,6 +155,12 @@ def search(
         ),
     )
 
+    if loss is not None and not evaluator.recipe.images:
+        raise ValueError(
+            "loss= is what a retraining makes smaller, and recipe='ptq' retrains nothing; leave it "
+            "out, or pass recipe='short'."
+        )
+
     def make_env(ledger: Ledger | None) -> QuantizeNetEnv:
         return QuantizeNetEnv(
             evaluator=evaluator,
@@ -196,7 +200,10 @@ def search(
             "full precision. Is 1 perfect, and 0 worthless? Of an error e take 1 / (1 + e).",
             stacklevel=2,
         )
-    tested, content = _finish(console, evaluator, chosen.bitwidths, last_recipe, report)
+    untested = _why_untested(evaluator, report)
+    tested, content = _finish(
+        console, evaluator, chosen.bitwidths, last_recipe, report=not untested
+    )
     about = problem.describe()
     record = Result(
         finished=True,
@@ -235,7 +242,7 @@ def search(
         unquantized=unquantized,
         standard_error_points=100.0 * problem.caution(chosen.accuracy),
         retrained=evaluator.recipe.images > 0,
-        untested=_untested(evaluator, report),
+        untested=untested,
         _content=content,
         _module=evaluator.module,
     )
@@ -259,10 +266,10 @@ def _finish(
     evaluator: LiveEvaluator,
     bitwidths: tuple[int, ...],
     recipe: str | Recipe,
+    *,
     report: bool,
 ) -> tuple[Report | None, bytes]:
-    """The report, if there is one, and the content of the file of integer weights."""
-    report = report and evaluator.splits.read_report is not None
+    """The report, if asked for, and the content of the file of integer weights."""
     verb = "retraining" if evaluator.recipe.images else "testing"
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -294,13 +301,26 @@ def _margin(evaluator: LiveEvaluator, bitwidths: tuple[int, ...]) -> float | Non
     return margin_points(right, reference)
 
 
-def _untested(evaluator: LiveEvaluator, report: bool) -> str:
-    if evaluator.splits.read_report is None:
+def _why_untested(evaluator: LiveEvaluator, report: bool) -> str:
+    """Why the answer is not tested on the report split, which is read here; empty if it is."""
+    splits = evaluator.splits
+    if splits.read_report is None:
         return (
             "there is none, so that nothing here is of images that the search has not seen; pass "
             "read_report= to Splits(...)"
         )
-    return "" if report else "not opened (report=False)"
+    if not report:
+        return "not opened (report=False)"
+    try:
+        shape, expected = splits.report.images.shape[1:], splits.search.images.shape[1:]
+    except Exception as error:  # whatever a function of the user's raises
+        why = f"it could not be read ({type(error).__name__}: {error})"
+    else:
+        if shape == expected:
+            return ""
+        why = f"its inputs have the shape {tuple(shape)}, those of search {tuple(expected)}"
+    warnings.warn(f"The answer is not tested on the report split: {why}.", stacklevel=3)
+    return why
 
 
 def _name(metric: Callable[..., Any]) -> str:
@@ -350,9 +370,12 @@ def _check(
         raise ValueError("search(model, data): the network comes first, then the data.")
     AccuracyFloor(max_loss_points)
     if bitwidths is not None and (
-        isinstance(bitwidths, str) or not isinstance(bitwidths, Iterable)
+        isinstance(bitwidths, str | Mapping) or not isinstance(bitwidths, Iterable)
     ):
-        raise ValueError(f"bitwidths={bitwidths!r} has to be a list, such as [2, 4, 8].")
+        raise ValueError(
+            f"bitwidths={bitwidths!r} has to be a list for all layers, such as [2, 4, 8]; "
+            "fixed_bitwidths={layer: bitwidth} says what one layer has."
+        )
     budget = evaluation_budget
     if budget is not None and not (is_whole(budget) and budget >= 1):
         raise ValueError(f"evaluation_budget={budget!r} must be a whole number, at least 1.")

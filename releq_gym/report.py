@@ -256,7 +256,9 @@ def evaluate_run(
             "where they lie."
         )
     if not network.dataset and named is None:
-        raise ValueError(f"Nothing says which data {network.name} is for; name them as data.")
+        raise ValueError(
+            f"Nothing says which data {network.name} is for: pass data= a file, a folder or a name."
+        )
     if isinstance(named, Splits):
         splits = named
     else:

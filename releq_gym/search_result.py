@@ -117,7 +117,6 @@ class SearchResult:
 
     def _figures(self) -> str:
         record, chosen = self.record, self.chosen
-        margin = "" if record.margin_points is None else f" ± {record.margin_points:.2f}"
         mean = "" if record.metric is None else "mean score "
         against = " against the checkpoint" if self.retrained else ""
         lines = [
@@ -126,20 +125,19 @@ class SearchResult:
             f"bits per weight {chosen.weighted_bitwidth:.2f}, plain average "
             f"{chosen.average_bitwidth:.2f}",
             f"search split: {mean}{100 * chosen.accuracy:.2f} %, full precision "
-            f"{100 * self.full_precision_accuracy:.2f} %: loses {chosen.loss_points:.2f}{margin} "
-            f"points{against}",
+            f"{100 * self.full_precision_accuracy:.2f} %: loses "
+            f"{_points(chosen.loss_points, record.margin_points)}{against}",
             self._limit(),
         ]
         if (report := record.report) is None:
             lines.append(f"report split: {self.untested}")
         else:
             held, full = report.chosen, report.full_precision
-            margin = "" if held.margin_points is None else f" ± {held.margin_points:.2f}"
             likewise = " retrained likewise" if self.retrained else ""
             lines.append(
                 f"report split: {mean}{100 * held.accuracy:.2f} % of {report.images:,} images, "
                 f"full precision{likewise} {100 * full.accuracy:.2f} %: loses "
-                f"{held.loss_points:.2f}{margin} points ({report.source})"
+                f"{_points(held.loss_points, held.margin_points)} ({report.source})"
             )
         return "\n".join(lines)
 
@@ -165,3 +163,8 @@ class SearchResult:
                 f"{point.weighted_bitwidth:>15.2f}  {' '.join(map(str, point.bitwidths))}"
             )
         return "\n".join(lines)
+
+
+def _points(loss: float, margin: float | None) -> str:
+    """A loss, with half its 95 % interval where that is known."""
+    return f"{loss:.2f} points" if margin is None else f"{loss:.2f} ± {margin:.2f} points (95 %)"

@@ -29,17 +29,17 @@ def written_whole(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def check_writable(path: str | os.PathLike) -> None:
-    """Refuses a file that could not be written, before hours of work; makes its folder.
+    """Refuses a file that could not be written, before hours of work; leaves nothing behind.
 
     Raises:
         ValueError: If it could not.
     """
     path = Path(path)
+    there = next(folder for folder in path.absolute().parents if folder.exists())
     try:
         if path.is_dir():
             raise IsADirectoryError("it is a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        trial = path.with_name(f".{os.getpid()}-{path.name}")
+        trial = there / f".{os.getpid()}-{path.name}"
         trial.touch()
         trial.unlink()
     except OSError as error:

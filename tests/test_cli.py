@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from releq_gym.cli import main
+from releq_gym.commands.pairs import name_and_value
 from releq_gym.costs import COSTS
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.evaluators.synthetic import SyntheticEvaluator
@@ -220,7 +221,9 @@ def test_nets_takes_a_factory_that_knows_its_input(capsys, own_net):
     out = printed(capsys, "nets", "own_net:small")
     assert "own_net:small: own data, input 1x8x8, 1 layers, 640 weights, 640 MACs" in out
     error = printed(capsys, "nets", own_net, code=2)
-    assert "'own_net:build' does not state what it takes" in error
+    assert "'own_net:build' does not state what it takes" in error and "--input-shape 3" in error
+    out = printed(capsys, "nets", own_net, "--input-shape", "1", "8", "8")
+    assert "own_net:build: own data, input 1x8x8, 1 layers, 640 weights, 640 MACs" in out
 
 
 def test_a_search_does_not_replace_another_ones_result(capsys, tmp_path):
@@ -357,7 +360,7 @@ def test_a_closed_pipe_is_no_traceback():
         (["pretrain", "digits"], "already, which tasks may have been measured on"),
         (["task", "show", "nothing"], "Unknown task 'nothing'"),
         (["task", "verify", "synthetic-20-0"], "is generated, not measured"),
-        (["task", "show", TASK, "--picture", "nowhere/x.png"], "No such file or directory"),
+        (["task", "show", TASK, "--picture", "/dev/null/x.png"], "Not a directory"),
         (["task", "show", TASK, "--picture", "x.jpg"], "x.jpg has to end in .png, .pdf or .svg"),
         (
             ["task", "import", "x.csv", "--net", "test_cli:Unstated", "--full-precision", "0.9"],
@@ -383,10 +386,14 @@ def test_a_closed_pipe_is_no_traceback():
         ),
         (["search", "--net", "digits", "--fixed-bitwidths", "fc3=8"], "Did you mean 'fc2'"),
         (
+            ["search", "--net", "digits", "--fixed-bitwidths", "fc2=8", "fc2=4"],
+            "fc2 is set twice, to 8 and to 4",
+        ),
+        (
             ["search", "--net", "digits", "--fixed-bitwidths", "fc2=9"],
             "fixed_bitwidths is --fixed-bitwidths",
         ),
-        (["search", "--net", "digits", "--max-loss-points", "-1"], "has to be 0 or more"),
+        (["search", "--net", "digits", "--max-loss-points", "-1"], "points, 0 or more"),
         (["search", "--net", "digits", "--quantizer", "wrpn", "--per-channel"], "per_channel"),
         (["search", "--net", "digits", "--weights", "no.safetensors"], "There is no file"),
     ],
@@ -398,6 +405,16 @@ def test_user_errors_are_a_sentence(capsys, tmp_path, monkeypatch, arguments, se
     error = printed(capsys, *arguments, code=2)
     assert sentence in error and "Traceback" not in error
     assert not list(tmp_path.rglob("*.sqlite*"))
+
+
+def test_a_figure_that_is_called_as_an_option_is_not_taken_for_it(capsys):
+    error = printed(capsys, "search", "--net", "digits", "--cost-budget", "cost=abc", code=2)
+    assert "cost=abc has to read FIGURE=LIMIT" in error and "cost is --cost" not in error
+
+
+@pytest.mark.parametrize(("typed", "value"), [("False", False), ("true", True), ("no", "no")])
+def test_python_s_way_to_write_true_and_false_is_understood(typed, value):
+    assert name_and_value(f"interpolate={typed}") == ("interpolate", value)
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,9 @@ def test_wrong_costs_get_a_sentence():
         make_cost("model_size", x=1)
     with pytest.raises(ValueError, match="needs path; pass cost_kwargs="):
         make_cost("lookup")
+    for name in ("table.csv", "package.module:function"):
+        with pytest.raises(ValueError, match="A table in a file is cost='lookup'"):
+            make_cost(name)
     for name in ("cost", "accuracy"):
         with pytest.raises(ValueError, match=f"calls a figure '{name}', which info has already"):
             toy_problem(cost_model=lambda layers, bitwidths, name=name: {name: np.ones((3, 8))})

@@ -303,7 +303,7 @@ def test_npz_of_inputs_that_are_no_images_keeps_their_shape(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "sentence"),
     [
-        ({"x": np.zeros(3)}, "holds x; it needs train_images"),
+        ({"x": np.zeros(3)}, "holds x; it needs train_images and train_labels, or val_"),
         ({"train_images": np.zeros((8, 4, 4), np.uint8)}, "no train_labels"),
         (
             {"train_images": np.zeros((8, 4, 4), np.uint8), "train_labels": np.zeros((8, 2), int)},
@@ -430,6 +430,16 @@ def test_a_part_may_be_called_valid_and_hidden_folders_are_no_classes(tmp_path):
     assert not splits.search_from_train and len(splits.search) == 20
     assert splits.search.labels.max() == 9
     assert len(load_splits(str(tmp_path / "valid")).search) == 10
+
+
+def test_splits_are_made_of_splits():
+    search = Split(torch.rand(4, 1), torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"search= of Splits is a NoneType; .*labels\)\.$"):
+        Splits("mine", search, None)
+    with pytest.raises(ValueError, match=r"train= of Splits is a Tensor; give Split.*, or None"):
+        Splits("mine", search.images, search)
+    with pytest.raises(ValueError, match="returned a NoneType; it has to return Split"):
+        _ = Splits("mine", None, search, lambda: None).report
 
 
 def test_a_report_that_is_no_function_is_refused():

@@ -183,6 +183,7 @@ def test_a_file_that_cannot_be_understood_is_a_sentence(tmp_path, text, sentence
     assert not list(tmp_path.glob("*/*/card.json"))
 
 
+@pytest.mark.filterwarnings("ignore:The best assignment")
 def test_a_task_that_cannot_be_read_back_is_not_written(tmp_path):
     for options in ({"bitwidths": (2, 4, 8, 9)}, {"full_precision_accuracy": 1e-9}):
         with pytest.raises(TaskError, match="malformed"):
@@ -214,6 +215,11 @@ def test_arguments_that_do_not_fit_are_a_sentence(tmp_path):
     ):
         with pytest.raises(ValueError, match=sentence):
             imported(tmp_path, GRID, **option)
+
+
+def test_full_precision_far_below_the_table_is_warned_of(tmp_path):
+    with pytest.warns(UserWarning, match=r"full precision of 0\.5, so that there is no loss"):
+        imported(tmp_path, GRID, full_precision_accuracy=0.5)
 
 
 def test_the_command_line_imports(tmp_path, capsys):

@@ -42,7 +42,7 @@ def test_a_table_may_hold_several_figures(tmp_path):
     path.write_text(path.read_text().replace("value", "joules", 1))
     found = make_cost("lookup", path=path, figure="joules")(LAYERS, [8])
     assert found["joules"].tolist() == [[8], [16], [24]]
-    with pytest.raises(ValueError, match="lacks one of layer, bitwidth, value; it has"):
+    with pytest.raises(ValueError, match="value, and none called seconds; it has"):
         make_cost("lookup", path=path, figure="seconds")(LAYERS, [8])
 
 
@@ -104,6 +104,18 @@ def test_a_wrong_table_gets_a_sentence(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
         make_cost("lookup", path=path)(LAYERS, [8])
+
+
+def test_whether_to_interpolate_is_said_by_a_bool(tmp_path):
+    path = as_csv(tmp_path / "table.csv")
+    with pytest.raises(ValueError, match="interpolate='no' has to be True or False"):
+        make_cost("lookup", path=path, interpolate="no")
+
+
+def test_a_column_that_is_not_there_is_named(tmp_path):
+    (tmp_path / "table.csv").write_text("layer,bitwidth,milliseconds\nfirst,8,1\n")
+    with pytest.raises(ValueError, match=r"lacks one of .*value, and none called joules; it has"):
+        make_cost("lookup", path=tmp_path / "table.csv", figure="joules")(LAYERS, [8])
 
 
 @pytest.mark.parametrize(

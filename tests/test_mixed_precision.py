@@ -190,6 +190,25 @@ def test_the_report_split_is_opened_once_for_the_answer_or_not_at_all(toy):
         _ = without.report
 
 
+@pytest.mark.parametrize(
+    ("held", "why"),
+    [
+        (lambda: None, "ValueError: read_report of 'own' returned a NoneType"),
+        (lambda: open("there is none"), "FileNotFoundError"),
+        (lambda: Split(torch.rand(9, 1, 4, 4), torch.zeros(9, dtype=torch.int64)), "(1, 4, 4)"),
+    ],
+    ids=["nothing", "missing", "another shape"],
+)
+def test_a_report_split_that_cannot_be_used_loses_no_answer(toy, tmp_path, held, why):
+    module, splits = toy
+    with pytest.warns(UserWarning, match="The answer is not tested on the report split"):
+        result = releq_gym.search(
+            module, Splits("own", None, splits.search, held), folder=tmp_path, **OPTIONS
+        )
+    assert why in result.untested and result.record.report is None
+    assert (tmp_path / "quantized.safetensors").is_file()
+
+
 def test_a_loss_on_few_images_carries_its_margin(toy):
     module, splits = toy
     result = releq_gym.search(module, splits, **OPTIONS)
@@ -286,7 +305,10 @@ def test_swapped_arguments_and_other_data_are_a_sentence(toy):
         ({"max_loss_points": -1.0}, "max_loss_points=-1.0 has to be a number of points, 0 or"),
         ({"max_loss_points": float("nan")}, "max_loss_points=nan has to be a number of points"),
         ({"max_loss_points": "a"}, "max_loss_points='a' has to be a number of points"),
-        ({"bitwidths": 4}, "bitwidths=4 has to be a list, such as [2, 4, 8]"),
+        ({"bitwidths": 4}, "bitwidths=4 has to be a list for all layers, such as [2, 4, 8]"),
+        ({"bitwidths": {"0": [4, 8]}}, "fixed_bitwidths={layer: bitwidth} says what one layer"),
+        ({"loss": print}, "recipe='ptq' retrains nothing"),
+        ({"loss": "mse"}, "loss= is 'mse'; it has to be a function"),
         ({"quantizer_kwargs": ["x"]}, "quantizer_kwargs=['x'] has to be a dict"),
         ({"memo": 5}, "memo=5 has to be True, False, the path of a file, or a Memo"),
         ({"evaluation_budget": 0}, "evaluation_budget=0 must be a whole number"),

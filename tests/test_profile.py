@@ -215,6 +215,7 @@ class TwoInputs(nn.Linear):
         (nn.Sequential(TwoInputs(4, 4)), (4,), "cannot take one input of shape"),
         (nn.Sequential(nn.Flatten(2), nn.Linear(4, 4)), (4,), "cannot take one input of shape"),
         (nn.Sequential(nn.Linear(4, 4)), 4, "has to be a tuple of whole numbers"),
+        (nn.Sequential(nn.Linear(4, 4)), (-4,), "has to be a tuple of whole numbers above 0"),
         (nn.Sequential(nn.Linear(4, 4)), (4.0,), "has to be a tuple of whole numbers"),
     ],
 )

@@ -300,7 +300,7 @@ def test_own_loss_sees_outputs_and_targets(module, digits):
         ({"distillation": 0.5}, "distillation=0.5 belongs to the cross-entropy"),
         ({"label_smoothing": 0.1}, "label_smoothing=0.1 belongs to the cross-entropy"),
         ({"augment": "shift"}, r"augment='shift' is for images.*\(3,\).*augment='none'"),
-        ({}, r"loss has to be a scalar.*\(64, 2\).*take its mean"),
+        ({}, r"loss has to be a scalar.*\(64, 2\); take the mean"),
     ],
 )
 def test_what_does_not_go_with_a_loss_of_ones_own_is_a_sentence(fields, sentence):
@@ -311,6 +311,12 @@ def test_what_does_not_go_with_a_loss_of_ones_own_is_a_sentence(fields, sentence
     arguments = (["0"], [4], make_quantizer("wrpn"), recipe, *regression(), 0)
     with pytest.raises(ValueError, match=sentence):
         retrain(nn.Sequential(nn.Linear(3, 2)), *arguments, loss=loss)
+
+
+def test_a_loss_that_is_no_tensor_is_a_sentence():
+    arguments = (["0"], [4], make_quantizer("wrpn"), QUICK, *regression(), 0)
+    with pytest.raises(ValueError, match=r"has to be a scalar tensor, but .* is 1\.0"):
+        retrain(nn.Sequential(nn.Linear(3, 2)), *arguments, loss=lambda outputs, targets: 1.0)
 
 
 def test_every_input_needs_a_target():

@@ -38,7 +38,7 @@ def test_what_can_be_written_is_told_beforehand(tmp_path):
     check_writable(kept)
     check_writable(tmp_path / "new" / "figures.csv")
     assert kept.read_text() == "before"
-    assert not any((tmp_path / "new").iterdir())
+    assert list(tmp_path.iterdir()) == [kept]
 
 
 def test_what_cannot_be_written_is_a_sentence(tmp_path):

@@ -18,6 +18,9 @@ def add_commands(commands: Any) -> None:
         "resumable",
     )
     measure.add_argument("net", help="a network's name, or package.module:NAME")
+    measure.add_argument(
+        "--input-shape", type=int, nargs="+", help="of one input of a net that does not state it"
+    )
     measure.add_argument("--output", metavar="FILE", help="JSON (default: NET-tvm_cpu.json here)")
     measure.add_argument("--bitwidths", type=int, nargs="+", help="default: 1 to 8")
     measure.add_argument("--rounds", type=int, help="how often a time is taken (default 101)")
@@ -37,7 +40,7 @@ def _measure(options: argparse.Namespace) -> None:
     output = options.output
     if output is None:
         output = as_file_name(options.net) + "-tvm_cpu.json"
-    layers = network_layers(options.net)
+    layers = network_layers(options.net, options.input_shape)
     with Progress() as progress:
         bar = progress.add_task(f"{options.net}, layers", total=len(layers))
         file = measure_net(

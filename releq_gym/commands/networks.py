@@ -11,6 +11,9 @@ def add_commands(commands: Any) -> None:
     """Puts them among the commands of a parser."""
     nets = commands.add_parser("nets", help="list the networks with their quantized layers")
     nets.add_argument("net", nargs="?", help="one network, or package.module:NAME, layer by layer")
+    nets.add_argument(
+        "--input-shape", type=int, nargs="+", help="of one input of a net that does not state it"
+    )
     nets.set_defaults(run=_nets)
 
     pretrain = commands.add_parser("pretrain", help="train a network in full precision")
@@ -27,7 +30,7 @@ def add_commands(commands: Any) -> None:
     evaluate.add_argument(
         "target", help="a network's name, or the folder of a search or of agents.train"
     )
-    evaluate.add_argument("--data", help="folder that holds the data set")
+    evaluate.add_argument("--data", help="a data set: folder, .npz file or name")
     evaluate.add_argument("--weights", help="full-precision checkpoint of a network (safetensors)")
     evaluate.add_argument("--net", help="package.module:factory of a run folder's own net")
     evaluate.set_defaults(run=_evaluate)
@@ -38,15 +41,15 @@ def _nets(options: argparse.Namespace) -> None:
 
     for net in [options.net] if options.net else NETWORKS.names():
         network = resolve_network(net)
-        if not network.input_shape:
+        input_shape = options.input_shape or network.input_shape
+        if not input_shape:
             raise ValueError(
                 f"The net {net!r} does not state what it takes, so its layers cannot be counted: "
-                "register it by register_network(name, input_shape=...), or name a "
-                "releq_gym.networks.Network with an input_shape."
+                "add --input-shape, that of one input, such as --input-shape 3 32 32."
             )
-        layers = network_layers(network)
+        layers = network_layers(network.build(), input_shape)
         weights, macs = sum(x.weights for x in layers), sum(x.macs for x in layers)
-        shape = "x".join(map(str, network.input_shape))
+        shape = "x".join(map(str, input_shape))
         print(
             f"{net}: {network.dataset or 'own data'}, input {shape}, {len(layers)} layers, "
             f"{weights:,} weights, {macs:,} MACs"

@@ -3,7 +3,28 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def each(convert: Callable[[str], tuple[str, T]], typed: Sequence[str]) -> dict[str, T]:
+    """Several pairs, by name.
+
+    Args:
+        convert: One of the functions below.
+        typed: What was typed.
+
+    Raises:
+        ValueError: For what it refuses, or a name that stands there twice.
+    """
+    pairs: dict[str, T] = {}
+    for name, value in map(convert, typed):
+        if name in pairs:
+            raise ValueError(f"{name} is set twice, to {pairs[name]} and to {value}; once will do.")
+        pairs[name] = value
+    return pairs
 
 
 def layer_and_bits(typed: str) -> tuple[str, int]:
@@ -43,6 +64,6 @@ def name_and_value(typed: str) -> tuple[str, Any]:
     if not name or not equals:
         raise ValueError(f"{typed} has to read NAME=VALUE, such as path=table.csv.")
     try:
-        return name, json.loads(value)
+        return name, json.loads(value.lower() if value in ("True", "False") else value)
     except json.JSONDecodeError:
         return name, value

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from releq_gym.commands.pairs import figure_and_limit, layer_and_bits, name_and_value
+from releq_gym.commands.pairs import each, figure_and_limit, layer_and_bits, name_and_value
 from releq_gym.file_names import as_file_name
 
 
@@ -110,12 +110,12 @@ def _search(options: argparse.Namespace) -> None:
         quantizer_kwargs=None if per_channel is None else {"per_channel": per_channel},
         recipe=options.recipe,
         bitwidths=options.bitwidths,
-        fixed_bitwidths=dict(map(layer_and_bits, options.fixed_bitwidths)),
+        fixed_bitwidths=each(layer_and_bits, options.fixed_bitwidths),
         groups=options.groups and [group.split(",") for group in options.groups],
         activation_bitwidth=options.activation_bitwidth,
         cost=options.cost,
-        cost_kwargs=dict(map(name_and_value, options.cost_kwargs)),
-        cost_budget=dict(map(figure_and_limit, options.cost_budget)),
+        cost_kwargs=each(name_and_value, options.cost_kwargs),
+        cost_budget=each(figure_and_limit, options.cost_budget),
         searcher=options.searcher,
         evaluation_budget=options.evaluation_budget,
         seed=options.seed,

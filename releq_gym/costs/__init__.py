@@ -1,8 +1,9 @@
 """Cost models: what an assignment costs. One frozen dataclass per file, or several of a kind.
 
-A cost model is called with the layers and the bitwidths of interest and returns named physical
-figures, each a float64 array ``[layers, bitwidths]``; the total of an assignment is a sum over
-its layers. The first figure is the headline: divided by its total at 8 bits it is ``cost``.
+A cost model is called with the layers and the bitwidths of interest (1 to 8, whatever is chosen
+from) and returns named physical figures, each a float64 array ``[layers, bitwidths]``, NaN where
+it knows none; the total of an assignment is a sum over its layers. The first figure is the
+headline: divided by its total at 8 bits it is ``cost``.
 
 A model whose parameters can follow what is measured, such as the bitwidth of activations, has a
 method ``of(evaluator)`` that returns it with those filled in.
@@ -11,6 +12,7 @@ method ``of(evaluator)`` that returns it with those filled in.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,12 @@ def make_cost(name: str | CostModel, **kwargs: Any) -> CostModel:
     Raises:
         ValueError: See `Registry.make`.
     """
+    if isinstance(name, str) and (":" in name or Path(name).suffix in (".csv", ".json")):
+        raise ValueError(
+            f"The cost {name!r} is no name of one. A table in a file is cost='lookup', "
+            f"cost_kwargs={{'path': {name!r}}}; a function of yours is passed itself, from Python, "
+            "or registered under a name by @COSTS.register."
+        )
     return COSTS.make(name, **kwargs)
 
 

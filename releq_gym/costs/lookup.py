@@ -48,6 +48,8 @@ class Lookup:
             raise ValueError(f"path={self.path!r} has to name a CSV or JSON file.")
         if not isinstance(self.figure, str | None) or self.figure == "":
             raise ValueError(f"figure={self.figure!r} has to be a name, such as 'milliseconds'.")
+        if not isinstance(self.interpolate, bool):
+            raise ValueError(f"interpolate={self.interpolate!r} has to be True or False.")
 
     def __call__(self, layers: Sequence[Layer], bitwidths: Sequence[int]) -> Figures:
         """Figures ``[layers, bitwidths]``, NaN where nothing is known.
@@ -100,8 +102,10 @@ def _read_table(
     for number, row in enumerate(rows, 1):
         if not isinstance(row, Mapping) or not all(name in row for name in columns):
             read = ", ".join(map(repr, row)) if isinstance(row, Mapping) else repr(row)
+            named = "" if wanted in (None, column) else f", and none called {wanted}"
             raise ValueError(
-                f"{path}, row {number}, lacks one of {', '.join(columns)}; it has {read:.80}."
+                f"{path}, row {number}, lacks one of {', '.join(columns)}{named}; it has "
+                f"{read:.80}. figure= names the column that holds the values."
             )
         if None in row:  # as the csv module has it
             raise ValueError(

@@ -121,6 +121,13 @@ class Splits:
     origin: str = ""
 
     def __post_init__(self) -> None:
+        for part in ("search", "train"):
+            split = getattr(self, part)
+            if not isinstance(split, Split) and (part == "search" or split is not None):
+                raise ValueError(
+                    f"{part}= of Splits is a {type(split).__name__}; give Split(images, labels)"
+                    + (", or None." if part == "train" else ".")
+                )
         if self.read_report is not None and not callable(self.read_report):
             raise ValueError(
                 f"read_report= is a {type(self.read_report).__name__}; give a function that "
@@ -132,13 +139,19 @@ class Splits:
         """The report split, read on first access.
 
         Raises:
-            ValueError: Where there is none.
+            ValueError: Where there is none, or it is no `Split`.
         """
         if self.read_report is None:
             raise ValueError(
                 f"The data set {self.name!r} has no report split; pass read_report= to Splits(...)."
             )
-        return self.read_report()
+        report = self.read_report()
+        if not isinstance(report, Split):
+            raise ValueError(
+                f"read_report of {self.name!r} returned a {type(report).__name__}; it has to "
+                "return Split(images, labels)."
+            )
+        return report
 
     def first(self, images: int) -> Splits:
         """The same data with only the first images of the search split; see `first_positions`.

@@ -40,7 +40,7 @@ def npz(path: str | os.PathLike) -> Splits:
         if not parts:
             raise ValueError(
                 f"{path} holds {', '.join(arrays) or 'nothing'}; it needs train_images and "
-                "train_labels, and where there are such parts also val_... and test_..."
+                "train_labels, or val_... or test_..., or several of these pairs."
             )
     return dataclasses.replace(arrange(path.stem, parts), files=(path,))
 

@@ -69,7 +69,8 @@ def resolve_splits(
     if not network.dataset and data is None:
         raise ValueError(
             f"{network.name} is no registered net, so nothing says which data it is for: pass "
-            f"data= one of {', '.join(DATASETS.names())}, or data=Splits(...)."
+            f"data= an .npz file, a folder of images, one of {', '.join(DATASETS.names())}, or "
+            "from Python Splits(...)."
         )
     if isinstance(data, Splits):
         splits = data
@@ -211,12 +212,10 @@ def check_fit(
         with torch.inference_mode():
             outputs = module(normalise(first.images[:1]))
             several = outputs if metric is None else module(normalise(first.images[:3]))
-    except RuntimeError as error:
-        last = len(shape) == 3 and shape[2] in (1, 3) and shape[0] == shape[1]
-        hint = " Its images are [n, channels, height, width]: permute these." if last else ""
+    except Exception as error:  # whatever code of the user's raises
         raise ValueError(
             f"{network.name} cannot take an image of shape {shape} from {splits.name!r}: "
-            f"{error}{hint}"
+            f"{str(error).rstrip('.')}.{_about_channels(shape)}"
         ) from error
     pixels = search.images
     if pixels.is_floating_point() and len(shape) == 3 and pixels.min() >= 0 and pixels.max() > 2:
@@ -249,10 +248,20 @@ def check_fit(
             "images without a class out."
         )
     if outputs.ndim != 2 or outputs.shape[1] < classes:
+        hint = " Its labels begin at 1, and classes are counted from 0." if least == 1 else ""
         raise ValueError(
             f"{network.name} answers one image with a tensor of shape {tuple(outputs.shape)}, but "
-            f"{splits.name!r} has {classes} classes; [1, {classes}] is needed."
+            f"{splits.name!r} has {classes} classes; [1, {classes}] is needed.{hint}"
         )
+
+
+def _about_channels(shape: tuple[int, ...]) -> str:
+    """What may be wrong with the images of a network that cannot take them."""
+    if len(shape) == 3 and shape[2] in (1, 3) and shape[0] == shape[1]:
+        return " Its images are [n, channels, height, width]: permute these."
+    if len(shape) == 2:
+        return " If these are images, they lack their axis of channels: images[:, None]."
+    return ""
 
 
 def _check_metric(metric: Score, outputs: Tensor, labels: Tensor) -> None:

@@ -201,6 +201,11 @@ class LiveEvaluator:
             )
         if not is_whole(repeats) or repeats < 1:
             raise ValueError(f"repeats={repeats!r} has to be a whole number, at least 1.")
+        if loss is not None and not callable(loss):
+            raise ValueError(
+                f"loss= is {loss!r}; it has to be a function of outputs and targets that returns a "
+                "scalar tensor."
+            )
         network = resolve_network(net)
         self.net = network.name
         self.max_loss_points = network.max_loss_points

@@ -50,8 +50,10 @@ def network_layers(
             "This net does not state what it takes: pass input_shape=, that of one input without "
             "the batch axis, such as (3, 32, 32)."
         )
-    if not isinstance(input_shape, Sequence) or not all(map(is_whole, input_shape)):
-        raise ValueError(f"input_shape={input_shape!r} has to be a tuple of whole numbers.")
+    if not isinstance(input_shape, Sequence) or not all(
+        is_whole(size) and size > 0 for size in input_shape
+    ):
+        raise ValueError(f"input_shape={input_shape!r} has to be a tuple of whole numbers above 0.")
     quantizer = make_quantizer(quantizer)
     uses = _trace(module, input_shape)
     if not uses:

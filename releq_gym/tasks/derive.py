@@ -34,8 +34,8 @@ def derive_task(
         raise ValueError(f"max_loss_points={max_loss_points} has to be 0 or more points.")
     if not task.exhaustive or "report" not in task.splits:
         raise TaskError(
-            f"{task.name} has no table of every assignment on search and report data; build a task "
-            "with that tolerated loss instead."
+            f"{task.name} has no table of every assignment on search and report data; build it (or "
+            "import it) anew with that tolerated loss."
         )
     name = re.sub(r"-loss[\d.]+$", "", task.card["id"]) + f"-loss{max_loss_points:g}"
     target = Path(folder) / name / task.card["version"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 
 from releq_gym.file_names import as_file_name
 from releq_gym.layers import BITWIDTHS, Layer
+from releq_gym.problem import BETTER_POINTS
 from releq_gym.registry import UnknownNameError
 from releq_gym.tasks.format import (
     OK,
@@ -106,6 +108,7 @@ def import_task(
             f"{file} has some assignments {min(repeats)} times and others {max(repeats)} times; "
             "give each as often, or one mean each."
         )
+    _warn_of_full_precision(full_precision_accuracy, cells)
     complete = len(cells) == len(allowed) ** len(layers)
     order = list(cells)
     if complete:
@@ -141,6 +144,17 @@ def import_task(
         **(stated or {}),
     }
     return write_task(Path(folder) / card["id"] / version, card, {"search": measured})
+
+
+def _warn_of_full_precision(accuracy: float, cells: Mapping[Any, Sequence[float]]) -> None:
+    """What quantized networks may gain is little; more is a slip, or of other images."""
+    best = max(sum(accuracies) / len(accuracies) for accuracies in cells.values())
+    if 100 * (best - accuracy) > BETTER_POINTS:
+        warnings.warn(
+            f"The best assignment has an accuracy of {best:g}, full precision of {accuracy:g}, so "
+            "that there is no loss to avoid. Are they of the same images?",
+            stacklevel=3,
+        )
 
 
 def _named(name: str | None, net: str) -> str:

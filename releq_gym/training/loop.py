@@ -188,10 +188,12 @@ def training_loss(
     """
     if loss is not None:
         value = loss(outputs, labels)
-        if value.ndim:
+        if not isinstance(value, Tensor) or value.ndim:
+            shape = getattr(value, "shape", None)
+            what = repr(value) if shape is None else f"of the shape {tuple(shape)}"
             raise ValueError(
-                "A loss has to be a scalar, but loss(outputs, targets) has the shape "
-                f"{tuple(value.shape)}; take its mean."
+                f"A loss has to be a scalar tensor, but loss(outputs, targets) is {what}; take the "
+                "mean of a tensor that follows from the outputs."
             )
         return value
     smoothing = recipe.label_smoothing
