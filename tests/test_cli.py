@@ -360,7 +360,7 @@ def test_a_closed_pipe_is_no_traceback():
         (["pretrain", "digits"], "already, which tasks may have been measured on"),
         (["task", "show", "nothing"], "Unknown task 'nothing'"),
         (["task", "verify", "synthetic-20-0"], "is generated, not measured"),
-        (["task", "show", TASK, "--picture", "/dev/null/x.png"], "Not a directory"),
+        (["task", "show", TASK, "--picture", "/dev/null/x.png"], "/dev/null: File exists"),
         (["task", "show", TASK, "--picture", "x.jpg"], "x.jpg has to end in .png, .pdf or .svg"),
         (
             ["task", "import", "x.csv", "--net", "test_cli:Unstated", "--full-precision", "0.9"],
