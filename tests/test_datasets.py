@@ -177,6 +177,7 @@ def test_split_hash_sees_images_labels_and_order():
         (torch.zeros(2, 1, dtype=torch.float64), torch.zeros(2, dtype=torch.int64), "float64"),
         (torch.zeros(2, 1), torch.zeros(3, dtype=torch.int64), "one per image: an int64 class"),
         (torch.zeros(0, 1), torch.zeros(0, dtype=torch.int64), "no images"),
+        (torch.zeros(2, 1), np.array(["cat", "dog"]), "labels of a Split are <U3; give numbers"),
     ],
 )
 def test_split_refuses_what_cannot_be_used(images, labels, sentence):

@@ -79,6 +79,11 @@ class Split:
 
 def _as_tensor(name: str, given: object) -> Tensor:
     if isinstance(given, np.ndarray):
+        if given.dtype.kind not in "biuf":
+            raise ValueError(
+                f"The {name} of a Split are {given.dtype}; give numbers, of labels the classes "
+                "from 0."
+            )
         # A copy where numpy forbids writing, which PyTorch would warn of.
         return torch.from_numpy(given if given.flags.writeable else given.copy())
     if not isinstance(given, Tensor):
