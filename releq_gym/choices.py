@@ -50,7 +50,7 @@ def check_bitwidths(bitwidths: Sequence[int] | None, evaluator: Evaluator) -> tu
     """
     if bitwidths is None:
         return tuple(evaluator.bitwidths)
-    listed = list(bitwidths) if isinstance(bitwidths, Iterable) else []
+    listed = as_list(bitwidths)
     missing = [bitwidth for bitwidth in listed if bitwidth not in evaluator.bitwidths]
     if missing or not listed:
         raise ValueError(
@@ -58,6 +58,20 @@ def check_bitwidths(bitwidths: Sequence[int] | None, evaluator: Evaluator) -> tu
             f"has: {', '.join(map(str, evaluator.bitwidths))}."
         )
     return tuple(sorted({int(bitwidth) for bitwidth in listed}))
+
+
+def as_list(bitwidths: Any) -> list[Any]:
+    """The bitwidths to choose from, as they were given.
+
+    Raises:
+        ValueError: For what is no list of them.
+    """
+    if isinstance(bitwidths, str | Mapping) or not isinstance(bitwidths, Iterable):
+        raise ValueError(
+            f"bitwidths={bitwidths!r} has to be a list for all layers, such as [2, 4, 8]; "
+            "fixed_bitwidths={layer: bitwidth} says what one layer has."
+        )
+    return list(bitwidths)
 
 
 def check_fixed(fixed: Any, evaluator: Evaluator) -> dict[int, int]:

@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from rich.console import Console
 
 import releq_gym
+from releq_gym.choices import as_list
 from releq_gym.costs import CostModel
 from releq_gym.datasets import Splits
 from releq_gym.datasets.base import SEARCH_IMAGES
@@ -183,6 +184,12 @@ def search(
     if assignments(choices) == 1:
         play = SEARCHERS["uniform"]  # nothing is to be chosen
     _warn_near_chance(evaluator)
+    if 0 < problem.max_loss_points < 100 / evaluator.images:
+        warnings.warn(
+            f"One of {evaluator.images} search images is {100 / evaluator.images:.2g} points, more "
+            f"than the {problem.max_loss_points:g} that may be lost; search on more images.",
+            stacklevel=2,
+        )
     console = Console(stderr=True, quiet=not progress, highlight=False)
     unquantized = unquantized_parameters(evaluator.module, evaluator.layers)
     last_recipe, retrainings = _last_retraining(evaluator, report)
@@ -369,13 +376,8 @@ def _check(
     if isinstance(model, Splits):
         raise ValueError("search(model, data): the network comes first, then the data.")
     AccuracyFloor(max_loss_points)
-    if bitwidths is not None and (
-        isinstance(bitwidths, str | Mapping) or not isinstance(bitwidths, Iterable)
-    ):
-        raise ValueError(
-            f"bitwidths={bitwidths!r} has to be a list for all layers, such as [2, 4, 8]; "
-            "fixed_bitwidths={layer: bitwidth} says what one layer has."
-        )
+    if bitwidths is not None:
+        as_list(bitwidths)
     budget = evaluation_budget
     if budget is not None and not (is_whole(budget) and budget >= 1):
         raise ValueError(f"evaluation_budget={budget!r} must be a whole number, at least 1.")

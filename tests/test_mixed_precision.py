@@ -306,6 +306,7 @@ def test_swapped_arguments_and_other_data_are_a_sentence(toy):
         ({"max_loss_points": float("nan")}, "max_loss_points=nan has to be a number of points"),
         ({"max_loss_points": "a"}, "max_loss_points='a' has to be a number of points"),
         ({"bitwidths": 4}, "bitwidths=4 has to be a list for all layers, such as [2, 4, 8]"),
+        ({"bitwidths": [2.5]}, "bitwidths=[2.5]; give one or more of 1 to 8"),
         ({"bitwidths": {"0": [4, 8]}}, "fixed_bitwidths={layer: bitwidth} says what one layer"),
         ({"loss": print}, "recipe='ptq' retrains nothing"),
         ({"loss": "mse"}, "loss= is 'mse'; it has to be a function"),
@@ -327,6 +328,13 @@ def test_mistakes_are_a_sentence_before_anything_is_measured(toy, options, sente
     with pytest.raises(ValueError) as caught:
         releq_gym.search(module, splits, **{**OPTIONS, **options})
     assert sentence in str(caught.value)
+
+
+def test_too_few_images_to_tell_what_may_be_lost_are_warned_of(toy):
+    module, splits = toy
+    options = {**OPTIONS, "searcher": "uniform", "max_loss_points": 0.3}
+    with pytest.warns(UserWarning, match=r"One of 200 search images is 0\.5 points, more than"):
+        releq_gym.search(module, splits, **options)
 
 
 def test_a_folder_that_is_a_file_is_refused(toy, tmp_path):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import releq_gym
+
 ROOT = Path(__file__).parents[1]
 
 IMPORT_IS_QUIET = """
@@ -67,3 +69,7 @@ def test_the_wheel_alone_runs_an_episode(tmp_path):
     assert installed.returncode == 0, installed.stderr
     done = run(python, "-c", EPISODE_WITHOUT_TORCH, cwd=tmp_path)
     assert done.stdout == "episode done\n", done.stderr
+
+
+def test_completion_knows_what_is_imported_late():
+    assert set(releq_gym.__all__) <= set(dir(releq_gym))

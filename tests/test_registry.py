@@ -3,6 +3,7 @@ import pickle
 import pytest
 
 from releq_gym.registry import Registry, UnknownNameError
+from releq_gym.searchers import SEARCHERS
 
 
 def test_unknown_name_lists_choices_and_the_nearest():
@@ -74,3 +75,7 @@ def test_a_function_is_taken_as_it_is_and_a_plain_class_is_not():
         registry.make("mine", floor=1)
     with pytest.raises(ValueError, match="'class' is a plain class; make it a frozen dataclass"):
         registry.make("class")
+
+
+def test_a_registry_lists_its_names():
+    assert list(SEARCHERS) == SEARCHERS.names() and len(SEARCHERS) == len(SEARCHERS.names()) > 5

@@ -131,9 +131,12 @@ def _answers(replayed: Replayed, scorers: dict[str, Scorer]) -> Iterator[str]:
             continue
         name = problem.evaluator.name
         about = f"{name}: " if several else ""
-        regret = f"{scorers[name].regret(answer.bitwidths):.6f}" if name in scorers else "undefined"
+        regret = "regret undefined"
+        if (scorer := scorers.get(name)) is not None:
+            searched, held = scorer.search_regret(answer.bitwidths), scorer.regret(answer.bitwidths)
+            regret = f"regret {searched:.6f} on search data, {held:.6f} on report data"
         bitwidths = " ".join(map(str, answer.bitwidths))
-        yield f"{about}answer {bitwidths}, objective {answer.objective:.6f}, regret {regret}"
+        yield f"{about}answer {bitwidths}, objective {answer.objective:.6f}, {regret}"
     if len(replayed.problems) > SHOWN:
         yield f"and answers to {len(replayed.problems) - SHOWN} more problems"
 

@@ -13,12 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from releq_gym.activations import ACTIVATION_BITWIDTHS
+from releq_gym.choices import as_list
 from releq_gym.datasets import DATASETS, Split, Splits, load_splits
 from releq_gym.datasets.base import refuse_seen
 from releq_gym.datasets.normalise import Normalise
 from releq_gym.layers import BITWIDTHS
 from releq_gym.networks import Recipe
 from releq_gym.networks.base import GENERIC_RECIPES, NETWORKS, Network
+from releq_gym.plain_numbers import is_whole
 from releq_gym.quantizers.base import Quantizer
 from releq_gym.quantizers.uniform import Uniform
 from releq_gym.registry import UnknownNameError
@@ -33,15 +36,33 @@ SCORE_TOLERANCE = 1e-5
 """How far rounding may take a score out of 0 to 1."""
 
 
+def check_options(activation_bitwidth: int, repeats: int, memory: int, loss: Loss | None) -> None:
+    """Refuses arguments of `LiveEvaluator` that are none by themselves."""
+    if activation_bitwidth not in ACTIVATION_BITWIDTHS:
+        raise ValueError(
+            f"activation_bitwidth={activation_bitwidth!r} has to be 32 (activations stay in "
+            "full precision) or 8."
+        )
+    if not is_whole(repeats) or repeats < 1:
+        raise ValueError(f"repeats={repeats!r} has to be a whole number, at least 1.")
+    if loss is not None and not callable(loss):
+        raise ValueError(
+            f"loss= is {loss!r}; it has to be a function of outputs and targets that returns a "
+            "scalar tensor."
+        )
+    if not is_whole(memory) or memory < 0:
+        raise ValueError(f"memory={memory!r} has to be a whole number of bytes, 0 or more.")
+
+
 def resolve_bitwidths(bitwidths: Sequence[int] | None, quantizer: Quantizer) -> tuple[int, ...]:
     """What a layer may have, ascending; None means all that the quantizer defines."""
     if bitwidths is None:
         # Only a quantizer that fits its scale to the weights means something at 1 bit.
         return tuple(b for b in BITWIDTHS if b > 1 or isinstance(quantizer, Uniform))
-    chosen = tuple(sorted({int(bitwidth) for bitwidth in bitwidths}))
-    if not chosen or not set(chosen) <= set(BITWIDTHS):
-        raise ValueError(f"bitwidths={list(bitwidths)!r}; give one or more of 1 to 8.")
-    return chosen
+    listed = as_list(bitwidths)
+    if not listed or not all(is_whole(one) and one in BITWIDTHS for one in listed):
+        raise ValueError(f"bitwidths={listed!r}; give one or more of 1 to 8.")
+    return tuple(sorted(map(int, set(listed))))
 
 
 def resolve_weights(network: Network, weights: str | os.PathLike | None) -> Path | None:

@@ -17,13 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from releq_gym.activations import ACTIVATION_BITWIDTHS, with_quantized_activations
+from releq_gym.activations import with_quantized_activations
 from releq_gym.datasets import Split, Splits
 from releq_gym.datasets.base import first_positions
 from releq_gym.datasets.normalise import Normalise
 from releq_gym.evaluators.arguments import (
     check_finite,
     check_fit,
+    check_options,
     check_recipe,
     check_scores,
     known_recipes,
@@ -48,7 +49,6 @@ from releq_gym.evaluators.measurement import Measurement, check_assignment, pool
 from releq_gym.evaluators.memo import Memo, hash_fields, open_memo
 from releq_gym.layers import FULL_PRECISION
 from releq_gym.networks import NetworkLike, Recipe, network_layers, resolve_network
-from releq_gym.plain_numbers import is_whole
 from releq_gym.quantized import bake, check_weight, load_weights
 from releq_gym.quantizers.base import Quantizer, make_quantizer
 from releq_gym.registry import UnknownNameError, named_arguments
@@ -194,18 +194,7 @@ class LiveEvaluator:
         search_from_train: bool = False,
         device: str = "auto",
     ):
-        if activation_bitwidth not in ACTIVATION_BITWIDTHS:
-            raise ValueError(
-                f"activation_bitwidth={activation_bitwidth!r} has to be 32 (activations stay in "
-                "full precision) or 8."
-            )
-        if not is_whole(repeats) or repeats < 1:
-            raise ValueError(f"repeats={repeats!r} has to be a whole number, at least 1.")
-        if loss is not None and not callable(loss):
-            raise ValueError(
-                f"loss= is {loss!r}; it has to be a function of outputs and targets that returns a "
-                "scalar tensor."
-            )
+        check_options(activation_bitwidth, repeats, memory, loss)
         network = resolve_network(net)
         self.net = network.name
         self.max_loss_points = network.max_loss_points

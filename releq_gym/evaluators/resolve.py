@@ -123,7 +123,10 @@ def task_evaluator(task: Task) -> Evaluator:
 def _default_task(net: Any, stated: dict[str, Any]) -> str:
     """The shipped task of a net that has what is stated, the net's default first."""
     if not isinstance(net, str):
-        raise ValueError("A net of your own has no shipped task; measure it: evaluator='live'.")
+        raise ValueError(
+            f"net={net!r:.60} is no name, and shipped tasks are of named nets; a network of your "
+            "own is measured by evaluator='live'."
+        )
     candidates = [DEFAULT_TASKS[net]] if net in DEFAULT_TASKS else []
     candidates += [name for name in shipped_tasks() if name not in candidates]
     about_net = [name for name in candidates if is_synthetic(name) or _net_of(name) == net]
