@@ -103,7 +103,7 @@ class Agent(ABC):
 
     presets: ClassVar[Mapping[str, Preset]]
     shown: ClassVar[str] = "probability"
-    steps: int
+    steps: int = 0
 
     @staticmethod
     def wrap(env: gym.Env) -> gym.Env:

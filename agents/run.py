@@ -120,10 +120,14 @@ class Run:
         agent.close()
         watch.save()
         if not (watch.interrupted or self.ledger.spent):
+            why = (
+                f"the agent ended by itself, after {agent.steps} steps"
+                if agent.steps < steps
+                else f"after {EPISODES_PER_EVALUATION} episodes for each of the budget the agent "
+                "goes on asking what it has asked before"
+            )
             self.console.print(
-                f"Ended with {self.ledger.distinct} of {self.budget} assignments: after "
-                f"{EPISODES_PER_EVALUATION} episodes for each of the budget the agent goes on "
-                "asking what it has asked before.",
+                f"Ended with {self.ledger.distinct} of {self.budget} assignments: {why}.",
                 highlight=False,
             )
         return not watch.interrupted

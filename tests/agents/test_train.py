@@ -322,6 +322,28 @@ def test_another_agent_is_one_class(tmp_path, monkeypatch):
     assert (result.searcher, result.evaluations) == ("blind", 40)
 
 
+def test_an_agent_that_ends_by_itself_is_said_to(tmp_path, monkeypatch, capsys):
+    class Idle(Agent):
+        presets = AGENTS["recurrent_ppo"].presets
+
+        def __init__(self, make_env, settings, seed, checkpoint=None):
+            make_env().reset(seed=seed)
+
+        def learn(self, steps, watch):
+            pass
+
+        def save(self, path):
+            path.write_text("nothing learned")
+
+        def close(self):
+            pass
+
+    monkeypatch.setitem(AGENTS._entries, "idle", Idle)
+    run(tmp_path / "run", "--agent", "idle")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Ended with 0 of 40 assignments: the agent ended by itself, after 0 steps." in said
+
+
 def test_search_ends_when_everything_is_measured(tmp_path):
     # So much entropy keeps the policy uniform.
     options = ["--bitwidths", "7", "8", "--ent-coef", "1"]
