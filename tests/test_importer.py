@@ -172,7 +172,10 @@ def test_a_cost_budget_holds_beside_the_masks(tmp_path):
         ("bitwidths,accuracy\n8 9,0.5\n", "from 1 to 8"),
         ("bitwidths,accuracy\n8 8,0.5\n8 4,50\n", "line 3: accuracy '50' has to be a fraction"),
         ("bitwidths,accuracy\n8 8,nan\n", "accuracy 'nan' has to be"),
-        ("bitwidths,accuracy\n8 8,0.5\n8 8,0.5\n8 4,0.5\n", "1 times and others 2 times"),
+        (
+            "bitwidths,accuracy\n8 8,0.5\n8 8,0.5\n8 4,0.5\n",
+            "1 times and others 2 times, 8 8 for one",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_understood_is_a_sentence(tmp_path, text, sentence):

@@ -104,9 +104,10 @@ def import_task(
         )
     repeats = {len(accuracies) for accuracies in cells.values()}
     if len(repeats) > 1:
+        most = next(one for one in cells if len(cells[one]) == max(repeats))
         raise TaskError(
-            f"{file} has some assignments {min(repeats)} times and others {max(repeats)} times; "
-            "give each as often, or one mean each."
+            f"{file} has some assignments {min(repeats)} times and others {max(repeats)} times, "
+            f"{' '.join(map(str, most))} for one; give each as often, or one mean each."
         )
     _warn_of_full_precision(full_precision_accuracy, cells)
     complete = len(cells) == len(allowed) ** len(layers)
