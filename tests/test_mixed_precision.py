@@ -337,6 +337,18 @@ def test_too_few_images_to_tell_what_may_be_lost_are_warned_of(toy):
         releq_gym.search(module, splits, **options)
 
 
+def test_labels_from_1_and_images_without_channels_are_explained(toy):
+    module, splits = toy
+    images, labels = splits.search.images, splits.search.labels
+    with pytest.raises(ValueError, match=r"6 classes; .*Its labels begin at 1"):
+        releq_gym.search(module, Splits("own", None, Split(images, labels + 1)), **OPTIONS)
+    flat = Split(images[:, 0], labels)
+    with pytest.raises(ValueError, match=r"an image of shape \(8, 8\).*images\[:, None"):
+        ValueError, match=r"cannot take an image of shape \(8, 8\).*images\[:, None"
+    ):
+        releq_gym.search(nn.Sequential(nn.BatchNorm2d(1), module), Splits("own", None, flat))
+
+
 def test_a_folder_that_is_a_file_is_refused(toy, tmp_path):
     module, splits = toy
     (tmp_path / "file").write_text("")
