@@ -136,9 +136,11 @@ def search(
     """
     started = time.perf_counter()
     play = SEARCHERS[searcher]
-    _check(model, max_loss_points, bitwidths, evaluation_budget, seed, folder)
+    _check(model, max_loss_points, evaluation_budget, seed, folder)
     fixed = fixed_bitwidths.values() if isinstance(fixed_bitwidths, Mapping) else ()
-    offered = None if bitwidths is None else [*bitwidths, *(b for b in fixed if b in BITWIDTHS)]
+    offered = None
+    if bitwidths is not None:
+        offered = [*as_list(bitwidths), *(bits for bits in fixed if bits in BITWIDTHS)]
     evaluator = LiveEvaluator(
         model,
         data=data,
@@ -367,7 +369,6 @@ def _warn_near_chance(evaluator: LiveEvaluator) -> None:
 def _check(
     model: object,
     max_loss_points: float | None,
-    bitwidths: object,
     evaluation_budget: int | None,
     seed: int,
     folder: str | os.PathLike | None,
@@ -376,8 +377,6 @@ def _check(
     if isinstance(model, Splits):
         raise ValueError("search(model, data): the network comes first, then the data.")
     AccuracyFloor(max_loss_points)
-    if bitwidths is not None:
-        as_list(bitwidths)
     budget = evaluation_budget
     if budget is not None and not (is_whole(budget) and budget >= 1):
         raise ValueError(f"evaluation_budget={budget!r} must be a whole number, at least 1.")

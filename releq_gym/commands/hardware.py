@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from releq_gym.commands.networks import stated_input_shape
 from releq_gym.file_names import as_file_name
 
 
@@ -34,13 +35,15 @@ def _measure(options: argparse.Namespace) -> None:
     from releq_gym.hardware.tvm_operator import require_tvm
     from releq_gym.hardware.tvm_timing import ROUNDS, measure_net
     from releq_gym.layers import BITWIDTHS
-    from releq_gym.networks import network_layers
+    from releq_gym.networks import network_layers, resolve_network
 
     require_tvm()
     output = options.output
     if output is None:
         output = as_file_name(options.net) + "-tvm_cpu.json"
-    layers = network_layers(options.net, options.input_shape)
+    network = resolve_network(options.net)
+    input_shape = stated_input_shape(options.net, options.input_shape or network.input_shape)
+    layers = network_layers(network, input_shape)
     with Progress() as progress:
         bar = progress.add_task(f"{options.net}, layers", total=len(layers))
         file = measure_net(

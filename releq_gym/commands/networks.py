@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +37,31 @@ def add_commands(commands: Any) -> None:
     evaluate.set_defaults(run=_evaluate)
 
 
+def stated_input_shape(net: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of one input, as it was typed or as the network states it.
+
+    Args:
+        net: What the network is called.
+        shape: Empty where neither is so.
+
+    Raises:
+        ValueError: If it is empty.
+    """
+    if not shape:
+        raise ValueError(
+            f"The net {net!r} does not state what it takes, so its layers cannot be counted: add "
+            "--input-shape, that of one input, such as --input-shape 3 32 32."
+        )
+    return tuple(shape)
+
+
 def _nets(options: argparse.Namespace) -> None:
     from releq_gym.networks import NETWORKS, network_layers, resolve_network
 
     for net in [options.net] if options.net else NETWORKS.names():
         network = resolve_network(net)
-        input_shape = options.input_shape or network.input_shape
-        if not input_shape:
-            raise ValueError(
-                f"The net {net!r} does not state what it takes, so its layers cannot be counted: "
-                "add --input-shape, that of one input, such as --input-shape 3 32 32."
-            )
-        layers = network_layers(network.build(), input_shape)
+        input_shape = stated_input_shape(net, options.input_shape or network.input_shape)
+        layers = network_layers(network, input_shape)
         weights, macs = sum(x.weights for x in layers), sum(x.macs for x in layers)
         shape = "x".join(map(str, input_shape))
         print(

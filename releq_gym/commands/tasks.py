@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from releq_gym.commands.networks import stated_input_shape
+
 
 def add_commands(commands: Any) -> None:
     """Puts them among the commands of a parser."""
@@ -186,12 +188,7 @@ def _task_import(options: argparse.Namespace) -> None:
         file = find_weights(network.name)
     if file is not None:
         load_weights(module, file)
-    input_shape = options.input_shape or network.input_shape
-    if not input_shape:
-        raise ValueError(
-            f"{options.net} does not state what it takes: add --input-shape, that of one input, "
-            "such as --input-shape 3 32 32."
-        )
+    input_shape = stated_input_shape(options.net, options.input_shape or network.input_shape)
     layers = network_layers(module, input_shape, options.quantizer)
     task = import_task(
         options.file,

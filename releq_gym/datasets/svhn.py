@@ -61,5 +61,5 @@ def _read(root: Path, part: str, download: bool) -> Split:
         pixels = torch.from_numpy(arrays["X"]).permute(3, 2, 0, 1).contiguous()
         # The files number the digit 0 as class 10.
         return Split(pixels, torch.from_numpy(arrays["y"].reshape(-1).astype("i8")) % 10)
-    except (*DAMAGED, MatReadError, RuntimeError, TypeError, NotImplementedError) as error:
+    except (*DAMAGED, MatReadError, RuntimeError, TypeError) as error:
         raise unreadable("SVHN", root, "train_32x32.mat and test_32x32.mat", error) from error

@@ -58,7 +58,7 @@ class Player:
 
     Raises:
         ValueError: Where the environment measures at every step, which would charge a searcher
-                for answers that it did not ask for, walks over several networks, or takes other
+            for answers that it did not ask for, walks over several networks, or takes other
             actions.
     """
 

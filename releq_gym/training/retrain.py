@@ -81,7 +81,8 @@ def retrain(
     quantized = quantize_network(module, layer_names, bitwidths, quantizer)
     finite = True
     if recipe.images:
-        teacher = teacher or copy.deepcopy(module).eval()
+        if recipe.distillation and teacher is None:
+            teacher = copy.deepcopy(module).eval()
         run = Run(quantized, recipe, images, labels, seed, normalise, teacher, loss)
         finite = run.advance(0, run.steps, advance)
     finite = finish(quantized, recipe, images, normalise, finite)

@@ -89,7 +89,8 @@ def retrain_many(
     if recipe.images and members:
         check_run(recipe, images, labels, loss)
         _check_parts(module)
-        teacher = teacher or copy.deepcopy(module).eval()
+        if recipe.distillation and teacher is None:
+            teacher = copy.deepcopy(module).eval()
         stack = _Stack(module, members, recipe, loss, teacher if recipe.distillation else None)
         finite = stack.train(images, labels, seeds, normalise)
         stack.write_back()
