@@ -13,7 +13,7 @@ from benchmarks.paper_table import devices
 from benchmarks.paper_table.analysis import effort, labels, losses, table, worth
 from benchmarks.paper_table.pictures import draw
 from benchmarks.paper_table.run import Bench, unspaced
-from benchmarks.paper_table.sweep import OURS, PLANS
+from benchmarks.paper_table.sweep import ON_REQUEST, OURS, PLANS
 from benchmarks.rows import read_rows
 
 RESULTS = Path(__file__).parent / "results"
@@ -27,12 +27,20 @@ NUMBERS = {"evaluations": int} | dict.fromkeys(
 def main() -> int:
     """Goes on where an earlier call was stopped; a finished row is never repeated."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.paper_table", description=__doc__)
-    parser.add_argument("--net", choices=PLANS, action="append", help="default: all")
+    parser.add_argument(
+        "--net",
+        choices=PLANS,
+        action="append",
+        help=f"default: all but {' and '.join(ON_REQUEST)}",
+    )
     planned = sorted({plan.quantizer for plans in PLANS.values() for plan in plans})
     parser.add_argument(
         "--quantizer", choices=planned, action="append", help="default: all that are planned"
     )
     parser.add_argument("--data", help="folder that holds the data sets")
+    parser.add_argument(
+        "--weights", metavar="FILE", help="checkpoint of the one --net; default: the public one"
+    )
     parser.add_argument(
         "--networks",
         type=Path,
@@ -40,13 +48,24 @@ def main() -> int:
         help="where retrained networks are kept (default: %(default)s)",
     )
     options = parser.parse_args()
+    nets = options.net or [net for net in PLANS if net not in ON_REQUEST]
+    if options.weights and len(nets) != 1:
+        parser.error("--weights is of one network; name it by --net")
     console = Console()
     RESULTS.mkdir(exist_ok=True)
     try:
-        for net in options.net or PLANS:
+        for net in nets:
             for plan in PLANS[net]:
                 if not options.quantizer or plan.quantizer in options.quantizer:
-                    Bench(net, plan, RESULTS, options.networks, options.data, console).run()
+                    Bench(
+                        net,
+                        plan,
+                        RESULTS,
+                        options.networks,
+                        options.data,
+                        console,
+                        options.weights,
+                    ).run()
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
@@ -58,33 +77,41 @@ def main() -> int:
     return 0
 
 
-def write_page() -> None:
-    """All tables as ``table.md``, and as one picture."""
-    if not (RESULTS / "rows.csv").is_file():
-        (RESULTS / "table.md").write_text("Nothing has been tested yet.\n", encoding="utf-8")
+def write_page(results: Path = RESULTS) -> None:
+    """All tables as ``table.md``, and as one picture, beside the rows."""
+    if not (results / "rows.csv").is_file():
+        (results / "table.md").write_text("Nothing has been tested yet.\n", encoding="utf-8")
         return
-    every = losses(pd.read_csv(RESULTS / "rows.csv"), RESULTS)
-    searches = pd.DataFrame(read_rows(RESULTS / "searches.csv"))
+    every = losses(pd.read_csv(results / "rows.csv"), results)
+    searches = pd.DataFrame(read_rows(results / "searches.csv"))
     parts, drawn, pairs = [], {}, []
     for (net, quantizer), group in every.groupby(["net", "quantizer"], sort=False):
         plan = next(plan for plan in PLANS[net] if plan.quantizer == quantizer)
         mine = {"net": net, "quantizer": quantizer}
         candidates = [
-            row for row in read_rows(RESULTS / "candidates.csv") if mine.items() <= row.items()
+            row for row in read_rows(results / "candidates.csv") if mine.items() <= row.items()
         ]
         named = labels(plan, candidates, max(map(len, group["bitwidths"].str.split())))
-        parts += [f"## {net}, {quantizer}", table(group, named), worth(candidates)]
-        drawn[f"{net}, {quantizer}"] = (group, named)
+        title = f"{net}, {quantizer}"
+        parts += [f"## {title}", table(group, named)]
+        if plan.unclaimed:
+            parts += [f"No claim: {plan.unclaimed}."]
+        else:
+            parts += [worth(candidates)]
+            drawn[title] = (group, named)
         if len(searches):
             own = searches[(searches["net"] == net) & (searches["quantizer"] == quantizer)]
             parts += [effort(own.astype(NUMBERS))] if len(own) else []
         ours = next((bits for bits, names in named.items() if OURS in names), None)
-        if ours and "ReLeQ" in plan.published:
+        if ours and "ReLeQ" in plan.published and not plan.unclaimed:
             pairs.append(devices.Pair(net, quantizer, unspaced(ours), plan.published["ReLeQ"]))
+    for net, command in ON_REQUEST.items():
+        if net not in set(every["net"]):
+            parts += [f"## {net}", f"Nothing yet; `{command}` fills it."]
     if pairs:
         parts += ["## Speed-up over 8 bits", devices.table(pairs)]
-    (RESULTS / "table.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    draw(drawn, RESULTS / "table.png")
+    (results / "table.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    draw(drawn, results / "table.png")
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ class Bench:
         networks: Folder of the retrained networks.
         data: Where the data set lies.
         console: Where progress goes.
+        weights: Checkpoint; None means the shipped or public one.
     """
 
     def __init__(
@@ -69,9 +70,11 @@ class Bench:
         networks: Path,
         data: str | None,
         console: Console,
+        weights: str | None = None,
     ):
         self.net, self.plan, self.console = net, plan, console
-        self.results, self.networks, self.data = results, networks, data
+        self.results, self.networks = results, networks
+        self.data, self.weights = data, weights
 
     @cached_property
     def evaluator(self) -> LiveEvaluator:
@@ -79,16 +82,18 @@ class Bench:
         return LiveEvaluator(
             self.net,
             data=self.data,
+            weights=self.weights,
             quantizer=self.plan.quantizer,
+            quantizer_kwargs={"per_channel": True} if self.plan.per_channel else None,
             bitwidths=self.plan.bitwidths,
-            recipe="short",
+            recipe="short" if self.plan.recipe == "long" else self.plan.recipe,
             repeats=1,
         )
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The long one of this plan."""
-        return dataclasses.replace(self.evaluator.recipes["long"], **self.plan.long)
+        """What every row is retrained by."""
+        return dataclasses.replace(self.evaluator.recipes[self.plan.recipe], **self.plan.long)
 
     def run(self) -> None:
         """Does what is missing."""

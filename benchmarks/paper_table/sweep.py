@@ -46,7 +46,12 @@ class Plan:
             when that was decided.
         caution: Standard errors of the search images that a candidate's loss has to stay away
             from the tolerated one.
-        long: Fields of the network's recipe ``long`` that are set otherwise here.
+        recipe: What every row is retrained by: the network's ``"long"``, or ``"ptq"``, nothing,
+            where there are no images to train on.
+        long: Fields of that recipe that are set otherwise here.
+        per_channel: Whether the quantizer has a step per output channel.
+        unclaimed: Why the rows say nothing about the network; empty where they do. Such rows are
+            neither drawn nor timed.
         retraining_seeds: Long retrainings of every row.
     """
 
@@ -65,8 +70,11 @@ class Plan:
     published: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     further: tuple[tuple[int, ...], ...] = ()
     caution: float = 0.0
+    recipe: str = "long"
     long: Mapping[str, Any] = field(default_factory=dict)
+    per_channel: bool = False
     retraining_seeds: tuple[int, ...] = (0, 1, 2)
+    unclaimed: str = ""
 
 
 EVERY = (1, 2, 3, 4, 5, 6, 7, 8)
@@ -178,5 +186,42 @@ PLANS: dict[str, tuple[Plan, ...]] = {
             retraining_seeds=(0,),
         ),
     ),
+    "mobilenet": (
+        Plan(
+            quantizer="uniform",
+            bitwidths=EVERY,
+            task="mobilenet-imagenet-uniformpc-ptq-w1to8",
+            evaluations=1_000,
+            floors=(10.0, 5.0, 2.0),
+            uniform=(5, 6, 7, 8),
+            ends_at_8=(5, 6, 7),
+            published={"ReLeQ": PUBLISHED["mobilenet"]},
+            recipe="ptq",
+            per_channel=True,
+            retraining_seeds=(0,),
+            unclaimed="tested on 500 images that the network was trained on, without retraining",
+        ),
+    ),
+    "alexnet": (
+        Plan(
+            quantizer="lsq",
+            bitwidths=EVERY,
+            evaluations=150,
+            floors=(10.0, 5.0, 2.0, 0.7),
+            uniform=(2, 3, 4, 5),
+            ends_at_8=(2, 3, 4),
+            caution=1.0,
+            published={"ReLeQ": PUBLISHED["alexnet"]},
+            long={"distillation": 0.5},
+            retraining_seeds=(0,),
+        ),
+    ),
 }
 """Declared before any of its rows was tested, but for lenet's; the page says what was known."""
+
+ON_REQUEST = {
+    "mobilenet": "python -m benchmarks.paper_table --net mobilenet --data IMAGENET",
+    "alexnet": "python -m benchmarks.paper_table --net alexnet --data IMAGENET",
+}
+"""What fills the rows of networks that a call without ``--net`` leaves out: IMAGENET holds
+``val/<wnid>/<image>`` and, for AlexNet, ``train/``; their weights are fetched, or ``--weights``."""

@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,11 +8,13 @@ import pytest
 from rich.console import Console
 
 from benchmarks.paper_table import devices
+from benchmarks.paper_table.__main__ import RESULTS, main, write_page
 from benchmarks.paper_table.analysis import effort, labels, losses, table, worth
 from benchmarks.paper_table.pictures import draw
 from benchmarks.paper_table.run import Bench, Candidate, answers_path, chosen, spaced
-from benchmarks.paper_table.sweep import PLANS, SEARCHERS, Plan
+from benchmarks.paper_table.sweep import ON_REQUEST, PLANS, SEARCHERS, Plan
 from benchmarks.rows import read_rows
+from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.networks import NETWORKS
 
 IMAGES = 1000
@@ -226,3 +229,47 @@ def test_candidates_are_held_against_the_mean_of_full_precision(tmp_path, monkey
     (tmp_path / "candidates.csv").unlink()
     row = bench._retrained(Candidate("uniform", (4, 4, 4, 4, 4)))
     assert (row["long_loss_points"], row["keeps"]) == ("0.2", "False")
+
+
+def test_a_network_is_tested_without_retraining_where_there_is_nothing_to_train_on(tmp_path):
+    plan = Plan(
+        quantizer="uniform",
+        bitwidths=(2, 4, 8),
+        task="digits-digits-wrpn-short-w2to8",
+        evaluations=5,
+        floors=(6.0,),
+        uniform=(4,),
+        searchers=("random",),
+        compared=(),
+        published={"They": (4, 4, 4, 4)},
+        recipe="ptq",
+        per_channel=True,
+        retraining_seeds=(0,),
+    )
+    bench = Bench("digits", plan, tmp_path, tmp_path / "nets", None, Console(quiet=True))
+    bench.run()
+    rows = {row["bitwidths"]: row for row in read_rows(tmp_path / "rows.csv")}
+    live = LiveEvaluator(
+        "digits", quantizer="uniform", quantizer_kwargs={"per_channel": True}, recipe="ptq"
+    )
+    assert int(rows["full"]["correct"]) == live.measure_full_precision("report").correct
+    assert int(rows["4 4 4 4"]["correct"]) == live.measure((4, 4, 4, 4), 0, "report").correct
+
+
+def test_the_page_is_made_of_the_rows(tmp_path):
+    shutil.copytree(RESULTS, tmp_path / "results")
+    (tmp_path / "results" / "table.md").unlink()
+    write_page(tmp_path / "results")
+    text = (tmp_path / "results" / "table.md").read_text()
+    assert text == (RESULTS / "table.md").read_text()
+    for net in PLANS:
+        assert f"## {net}" in text
+    for net in set(ON_REQUEST) - {row["net"] for row in read_rows(RESULTS / "rows.csv")}:
+        assert f"## {net}\n\nNothing yet; `{ON_REQUEST[net]}`" in text
+
+
+def test_one_checkpoint_is_of_one_network(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["paper_table", "--weights", "mine.safetensors"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "--weights is of one network" in capsys.readouterr().err
