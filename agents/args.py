@@ -82,13 +82,14 @@ class Args(Generic[S]):
     observation: str = "layer"
     """What the agent sees: layer, paper or full."""
     reward: str = "accuracy_floor"
-    """accuracy_floor, releq, releq_code, ratio, difference or lagrangian."""
+    """accuracy_floor, releq, releq_code, ratio, difference or lagrangian; or package.module:name, a
+    function or frozen dataclass of yours."""
     max_loss_points: float | None = None
     """Points of accuracy that accuracy_floor tolerates to lose; by default the task's."""
     reward_timing: str = "final"
     """When it is paid: final, every_step or telescoped."""
     cost: str = "quantization_state"
-    """Cost model by name."""
+    """Cost model by name; package.module:name is a function or frozen dataclass of yours."""
     cost_kwargs: Annotated[dict[str, Any] | None, _pairs("NAME=VALUE", name_and_value)] = None
     """Its parameters: path=mine.csv."""
     cost_budget: Annotated[dict[str, float] | None, _pairs("FIGURE=LIMIT", figure_and_limit)] = None

@@ -22,6 +22,7 @@ from agents.watch import TrainingWatch, live_progress
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.evaluators.resolve import make_evaluator
 from releq_gym.ledger import Ledger
+from releq_gym.registry import typed
 from releq_gym.report import final_report
 from releq_gym.result import RESULT_FILE, Report, Result, read_result, write_result
 from releq_gym.searchers import confirm
@@ -207,11 +208,11 @@ class Run:
             fixed_bitwidths=args.fixed_bitwidths,
             groups=None if args.groups is None else [group.split(",") for group in args.groups],
             observation=args.observation,
-            reward=args.reward,
+            reward=typed("reward", args.reward),
             reward_kwargs=None if floor is None else {"max_loss_points": floor},
             reward_timing=reward_timing or args.reward_timing,
             gamma=args.settings.gamma,
-            cost=args.cost,
+            cost=typed("cost", args.cost),
             cost_kwargs=args.cost_kwargs,
             cost_budget=args.cost_budget,
             ledger=ledger,

@@ -65,13 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _surroundings(options: argparse.Namespace) -> Iterator[None]:
-    """Warnings are a line each, and a net of one's own may lie in the current folder."""
+    """Warnings are a line each, and what is named as ``module:name`` may lie in this folder."""
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         print(f"warning: {message}", file=sys.stderr)
 
     kept = list(sys.path)
-    named = (getattr(options, name, None) for name in ("net", "target"))
+    named = (getattr(options, name, None) for name in ("net", "target", "cost"))
     if any(":" in name for name in named if name):
         sys.path.insert(0, os.getcwd())
     try:

@@ -82,7 +82,7 @@ class Registry(Generic[T]):
         """What is called ``name``, built with its parameters; a callable is returned as it is.
 
         Args:
-            name: Of a registered dataclass, or an object of the user's own.
+            name: Of a registered dataclass, or a dataclass or an object of the user's own.
             **kwargs: The dataclass's fields.
 
         Raises:
@@ -91,39 +91,9 @@ class Registry(Generic[T]):
                 something that is neither a name nor callable.
         """
         if isinstance(name, str):
-            factory: Any = self[name]
-            if not hasattr(factory, "__dataclass_fields__"):
-                if isinstance(factory, type):
-                    raise ValueError(
-                        f"The {self.kind} {name!r} is a plain class; make it a frozen dataclass, "
-                        "or register a function."
-                    )
-                if kwargs:
-                    raise ValueError(
-                        f"The {self.kind} {name!r} is a function, which takes no parameters; make "
-                        "it a frozen dataclass whose fields they are."
-                    )
-                return factory
-            allowed = [field.name for field in dataclasses.fields(factory)]
-            unknown = [key for key in kwargs if key not in allowed]
-            if unknown:
-                raise ValueError(
-                    f"The {self.kind} {name!r} has no parameter {unknown[0]!r}; "
-                    f"it takes {', '.join(allowed) or 'none'}."
-                )
-            needed = [
-                field.name
-                for field in dataclasses.fields(factory)
-                if field.default is dataclasses.MISSING
-                and field.default_factory is dataclasses.MISSING
-                and field.name not in kwargs
-            ]
-            if needed:
-                raise ValueError(
-                    f"The {self.kind} {name!r} needs {', '.join(needed)}; pass "
-                    f"{self.kind}_kwargs={{{needed[0]!r}: ...}}."
-                )
-            return factory(**kwargs)
+            return self._build(name, self[name], kwargs)
+        if isinstance(name, type):
+            return self._build(name.__name__, name, kwargs)
         if kwargs:
             raise ValueError(
                 f"{self.kind}_kwargs go with a name; {name!r} carries its own parameters."
@@ -131,6 +101,40 @@ class Registry(Generic[T]):
         if not callable(name):
             raise ValueError(f"{self.kind}={name!r} is neither a name nor a callable.")
         return name
+
+    def _build(self, name: str, factory: Any, kwargs: Mapping[str, Any]) -> Any:
+        if not hasattr(factory, "__dataclass_fields__"):
+            if isinstance(factory, type):
+                raise ValueError(
+                    f"The {self.kind} {name!r} is a plain class; make it a frozen dataclass, "
+                    "or register a function."
+                )
+            if kwargs:
+                raise ValueError(
+                    f"The {self.kind} {name!r} is a function, which takes no parameters; make "
+                    "it a frozen dataclass whose fields they are."
+                )
+            return factory
+        allowed = [field.name for field in dataclasses.fields(factory)]
+        unknown = [key for key in kwargs if key not in allowed]
+        if unknown:
+            raise ValueError(
+                f"The {self.kind} {name!r} has no parameter {unknown[0]!r}; "
+                f"it takes {', '.join(allowed) or 'none'}."
+            )
+        needed = [
+            field.name
+            for field in dataclasses.fields(factory)
+            if field.default is dataclasses.MISSING
+            and field.default_factory is dataclasses.MISSING
+            and field.name not in kwargs
+        ]
+        if needed:
+            raise ValueError(
+                f"The {self.kind} {name!r} needs {', '.join(needed)}; pass "
+                f"{self.kind}_kwargs={{{needed[0]!r}: ...}}."
+            )
+        return factory(**kwargs)
 
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str):
@@ -157,6 +161,42 @@ class Registry(Generic[T]):
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self.package}.{module.name}")
         self._discovered = True
+
+
+def typed(kind: str, name: str) -> Any:
+    """What somebody types on a command line: ``"package.module:name"`` is imported.
+
+    Names that stand in a file, which may be somebody else's, are not: an import runs code.
+
+    Args:
+        kind: What it is wanted for, for instance ``"cost"``.
+        name: Of that form, or a registered one, which is returned as it is.
+
+    Raises:
+        ValueError: Where it cannot be imported.
+    """
+    return imported(kind, name) if ":" in name else name
+
+
+def imported(kind: str, path: str, name: str = "name") -> Any:
+    """What ``"package.module:name"`` names.
+
+    Args:
+        kind: What it is wanted for, for instance ``"net"``.
+        path: Module and name.
+        name: What the second half is called in messages.
+
+    Raises:
+        ValueError: Where it cannot be imported, whatever its module raises.
+    """
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # whatever a module of the user's raises
+        raise ValueError(
+            f"The {kind} {path!r} could not be imported ({type(error).__name__}: {error}). It has "
+            f"to read 'package.module:{name}', with the package installed or on PYTHONPATH."
+        ) from error
 
 
 def named_arguments(

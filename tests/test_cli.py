@@ -437,3 +437,34 @@ def test_a_build_that_cannot_end_well_is_not_begun(tmp_path, capsys, wrong, sent
 def test_a_search_refuses_a_negative_seed_at_once(capsys):
     assert main(["search", "--net", "digits", "--max-loss-points", "1", "--seed", "-1"]) == 2
     assert "seed=-1 must be a whole number, 0 or more" in capsys.readouterr().err
+
+
+COST_OF_ONES_OWN = """
+from dataclasses import dataclass
+import numpy as np
+
+def squares(layers, bitwidths):
+    return {"area": np.array([[float(bits) ** 2 for bits in bitwidths] for _ in layers])}
+
+@dataclass(frozen=True)
+class Scaled:
+    factor: float = 1.0
+    def __call__(self, layers, bitwidths):
+        return {"area": self.factor * squares(layers, bitwidths)["area"]}
+"""
+
+
+def test_search_takes_a_cost_model_of_ones_own(capsys, tmp_path, monkeypatch):
+    (tmp_path / "cost_here.py").write_text(COST_OF_ONES_OWN)
+    monkeypatch.chdir(tmp_path)
+    words = ("search", "--net", "digits", "--evaluation-budget", "3", "--recipe", "ptq")
+    printed(capsys, *words, "--cost", "cost_here:squares", "--folder", "function")
+    scaled = ("--cost", "cost_here:Scaled", "--cost-kwargs", "factor=2")
+    out = printed(capsys, *words, *scaled, "--cost-budget", "area=300", "--folder", "class")
+    assert "area" in out and "factor=2" in out
+    plain, doubled = (read_result(tmp_path / name) for name in ("function", "class"))
+    assert plain.figures["area"] == sum(bits**2 for bits in plain.bitwidths)
+    assert doubled.figures["area"] == 2 * sum(bits**2 for bits in doubled.bitwidths) <= 300
+    error = printed(capsys, *words, "--cost", "cost_here:no", code=2)
+    assert "The cost 'cost_here:no' could not be imported" in error
+    sys.modules.pop("cost_here")

@@ -1,8 +1,10 @@
+import dataclasses
+import math
 import pickle
 
 import pytest
 
-from releq_gym.registry import Registry, UnknownNameError
+from releq_gym.registry import Registry, UnknownNameError, typed
 from releq_gym.searchers import SEARCHERS
 
 
@@ -79,3 +81,33 @@ def test_a_function_is_taken_as_it_is_and_a_plain_class_is_not():
 
 def test_a_registry_lists_its_names():
     assert list(SEARCHERS) == SEARCHERS.names() and len(SEARCHERS) == len(SEARCHERS.names()) > 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerant:
+    """A reward of one's own."""
+
+    floor: float = 0.5
+
+    def __call__(self, transition):
+        return self.floor
+
+
+def test_a_dataclass_of_ones_own_is_built_with_its_parameters():
+    registry = Registry("reward")
+    assert registry.make(Tolerant, floor=0.2) == Tolerant(0.2)
+    assert registry.make(Tolerant) == Tolerant()
+    with pytest.raises(ValueError, match="'Tolerant' has no parameter 'x'; it takes floor"):
+        registry.make(Tolerant, x=1)
+    with pytest.raises(ValueError, match="reward_kwargs go with a name"):
+        registry.make(Tolerant(), floor=0.2)
+    with pytest.raises(ValueError, match="'dict' is a plain class"):
+        registry.make(dict)
+
+
+def test_what_is_typed_may_be_imported():
+    assert typed("reward", "releq") == "releq"
+    assert typed("reward", "math:sqrt") is math.sqrt
+    for name in ("math:nothing", ":x", "no.such.module:x", "math:"):
+        with pytest.raises(ValueError, match=r"It has to read 'package\.module:name'"):
+            typed("reward", name)

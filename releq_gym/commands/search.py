@@ -10,6 +10,7 @@ from typing import Any
 
 from releq_gym.commands.pairs import each, figure_and_limit, layer_and_bits, name_and_value
 from releq_gym.file_names import as_file_name
+from releq_gym.registry import typed
 
 
 def add_commands(commands: Any) -> None:
@@ -59,7 +60,7 @@ def add_commands(commands: Any) -> None:
         default="quantization_state",
         help="what is to be small: quantization_state (default), average_bitwidth, "
         "weighted_bitwidth, model_size, bit_operations, weight_serial, stripes, bit_fusion, "
-        "tvm_cpu (measured) or lookup (your table)",
+        "tvm_cpu (measured), lookup (your table) or package.module:name (your function or class)",
     )
     add(
         "--cost-kwargs",
@@ -113,7 +114,7 @@ def _search(options: argparse.Namespace) -> None:
         fixed_bitwidths=each(layer_and_bits, options.fixed_bitwidths),
         groups=options.groups and [group.split(",") for group in options.groups],
         activation_bitwidth=options.activation_bitwidth,
-        cost=options.cost,
+        cost=typed("cost", options.cost),
         cost_kwargs=each(name_and_value, options.cost_kwargs),
         cost_budget=each(figure_and_limit, options.cost_budget),
         searcher=options.searcher,

@@ -36,8 +36,8 @@ def make_cost(name: str | CostModel, **kwargs: Any) -> CostModel:
     if isinstance(name, str) and (":" in name or Path(name).suffix in (".csv", ".json")):
         raise ValueError(
             f"The cost {name!r} is no name of one. A table in a file is cost='lookup', "
-            f"cost_kwargs={{'path': {name!r}}}; a function of yours is passed itself, from Python, "
-            "or registered under a name by @COSTS.register."
+            f"cost_kwargs={{'path': {name!r}}}; a function of yours is passed itself from Python, "
+            "named package.module:function on the command line."
         )
     return COSTS.make(name, **kwargs)
 

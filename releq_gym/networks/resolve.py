@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
 
 from releq_gym.networks.base import NETWORKS, Network
-from releq_gym.registry import UnknownNameError
+from releq_gym.registry import UnknownNameError, imported
 
 NetworkLike = str | nn.Module | Network | Callable[[], nn.Module]
 """A registered name, ``"package.module:factory"``, a module, a `Network`, or a factory."""
@@ -68,14 +67,7 @@ def _from_name(name: str) -> Network:
 
 
 def _from_factory(path: str) -> Network:
-    module_name, _, attribute = path.partition(":")
-    try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # whatever a module of the user's raises
-        raise ValueError(
-            f"The net {path!r} could not be imported ({type(error).__name__}: {error}). It has to "
-            "read 'package.module:factory', with the package installed or on PYTHONPATH."
-        ) from error
+    factory = imported("net", path, "factory")
     if isinstance(factory, Network):
         return factory
     if not callable(factory):

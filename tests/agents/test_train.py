@@ -458,3 +458,32 @@ def test_a_cost_table_of_ones_own(tmp_path):
     assert result.cost == pytest.approx(np.mean(result.bitwidths) / 8)
     assert validate([str(tmp_path / "run")]) == 0
     assert main(["--folder", str(tmp_path / "run"), "--resume"]) == 0
+
+
+OF_ONES_OWN = """
+from dataclasses import dataclass
+import numpy as np
+
+@dataclass(frozen=True)
+class Area:
+    def __call__(self, layers, bitwidths):
+        return {"area": np.array([[float(bits) ** 2 for bits in bitwidths] for _ in layers])}
+
+def thrifty(transition):
+    return -transition.cost
+"""
+
+
+def test_cost_and_reward_of_ones_own_are_named_by_module(tmp_path, monkeypatch, capsys):
+    (tmp_path / "own_cost.py").write_text(OF_ONES_OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    options = ("--cost", "own_cost:Area", "--reward", "own_cost:thrifty")
+    assert run(tmp_path / "run", *options, budget=20) == 0
+    result = read_result(tmp_path / "run")
+    assert result.figures["area"] == sum(bits**2 for bits in result.bitwidths)
+    assert result.objective == pytest.approx(-result.cost)
+    assert main(["--resume", "--folder", str(tmp_path / "run")]) == 0
+    # A log is somebody's file: what it names is not imported.
+    capsys.readouterr()
+    assert validate([str(tmp_path / "run")]) != 0
+    sys.modules.pop("own_cost")
