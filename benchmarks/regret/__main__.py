@@ -13,7 +13,7 @@ from benchmarks.options import positive
 from benchmarks.pool import append_missing, finished
 from benchmarks.regret.analysis import draw, markdown
 from benchmarks.regret.run import COLUMNS, run, shown
-from benchmarks.regret.sweep import STUDIES
+from benchmarks.regret.sweep import SINGLE, STUDIES
 from benchmarks.rows import append_rows
 from benchmarks.runs import Job, known_rows
 
@@ -36,7 +36,7 @@ def main() -> int:
         Job(task, searcher, seed): ()
         for task in study.tasks
         for searcher in study.searchers
-        for seed in study.seeds[: 1 if searcher == "uniform" else options.seeds]
+        for seed in study.seeds[: 1 if searcher in SINGLE else options.seeds]
     }
     try:
         append_missing(run, jobs, path, COLUMNS, options.workers)

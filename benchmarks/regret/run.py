@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.regret.sweep import BUDGETS, VARIANTS
+from benchmarks.regret.sweep import BUDGETS, ENUMERATION, VARIANTS
 from benchmarks.runs import Job
 from benchmarks.runs import run as run_job
+from releq_gym.searchers import SEARCHERS
+from releq_gym.tasks.catalog import find_task
 
 COLUMNS = (
     *("task", "searcher", "seed", "budget", "bitwidths", "regret", "objective", "accuracy"),
     *("loss_points", "cost", "weighted_bitwidth", "fresh", "seconds", "version"),
+    "simulated_seconds",
 )
 
 
@@ -21,7 +24,11 @@ def run(job: Job) -> list[dict[str, Any]]:
     """One row per budget."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log.jsonl"
-        rows = run_job(job, BUDGETS[job.task], log, VARIANTS.get(job.searcher))
+        if job.searcher == ENUMERATION:  # random search never asks twice
+            every = find_task(job.task).configurations
+            rows = run_job(job, [every], log, search=SEARCHERS["random"])
+        else:
+            rows = run_job(job, BUDGETS[job.task], log, VARIANTS.get(job.searcher))
         return list(map(shown, rows))
 
 

@@ -11,8 +11,15 @@ SEEDS = tuple(range(100, 120))
 BUDGETS = {
     "digits-digits-wrpn-short-w2to8": (60, 120, 240, 600),
     "synthetic-20-0": (100, 300, 1000),
+    "lenet-mnist-wrpn-short-w2to8": (60, 120, 240, 600),
 }
 """Different assignments revealed, per task; the last is where a run ends."""
+
+ENUMERATION = "enumeration"
+"""Measures every assignment, and takes the answer of a search."""
+
+SINGLE = ("uniform", ENUMERATION)
+"""Searchers of which one run says all."""
 
 AGENT = "recurrent_ppo"
 
@@ -35,7 +42,7 @@ class Study:
 
     Attributes:
         tasks: By name.
-        searchers: Of `VARIANTS`, or of ``releq_gym/searchers/``.
+        searchers: Of `VARIANTS`, or of ``releq_gym/searchers/``, or `ENUMERATION`.
         seeds: Of every run.
     """
 
@@ -45,6 +52,15 @@ class Study:
 
 
 STUDIES = {
-    "searchers": Study(tuple(BUDGETS), (AGENT, "random", "local_search", "uniform"), SEEDS),
+    "searchers": Study(
+        ("digits-digits-wrpn-short-w2to8", "synthetic-20-0"),
+        (AGENT, "random", "local_search", "uniform"),
+        SEEDS,
+    ),
+    "lenet": Study(
+        ("lenet-mnist-wrpn-short-w2to8",),
+        (AGENT, "random", "local_search", "uniform", ENUMERATION),
+        SEEDS,
+    ),
     "settings": Study(("synthetic-20-0",), (*VARIANTS, "random"), SEEDS[:10]),
 }

@@ -3,7 +3,7 @@ import pytest
 
 from benchmarks.regret.analysis import markdown, score
 from benchmarks.regret.run import run
-from benchmarks.regret.sweep import BUDGETS, STUDIES, VARIANTS
+from benchmarks.regret.sweep import BUDGETS, ENUMERATION, STUDIES, VARIANTS
 from benchmarks.runs import Job, known_rows
 from releq_gym.searchers import SEARCHERS
 
@@ -18,6 +18,7 @@ def rows(searcher, regrets, budget=100):
             "regret": regret,
             "weighted_bitwidth": 4.0,
             "seconds": 1.0,
+            "simulated_seconds": 5000.0,
         }
         for seed, regret in enumerate(regrets)
     ]
@@ -43,15 +44,15 @@ def test_the_table_has_a_column_per_budget_and_states_the_differences():
         ]
     )
     text = markdown(table)
-    assert "| searcher | 50 | 100 | seconds |" in text
-    assert "| search oracle | 0.010 | 0.010 |" in text
+    assert "| searcher | 50 | 100 | seconds | measuring |" in text
+    assert "| search oracle | 0.010 | 0.010 | 1 | 5,000 |" in text
     assert "RecurrentPPO minus random search at 100: -0." in text
 
 
 def test_every_run_that_is_planned_can_be_made():
     for study in STUDIES.values():
         assert set(study.tasks) <= set(BUDGETS)
-        assert all(name in VARIANTS or name in SEARCHERS for name in study.searchers)
+        assert all(name in {*VARIANTS, *SEARCHERS, ENUMERATION} for name in study.searchers)
 
 
 def test_a_run_gives_a_row_per_budget_and_regret_falls():
@@ -66,3 +67,11 @@ def test_the_oracles_know_what_searches_cannot():
     assert known["optimum"]["regret"] == 0
     assert 0 < known["uniform_hindsight"]["regret"] < 1
     assert "search_oracle" not in known
+
+
+def test_enumeration_measures_every_assignment():
+    (row,) = run(Job("digits-digits-wrpn-short-w2to8", ENUMERATION, 0))
+    assert row["budget"] == 2401 <= row["fresh"]
+    assert row["simulated_seconds"] > 0
+    oracle = {row["searcher"]: row for row in known_rows("digits-digits-wrpn-short-w2to8")}
+    assert row["regret"] <= oracle["search_oracle"]["regret"] + 0.1
