@@ -61,8 +61,8 @@ def markdown(rows: pd.DataFrame) -> str:
         head = " | ".join(f"{budget:,}" for budget in budgets)
         lines = [
             f"**{task}**: regret after so many different assignments, median over seeds "
-            "(interquartile mean, its 95 % interval); seconds of the search, and those that measuring "
-            "takes where nothing is looked up",
+            "(interquartile mean, its 95 % interval); seconds of the search, and those that "
+            "measuring takes where nothing is looked up",
             "",
             f"| searcher | {head} | seconds | measuring |",
             "|---|" + "---|" * (len(budgets) + 2),
