@@ -12,6 +12,7 @@ from releq_gym.searchers import SEARCHERS
 from releq_gym.tasks import TaskError, load_task
 from releq_gym.tasks.importer import import_task
 from releq_gym.tasks.landscape import landscape
+from releq_gym.tasks.score import make_scorer
 from releq_gym.tasks.show import describe
 from releq_gym.tasks.verify import verify_cells
 
@@ -256,9 +257,14 @@ def test_an_imported_task_has_no_report_and_says_so(tmp_path, assignments):
     assert final_report(evaluator, (8, 8), tmp_path) is None
 
 
-def test_an_imported_task_cannot_be_scored_and_says_so(tmp_path):
-    with pytest.raises(ValueError, match="has no report split"):
-        landscape(imported(tmp_path, GRID))
+def test_of_an_imported_task_search_regret_alone_is_known(tmp_path):
+    task = imported(tmp_path, GRID)
+    scorer = make_scorer(make(task, reward_kwargs={"max_loss_points": 90}).unwrapped.problem)
+    assert scorer.oracle == min(GRID, key=sum) and not scorer.has_report
+    assert scorer.search_regret(scorer.oracle) == 0 < scorer.search_regret(max(GRID, key=sum))
+    for asked in (lambda: scorer.optimum, lambda: scorer.regret((8, 8)), lambda: landscape(task)):
+        with pytest.raises(ValueError, match="has no report split, so that search_regret alone"):
+            asked()
 
 
 def test_accuracies_that_so_many_images_cannot_give_are_refused(tmp_path):

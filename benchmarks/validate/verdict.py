@@ -133,8 +133,9 @@ def _answers(replayed: Replayed, scorers: dict[str, Scorer]) -> Iterator[str]:
         about = f"{name}: " if several else ""
         regret = "regret undefined"
         if (scorer := scorers.get(name)) is not None:
-            searched, held = scorer.search_regret(answer.bitwidths), scorer.regret(answer.bitwidths)
-            regret = f"regret {searched:.6f} on search data, {held:.6f} on report data"
+            regret = f"regret {scorer.search_regret(answer.bitwidths):.6f} on search data"
+            if scorer.has_report:
+                regret += f", {scorer.regret(answer.bitwidths):.6f} on report data"
         bitwidths = " ".join(map(str, answer.bitwidths))
         yield f"{about}answer {bitwidths}, objective {answer.objective:.6f}, {regret}"
     if len(replayed.problems) > SHOWN:

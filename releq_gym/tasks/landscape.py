@@ -66,6 +66,7 @@ def landscape(
         evaluator, reward=make_reward("accuracy_floor"), cost_model=make_cost("quantization_state")
     )
     scorer = make_scorer(problem)
+    optimum = scorer.optimum  # of which some tasks know nothing
     evaluations = min(max(round(SHARE * task.configurations), 1), MOST)
     regret, search_regret = {}, {}
     for name in SEARCHED:
@@ -77,7 +78,7 @@ def landscape(
     best_uniform = min(uniform, key=scorer.regret)
     return {
         **_shape(evaluator),
-        "optimum": _described(problem, scorer.optimum),
+        "optimum": _described(problem, optimum),
         **_known_to_searches(problem, scorer),
         "best_uniform": {
             **_described(problem, best_uniform),

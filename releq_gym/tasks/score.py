@@ -29,33 +29,43 @@ class TableScorer:
     `BENEFIT` standard errors of the report images (`Problem.caution`): no search can see these
     images, so that an answer counts as too inaccurate only where they show it. The optimum is the
     best by the same measure, in hindsight: the luckiest of all on these images, too, which no
-    search can know. `search_regret` tells how well somebody has searched.
+    search can know. `search_regret` tells how well somebody has searched; an imported task, which
+    has no report split, has that and the search oracle alone, all else raises ValueError there.
 
     Args:
         problem: The search problem, on a `TableEvaluator`, without restrictions.
 
+    Attributes:
+        has_report: Whether there are report data.
+
     Raises:
-        ValueError: For another evaluator, a task without report split, or a restricted problem.
+        ValueError: For another evaluator, or a restricted problem.
     """
 
     def __init__(self, problem: Problem):
         if not isinstance(problem.evaluator, TableEvaluator):
             raise ValueError(f"{problem.evaluator.name} is no table; it has no known optimum.")
         _refuse_restrictions(problem)
-        self._search = problem
-        self._task = problem.evaluator.task
-        if "report" not in self._task.splits:
-            raise ValueError(
-                f"{self._task.name} has no report split, so that nothing in it can be scored."
-            )
-        self._report_table = TableEvaluator(self._task, "report")
-        self._report = problem.with_evaluator(self._report_table)
+        self._search, self._table = problem, problem.evaluator
+        self.has_report = "report" in self._table.task.splits
 
     @cached_property
     def assignments(self) -> list[tuple[int, ...]]:
         """Every assignment, in the order of the task's rows."""
-        bitwidths = self._report.evaluator.bitwidths
-        return list(product(bitwidths, repeat=len(self._report.layers)))
+        return list(product(self._table.bitwidths, repeat=len(self._table.layers)))
+
+    @cached_property
+    def _report_table(self) -> TableEvaluator:
+        if not self.has_report:
+            raise ValueError(
+                f"{self._table.task.name} has no report split, so that search_regret alone can be "
+                "told of it."
+            )
+        return TableEvaluator(self._table.task, "report")
+
+    @cached_property
+    def _report(self) -> Problem:
+        return self._search.with_evaluator(self._report_table)
 
     @cached_property
     def worth(self) -> NDArray[np.float64]:
@@ -87,9 +97,7 @@ class TableScorer:
     @cached_property
     def search_worth(self) -> NDArray[np.float64]:
         """The cautious objective of every assignment at the mean of all its *search* repeats."""
-        table = self._search.evaluator
-        assert isinstance(table, TableEvaluator)
-        cautious = map(self._search.cautious, table.mean_accuracies().tolist())
+        cautious = map(self._search.cautious, self._table.mean_accuracies().tolist())
         return self._worth(self._search, np.array(list(cautious)))
 
     @property
@@ -114,7 +122,7 @@ class TableScorer:
         can help: under a floor, an answer that clearly breaks it on others is worth nothing.
         """
         best = self.best_search_worth
-        worth = self.search_worth[self._report_table.index(bitwidths)]
+        worth = self.search_worth[self._table.index(bitwidths)]
         return float((best - worth) / (best - self.search_worth.mean()))
 
     def _worth(self, problem: Problem, accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -134,9 +142,14 @@ class ExactScorer:
     Args:
         problem: The search problem, on a synthetic landscape or a surrogate, without restrictions.
 
+    Attributes:
+        has_report: True: there is one kind of data, which stands for both.
+
     Raises:
         ValueError: For another evaluator or reward, or a restricted problem.
     """
+
+    has_report = True
 
     def __init__(self, problem: Problem):
         if not isinstance(problem.evaluator, SyntheticEvaluator | SurrogateEvaluator):
