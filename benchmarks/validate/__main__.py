@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import sys
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from benchmarks.validate.verdict import (
     DIFFERS,
     UNCHECKED,
     Verdict,
+    draw,
     find_logs,
     validate,
 )
@@ -39,21 +41,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="tasks that are not shipped (default: ./tasks)",
     )  # fmt: skip
     parser.add_argument("--workers", type=positive, default=multiprocessing.cpu_count())
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE.png", help="learning curve of the one log"
+    )
     parser.add_argument("--show", type=int, default=5, help="differences shown of each log")
     options = parser.parse_args(arguments)
     try:
         logs = find_logs(options.logs)
         rows = None if options.claims is None else read_claims(options.claims)
+        if options.picture and len(logs) > 1:
+            raise ValueError(f"--picture is of one log, but there are {len(logs)}; name one.")
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
+    folders = tuple(options.tasks or ["tasks"])
     verdicts = []
     shares = [None] * len(logs) if rows is None else share_out(rows, logs)
-    for verdict in _validated(logs, shares, tuple(options.tasks or ["tasks"]), options.workers):
+    for verdict in _validated(logs, shares, folders, options.workers):
         print(describe(verdict, options.show), flush=True)
         verdicts.append(verdict.status)
     counts = [f"{verdicts.count(one)} {one}" for one in (AGREES, DIFFERS, UNCHECKED)]
     print(f"{len(logs)} logs: {', '.join(counts)}.")
+    if options.picture:
+        try:
+            draw(logs[0], options.picture, folders)
+        except (ValueError, OSError, EOFError, zlib.error) as error:
+            print(error, file=sys.stderr)
     if rows is not None:
         told = {row.source for share in shares for row in share or ()}
         print(f"{len(told)} of {len(rows)} rows are about these logs.")

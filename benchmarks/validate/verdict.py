@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from agents.pictures import draw_learning_curve
 from benchmarks.validate.claims import Row, check_result, check_rows
 from benchmarks.validate.replay import Difference, Replayed, replay
 from releq_gym.problem import Problem
 from releq_gym.replay import read_lines
 from releq_gym.result import RESULT_FILE, read_result
 from releq_gym.tasks.score import ExactScorer, TableScorer, make_scorer
+from releq_gym.whole_files import written_whole
 
 Scorer = TableScorer | ExactScorer
 
@@ -118,6 +120,26 @@ def validate(
         differences=tuple(differences),
         unchecked=tuple(unchecked),
     )
+
+
+def draw(log: Path, path: Path, folders: tuple[str, ...] = ()) -> None:
+    """Draws what a log has measured, and what its answer was by then.
+
+    Args:
+        log: Of one problem; of others the first is drawn.
+        path: PNG to write.
+        folders: As for `validate`.
+
+    Raises:
+        ValueError: Where the log cannot be read, or names nothing that can be rebuilt.
+    """
+    replayed = replay(read_lines(log), folders)
+    if not replayed.problems:
+        why = " ".join(replayed.unchecked)
+        raise ValueError(f"{log} cannot be drawn, since it cannot be replayed: {why}")
+    problem = next(iter(replayed.problems.values()))
+    with written_whole(path) as partial:
+        draw_learning_curve(replayed.revealed(problem), problem).savefig(partial, format="png")
 
 
 def _at(difference: Difference) -> str:

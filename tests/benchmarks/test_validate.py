@@ -582,3 +582,17 @@ def test_a_searcher_with_one_seed_writes_one_log(tmp_path, searcher):
         env.close()
         texts.append(log.read_text())
     assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_log_is_drawn(tmp_path, capsys):
+    log, picture = tmp_path / "mine.jsonl", tmp_path / "pictures" / "curve.png"
+    single(log)
+    assert main([str(log), "--picture", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    single(tmp_path / "other.jsonl")
+    assert main([str(tmp_path), "--picture", str(picture)]) == 2
+    assert "--picture is of one log, but there are 2" in capsys.readouterr().err
+    unknown = tmp_path / "unknown.jsonl"
+    unknown.write_text(log.read_text().replace(DIGITS, "nothing-of-the-kind"))
+    assert main([str(unknown), "--picture", str(tmp_path / "no.png")]) == 2
+    assert "cannot be drawn" in capsys.readouterr().err and not (tmp_path / "no.png").exists()
