@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 from rich.console import Console
@@ -17,8 +17,10 @@ from rich.progress import (
 )
 
 from releq_gym.env import QuantizeNetEnv
-from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.ledger import Answer
+
+if TYPE_CHECKING:
+    from releq_gym.evaluators.live import LiveEvaluator
 
 
 class Watched(gym.Wrapper):

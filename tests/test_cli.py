@@ -6,23 +6,28 @@ import subprocess
 import sys
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from benchmarks.validate.__main__ import main as validate
 from releq_gym.cli import main
 from releq_gym.commands.pairs import name_and_value
 from releq_gym.costs import COSTS
+from releq_gym.env import QuantizeNetEnv
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.evaluators.synthetic import SyntheticEvaluator
+from releq_gym.ledger import Ledger
 from releq_gym.networks import NETWORKS
 from releq_gym.quantized import save_weights
 from releq_gym.quantizers import QUANTIZERS
 from releq_gym.report import retrain_and_report
 from releq_gym.result import Result, read_result, write_result
-from releq_gym.searchers import SEARCHERS
+from releq_gym.searchers import SEARCHERS, confirm
 from releq_gym.tasks import find_task, load_task
 from releq_gym.tasks.landscape import GATE, GATE_REGRET
+from releq_gym.tasks.score import make_scorer
 
 TASK = "digits-digits-wrpn-short-w2to8"
 
@@ -468,3 +473,32 @@ def test_search_takes_a_cost_model_of_ones_own(capsys, tmp_path, monkeypatch):
     error = printed(capsys, *words, "--cost", "cost_here:no", code=2)
     assert "The cost 'cost_here:no' could not be imported" in error
     sys.modules.pop("cost_here")
+
+
+def test_a_task_is_searched(capsys, tmp_path):
+    log = str(tmp_path / "log.jsonl")
+    words = ("task", "search", TASK, "--searcher", "random", "--evaluation-budget", "30")
+    out = printed(capsys, *words, "--seed", "5", "--log", log)
+    assert "random, 30 different assignments" in out and "of at most 1.5 points" in out
+    ledger = Ledger(30)
+    env = QuantizeNetEnv(task=TASK, ledger=ledger)
+    env.reset(seed=5)
+    SEARCHERS["random"](env, np.random.default_rng(5))
+    confirm(env)
+    answer = ledger.best(env.problem)
+    assert f"answer      {' '.join(map(str, answer.bitwidths))}\n" in out
+    scorer = make_scorer(env.problem)
+    both = scorer.search_regret(answer.bitwidths), scorer.regret(answer.bitwidths)
+    assert "regret      {:.4f} on search data, {:.4f} on report data".format(*both) in out
+    assert validate([log]) == 0
+    assert "already" in printed(capsys, *words, "--log", log, code=2)  # it is not written over
+
+
+def test_a_restricted_search_of_a_task_has_no_regret(capsys):
+    words = ("task", "search", "synthetic-4-0", "--evaluation-budget", "20")
+    assert "regret      0." in printed(capsys, *words)
+    out = printed(capsys, *words, "--cost", "weight_serial", "--cost-budget", "cost=0.3")
+    assert "regret      unknown: Regret is defined on the whole task" in out
+    out = printed(capsys, *words, "--bitwidths", "2", "--max-loss-points", "0.01")
+    assert "answer      2 2 2 2" in out and "of at most 0.01 points, which is more" in out
+    assert "Did you mean 'greedy'" in printed(capsys, *words, "--searcher", "greed", code=2)

@@ -8,9 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from releq_gym.commands.pairs import each, figure_and_limit, layer_and_bits, name_and_value
+from releq_gym.commands.choice import add_choice, chosen_among
 from releq_gym.file_names import as_file_name
-from releq_gym.registry import typed
 
 
 def add_commands(commands: Any) -> None:
@@ -40,50 +39,9 @@ def add_commands(commands: Any) -> None:
         default="ptq",
         help="what follows quantization: ptq, nothing (default), or a short or long retraining",
     )
-    add("--bitwidths", type=int, nargs="+", help="default: all the quantizer has")
-    add(
-        "--fixed-bitwidths",
-        nargs="+",
-        default=[],
-        metavar="LAYER=BITS",
-        help="layers that are not chosen and their bitwidth, such as conv1=8 fc=8",
-    )
-    add(
-        "--groups",
-        nargs="+",
-        metavar="LAYER,LAYER,...",
-        help="layers that share one bitwidth, such as conv1,conv2 fc1,fc2",
-    )
     add("--activation-bitwidth", type=int, help="32 (default) or 8")
-    add(
-        "--cost",
-        default="quantization_state",
-        help="what is to be small: quantization_state (default), average_bitwidth, "
-        "weighted_bitwidth, model_size, bit_operations, weight_serial, stripes, bit_fusion, "
-        "tvm_cpu (measured), lookup (your table) or package.module:name (your function or class)",
-    )
-    add(
-        "--cost-kwargs",
-        nargs="+",
-        default=[],
-        metavar="NAME=VALUE",
-        help="its parameters, such as path=table.csv figure=milliseconds",
-    )
-    add(
-        "--cost-budget",
-        nargs="+",
-        default=[],
-        metavar="FIGURE=LIMIT",
-        help="what no assignment may exceed, such as cost=0.4 or milliseconds=3",
-    )
-    add(
-        "--searcher",
-        default="integer_program",
-        help="integer_program (default), pairwise_program, greedy, local_search, "
-        "simulated_annealing, evolution, tpe, random, sensitivity, uniform or ends_at_8",
-    )
+    add_choice(search)
     add("--evaluation-budget", type=int, help="assignments to measure (default: from the layers)")
-    add("--seed", type=int, default=0)
     add("--folder", help="folder for the result (default: a new one in ./runs)")
     add("--search-from-train", action="store_true", help="accept search images trained on")
     add("--device", default="auto", help="auto (default), cpu or cuda")
@@ -110,13 +68,7 @@ def _search(options: argparse.Namespace) -> None:
         quantizer=options.quantizer,
         quantizer_kwargs=None if per_channel is None else {"per_channel": per_channel},
         recipe=options.recipe,
-        bitwidths=options.bitwidths,
-        fixed_bitwidths=each(layer_and_bits, options.fixed_bitwidths),
-        groups=options.groups and [group.split(",") for group in options.groups],
         activation_bitwidth=options.activation_bitwidth,
-        cost=typed("cost", options.cost),
-        cost_kwargs=each(name_and_value, options.cost_kwargs),
-        cost_budget=each(figure_and_limit, options.cost_budget),
         searcher=options.searcher,
         evaluation_budget=options.evaluation_budget,
         seed=options.seed,
@@ -124,6 +76,7 @@ def _search(options: argparse.Namespace) -> None:
         device=options.device,
         folder=folder,
         command=command,
+        **chosen_among(options),
     )
     print(f"{result}\n\nwritten to {folder}")
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from releq_gym.commands import task_search
 from releq_gym.commands.networks import stated_input_shape
 
 
@@ -17,7 +18,7 @@ def add_commands(commands: Any) -> None:
     tasks.add_argument("--table", action="store_true", help="their landscapes, as Markdown")
     tasks.set_defaults(run=_tasks)
 
-    task = commands.add_parser("task", help="build, verify or show a task")
+    task = commands.add_parser("task", help="build, search, verify or show a task")
     actions = task.add_subparsers(required=True, metavar="ACTION")
     build = actions.add_parser(
         "build", help="measure every assignment of a network, or fit a surrogate to a sample"
@@ -115,6 +116,8 @@ def add_commands(commands: Any) -> None:
     proxy.add_argument("--data", help="folder that holds the data set")
     proxy.add_argument("--weights", help="full-precision checkpoint (safetensors)")
     proxy.set_defaults(run=_task_proxy)
+
+    task_search.add_command(actions)
 
     show = actions.add_parser("show", help="print what a task's card says")
     show.add_argument("task", help="a shipped task by name, or a folder")

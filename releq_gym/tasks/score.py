@@ -143,13 +143,13 @@ class ExactScorer:
         problem: The search problem, on a synthetic landscape or a surrogate, without restrictions.
 
     Attributes:
-        has_report: True: there is one kind of data, which stands for both.
+        has_report: False: there is one kind of data, and `regret` is `search_regret`.
 
     Raises:
         ValueError: For another evaluator or reward, or a restricted problem.
     """
 
-    has_report = True
+    has_report = False
 
     def __init__(self, problem: Problem):
         if not isinstance(problem.evaluator, SyntheticEvaluator | SurrogateEvaluator):

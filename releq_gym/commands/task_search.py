@@ -1,0 +1,93 @@
+"""``releq task search``."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from releq_gym.commands.choice import add_choice, chosen_among
+
+EVALUATIONS = 600
+
+
+def add_command(actions: Any) -> None:
+    """Puts it among the actions of ``releq task``."""
+    search = actions.add_parser(
+        "search", help="look for the best assignment, and tell how far it is from the optimum"
+    )
+    search.add_argument("task", help="a shipped or generated task by name, or a folder")
+    search.add_argument(
+        "--max-loss-points", type=float, help="what may be lost (default: the task's)"
+    )
+    add_choice(search)
+    search.add_argument(
+        "--evaluation-budget",
+        type=int,
+        default=EVALUATIONS,
+        help="different assignments to ask for (default %(default)s)",
+    )
+    search.add_argument(
+        "--log", metavar="FILE", help="action log (.jsonl), for benchmarks.validate"
+    )
+    search.set_defaults(run=_search)
+
+
+def _search(options: argparse.Namespace) -> None:
+    import numpy as np
+    from rich.console import Console
+
+    from releq_gym.env import QuantizeNetEnv
+    from releq_gym.ledger import Ledger
+    from releq_gym.search_display import Watched, progress_of_search
+    from releq_gym.searchers import SEARCHERS, confirm
+
+    floor = options.max_loss_points
+    play = SEARCHERS[options.searcher]
+    env = QuantizeNetEnv(
+        task=options.task,
+        reward_kwargs=None if floor is None else {"max_loss_points": floor},
+        ledger=Ledger(options.evaluation_budget, options.log),
+        **chosen_among(options),
+    )
+    started = time.perf_counter()
+    env.reset(seed=options.seed)
+    with progress_of_search(Console(stderr=True)) as bar:
+        watched = Watched(env, bar)
+        play(watched, np.random.default_rng(options.seed))
+        confirm(watched)
+    print(_describe(env, options.searcher, time.perf_counter() - started))
+
+
+def _describe(env: Any, searcher: str, seconds: float) -> str:
+    problem, ledger = env.problem, env.ledger
+    answer = ledger.best(problem)
+    known = problem.transition(answer.bitwidths, answer.accuracy)
+    figures = {"cost": known.cost, **problem.figures_of(answer.bitwidths)}
+    told = ", ".join(f"{name} {value:,.4g}" for name, value in figures.items())
+    weighted, average = known.weighted_bitwidth, known.average_bitwidth
+    lost = f"{known.loss_points:.2f} of at most {problem.max_loss_points:g} points"
+    kept = "" if known.loss_points <= problem.max_loss_points + 1e-9 else ", which is more"
+    lines = [
+        f"{problem.evaluator.name}: {searcher}, {ledger.distinct:,} different assignments, "
+        f"{ledger.fresh:,} accuracies, {seconds:.1f} s",
+        f"  answer      {' '.join(map(str, answer.bitwidths))}",
+        f"  loss        {lost}{kept}",
+        f"  bits        {weighted:.2f} per weight, {average:.2f} per layer",
+        f"  costs       {told}",
+        f"  regret      {_regret(problem, answer.bitwidths)}",
+    ]
+    return "\n".join(lines)
+
+
+def _regret(problem: Any, bitwidths: tuple[int, ...]) -> str:
+    from releq_gym.tasks.score import make_scorer
+
+    try:
+        scorer = make_scorer(problem)
+    except ValueError as error:
+        return f"unknown: {error}"
+    told = f"{scorer.search_regret(bitwidths):.4f}"
+    if scorer.has_report:
+        told += f" on search data, {scorer.regret(bitwidths):.4f} on report data"
+    return f"{told} (0 the optimum, 1 a random assignment)"
