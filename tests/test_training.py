@@ -62,7 +62,9 @@ def module():
     return built
 
 
-def run_retrain(module, digits, bitwidths=(4, 4, 4, 4), recipe=QUICK, seed=0, quantizer="wrpn"):
+def run_retrain(
+    module, digits, bitwidths=(4, 4, 4, 4), recipe=QUICK, seed=0, quantizer="wrpn", **more
+):
     return retrain(
         module,
         LAYERS,
@@ -72,6 +74,7 @@ def run_retrain(module, digits, bitwidths=(4, 4, 4, 4), recipe=QUICK, seed=0, qu
         digits.train.images,
         digits.train.labels,
         seed,
+        **more,
     )
 
 
@@ -163,6 +166,17 @@ def test_full_distillation_ignores_the_labels(module, digits):
     other = dataclasses.replace(digits, train=wrong)
     first, second = (run_retrain(module, data, recipe=recipe) for data in (digits, other))
     assert torch.equal(state_of(first), state_of(second))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_teacher_computes_in_the_precision_of_the_recipe(module, digits, precision):
+    recipe = dataclasses.replace(QUICK, images=64, distillation=0.5, precision=precision)
+    seen = set()
+    teacher = copy.deepcopy(module)
+    hook = teacher.register_forward_hook(lambda part, images, outputs: seen.add(outputs.dtype))
+    run_retrain(module, digits, recipe=recipe, teacher=teacher)
+    hook.remove()
+    assert seen == {getattr(torch, precision)}
 
 
 def test_batch_norm_is_measured_anew():

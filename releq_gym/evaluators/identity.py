@@ -88,7 +88,10 @@ def _attributes(module: nn.Module) -> Iterator[tuple[str, str]]:
 def describe_recipe(recipe: Recipe) -> dict[str, Any]:
     """Its fields, and what the name of its regularizer stands for."""
     penalty = describe_callable(REGULARIZERS[recipe.regularizer])
-    return dataclasses.asdict(recipe) | {"regularizer_code": penalty}
+    described = dataclasses.asdict(recipe) | {"regularizer_code": penalty}
+    if recipe.distillation:
+        described["teacher"] = recipe.precision
+    return described
 
 
 def describe_quantizer(quantizer: Quantizer) -> str:

@@ -55,8 +55,8 @@ class Recipe:
             over which batch-norm statistics are measured anew after quantization and retraining,
             if any; 0 leaves them. ``ptq`` with it, ``Recipe(reestimate_batch_norm=1_000)``, should
             augment as full-precision training did, and does so where that is known.
-        precision: What the forward and backward pass compute in, ``"float32"`` or ``"bfloat16"``
-            (autocast); weights, loss and optimizer are float32 in both.
+        precision: What the forward and backward pass compute in, and a teacher, ``"float32"`` or
+            ``"bfloat16"`` (autocast); weights, loss and optimizer are float32 in both.
         fold_batch_norm: For ``pretrain`` of a network without batch norm: train with one after
             every convolution and fold it into that in the end.
     """

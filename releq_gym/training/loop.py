@@ -122,8 +122,7 @@ class Run:
             outputs = self.module(images)
         soft_labels = None
         if self.teacher is not None:
-            with torch.no_grad():
-                soft_labels = self.teacher(images).float().softmax(dim=1)
+            soft_labels = taught(self.teacher, images, self.recipe.precision)
         return training_loss(self.recipe, self.loss, outputs.float(), labels, soft_labels)
 
 
@@ -201,6 +200,13 @@ def training_loss(
     if soft_labels is None:
         return value
     return value.lerp(functional.cross_entropy(outputs, soft_labels), recipe.distillation)
+
+
+def taught(teacher: nn.Module, images: Tensor, precision: str) -> Tensor:
+    """Soft labels of a teacher, float32 ``[batch, classes]``; it computes in the precision."""
+    with torch.no_grad(), computing_in(precision, images.device):
+        outputs = teacher(images)
+    return outputs.float().softmax(dim=1)
 
 
 def descend(loss: Tensor, optimizer: torch.optim.Optimizer, rate: float) -> None:

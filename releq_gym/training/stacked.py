@@ -29,6 +29,7 @@ from releq_gym.training.loop import (
     learning_rate,
     make_optimizer,
     repeatable,
+    taught,
     training_loss,
 )
 from releq_gym.training.regularizers import REGULARIZERS, Regularizer
@@ -279,8 +280,7 @@ class _Stack:
         outputs = self._outputs(inputs.unflatten(0, shape)).float()
         arguments = [outputs, labels]
         if self.teacher is not None:
-            with torch.no_grad():
-                soft_labels = self.teacher(inputs).float().softmax(dim=1)
+            soft_labels = taught(self.teacher, inputs, self.recipe.precision)
             arguments.append(soft_labels.unflatten(0, shape))
 
         def of_member(*tensors: Tensor) -> Tensor:
