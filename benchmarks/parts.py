@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ def one_row(measure: Callable[..., Mapping[str, Any]], *arguments: Any) -> list[
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that `run` reads."""
     parser.add_argument("--part", action="append", help="default: all")
-    parser.add_argument("--again", action="store_true", help="forget the rows of these parts")
+    parser.add_argument("--again", action="store_true", help="measure these parts anew")
 
 
 def run(
@@ -70,7 +71,12 @@ def run(
         for name in [*asked, *derived]:
             _measure(name, parts[name], results / f"{name}.csv", chosen, options.again, console)
     except KeyboardInterrupt:
-        print("Stopped; the same command goes on from here.", file=sys.stderr)
+        how = (
+            "what was measured again is kept, other rows are the old ones"
+            if options.again
+            else "the same command goes on from here"
+        )
+        print(f"Stopped; {how}.", file=sys.stderr)
         return 130
     text = markdown({name: read_rows(results / f"{name}.csv") for name in parts}, titles)
     (results / "tables.md").write_text(text, encoding="utf-8")
@@ -83,17 +89,23 @@ def _measure(
 ) -> None:
     jobs = {key: job for key, job in part.jobs.items() if not chosen or key[0] in chosen}
     again = again or part.derived
-    kept = [row for row in read_rows(path) if not (again and _key(row, part) in jobs)]
-    if again:
-        replace_rows(path, kept, part.columns)
-    done = {_key(row, part) for row in kept}
+    done = set() if again else {_key(row, part) for row in read_rows(path)}
     for key, job in jobs.items():
-        if key not in done:
-            try:
-                with console.status(f"{name}: {' '.join(key)}"):
-                    append_rows(path, list(job()), part.columns)
-            except ValueError as error:
-                console.print(f"{name} {' '.join(key)} is left out: {error}")
+        if key in done:
+            continue
+        try:
+            with console.status(f"{name}: {' '.join(key)}"):
+                measured = list(job())
+        except ValueError as error:
+            console.print(f"{name} {' '.join(key)} is left out: {error}")
+            if not part.derived:
+                continue
+            measured = []
+        if again:  # in the place of the old ones, which stay until then
+            kept = [row for row in read_rows(path) if _key(row, part) != key]
+            replace_rows(path, [*kept, *measured], part.columns)
+        else:
+            append_rows(path, measured, part.columns)
 
 
 def _key(row: Mapping[str, Any], part: Part) -> tuple[str, ...]:
@@ -119,5 +131,7 @@ def _short(text: str) -> str:
     try:
         number = float(text)
     except ValueError:
+        return text
+    if not math.isfinite(number):
         return text
     return text if number == int(number) and "." not in text else f"{number:.4g}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def append_each(
     columns: Sequence[str],
     workers: int,
 ) -> None:
-    """Appends what a function returns for each of many arguments; Ctrl-C drops what has not begun.
+    """Appends what a function returns for each of many arguments; Ctrl-C drops what has not ended.
 
     Where one fails, the others go on, and the first error is raised in the end.
 
@@ -58,6 +59,9 @@ def append_each(
         path: Of the rows.
         columns: Of theirs.
         workers: Processes.
+
+    Raises:
+        ValueError: Where the system has killed a process, which ends all.
     """
     context = multiprocessing.get_context("spawn")
     with Progress() as progress, ProcessPoolExecutor(workers, mp_context=context) as pool:
@@ -68,13 +72,19 @@ def append_each(
             for future in as_completed(futures):
                 if (error := future.exception()) is None:
                     append_rows(path, future.result(), columns)
+                elif isinstance(error, BrokenProcessPool):
+                    raise ValueError(
+                        "A process was killed, as the system does where memory runs out; what has "
+                        "ended is kept. The same command goes on from here, with fewer --workers."
+                    ) from error
                 else:
                     errors.append(error)
                     progress.console.print(f"A run failed, the others go on: {error!r}")
                 progress.advance(bar)
         except KeyboardInterrupt:
             progress.console.print("Stopping; runs that had begun are dropped.")
-            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
             raise
     if errors:
         raise errors[0]

@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from releq_gym.whole_files import written_whole
 
 
 def append_rows(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Adds rows to a file, all in one go; a new one begins with the names of the columns.
+    """Adds rows to a file, all of them or none; a new one begins with the names of the columns.
 
-    A last line without an end, which a full disk or a lost process has left, is cut off before.
+    A last line without an end, which a lost process has left, is cut off before. Several processes
+    may add to one file.
+
+    Raises:
+        ValueError: Where the file has other columns.
+        OSError: Where it cannot be written.
     """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     whole = _whole_lines(path)
     if not whole:
         writer.writeheader()
+    elif (found := next(csv.reader([whole.decode().partition("\n")[0]]))) != list(columns):
+        raise ValueError(
+            f"{path} has the columns {', '.join(found)}, but rows of now have {', '.join(columns)}:"
+            " it is of another version. Move it away."
+        )
     writer.writerows(rows)
-    with path.open("ab") as stream:
-        stream.truncate(len(whole))
-        stream.write(text.getvalue().encode())
+    content = text.getvalue().encode()
+    with path.open("ab", buffering=0) as stream:
+        if stream.tell() > len(whole):
+            stream.truncate(len(whole))
+        before = stream.tell()
+        if _write(stream, content) < len(content):  # the disk is full
+            stream.truncate(before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def replace_rows(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
@@ -36,6 +53,11 @@ def replace_rows(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequenc
 def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a file, but for a last line without an end; none where there is no file yet."""
     return list(csv.DictReader(io.StringIO(_whole_lines(path).decode(), newline="")))
+
+
+def _write(stream: BinaryIO | io.FileIO, content: bytes) -> int:
+    """At one go, so that rows of several processes do not mix; returns how much was written."""
+    return stream.write(content)
 
 
 def _whole_lines(path: Path) -> bytes:

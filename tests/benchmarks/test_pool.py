@@ -1,3 +1,8 @@
+import os
+import signal
+import threading
+import time
+
 import pytest
 
 from benchmarks.pool import append_each
@@ -16,3 +21,42 @@ def test_where_one_run_fails_the_others_are_kept(tmp_path, capsys):
         append_each(rows_of, [(number,) for number in range(4)], path, ["number"], 1)
     assert {row["number"] for row in read_rows(path)} == {"1", "2", "3"}
     assert "A run failed, the others go on" in capsys.readouterr().out
+
+
+def slow_rows(number, begun):
+    (begun / str(number)).touch()
+    time.sleep(0 if number == 0 else 30)
+    return [{"number": number}]
+
+
+def interrupt(*awaited):
+    while not all(path.exists() for path in awaited):
+        time.sleep(0.01)
+    time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_what_has_not_ended_is_dropped_after_an_interruption(tmp_path):
+    path, begun = tmp_path / "rows.csv", tmp_path / "begun"
+    begun.mkdir()
+    threading.Thread(target=interrupt, args=(begun / "1", path), daemon=True).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        append_each(slow_rows, [(number, begun) for number in range(9)], path, ["number"], 1)
+    assert time.monotonic() - started < 20
+    assert {row["number"] for row in read_rows(path)} == {"0"}
+    time.sleep(0.3)
+    assert len(list(begun.iterdir())) == 2
+
+
+def killed_rows(number):
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [{"number": number}]
+
+
+def test_a_killed_process_is_said_in_a_sentence(tmp_path):
+    path = tmp_path / "rows.csv"
+    with pytest.raises(ValueError, match="A process was killed"):
+        append_each(killed_rows, [(number,) for number in range(6)], path, ["number"], 1)
+    assert {row["number"] for row in read_rows(path)} <= {"0"}
