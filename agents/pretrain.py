@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -161,19 +162,24 @@ def learn_and_write(
     with tqdm(total=plan.steps, unit=" steps", disable=not progress) as bar:
         model.learn(plan.steps, callback=_Bar(bar))
     model.get_env().close()
-    settings = dataclasses.asdict(plan)
-    for name in ("seed", "observation", "memory", "bitwidths"):
-        settings.pop(name, None)
     written = PolicyCard(
         **card,
         seed=plan.seed,
-        settings=settings,
+        settings=remembered(plan),
         steps=model.num_timesteps,
         version=releq_gym.__version__,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_policy(path, model.policy, written)
     return written
+
+
+def remembered(plan: PPOPlan) -> dict[str, Any]:
+    """The settings of a plan that have no place of their own on a card, as JSON has them."""
+    settings = dataclasses.asdict(plan)
+    for name in ("seed", "observation", "memory", "bitwidths"):
+        settings.pop(name, None)
+    return json.loads(json.dumps(settings))
 
 
 def policy_class(observation: str, memory: bool) -> str:

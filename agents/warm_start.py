@@ -15,6 +15,9 @@ from agents.base import AGENTS, Preset, Watch
 from agents.recurrent_ppo import RecurrentPPOAgent, RecurrentPPOSettings
 from releq_gym.searchers import SEARCHERS, Player
 
+PLANNING = ("simulated_annealing", "pairwise_program")
+"""Searchers that divide the whole budget up before they begin."""
+
 FURTHER = 0.5
 """How much less likely a bitwidth is at first for each place that it lies further away."""
 
@@ -59,7 +62,7 @@ class WarmStartAgent(RecurrentPPOAgent):
 
     Raises:
         UnknownNameError: For an unknown searcher.
-        ValueError: For an environment that measures at every step.
+        ValueError: For an environment that measures at every step, or a searcher that plans.
     """
 
     presets = {"default": DEFAULT}  # noqa: RUF012
@@ -71,6 +74,11 @@ class WarmStartAgent(RecurrentPPOAgent):
         seed: int,
         checkpoint: Path | None = None,
     ):
+        if settings.searcher in PLANNING:
+            raise ValueError(
+                f"searcher={settings.searcher!r} plans the whole budget beforehand, of which it "
+                "would have a part here; take integer_program, greedy or another one."
+            )
         self._searcher, self._seed = SEARCHERS[settings.searcher], seed
         super().__init__(make_env, settings, seed, checkpoint)
         self._env = make_env()

@@ -15,8 +15,8 @@ import numpy as np
 import releq_gym
 from agents.base import EPISODES_PER_EVALUATION, Agent
 from benchmarks.learning import learn_until_spent
-from benchmarks.statistics import best_of_random
 from releq_gym.env import QuantizeNetEnv
+from releq_gym.evaluators.base import Evaluator
 from releq_gym.ledger import Answer, Ledger
 from releq_gym.problem import Problem
 from releq_gym.replay import Revealed, read_revealed
@@ -110,17 +110,9 @@ def score(
         }
 
 
-def random_search(task: str, draws: int) -> float:
-    """Search regret that random search without repetition is expected to reach.
-
-    Args:
-        task: By name.
-        draws: Different assignments. Where repeats differ, each is taken to be known by their mean.
-    """
-    scorer = _scorer(task)
-    worths = scorer.search_worth
-    expected = best_of_random(worths, worths, draws)
-    return (scorer.best_search_worth - expected) / (scorer.best_search_worth - float(worths.mean()))
+def mean_accuracy(evaluator: Evaluator, bitwidths: Sequence[int]) -> float:
+    """Of all repeats of an assignment, on search data."""
+    return evaluator.evaluate(bitwidths, -1 if evaluator.repeats > 1 else 0).accuracy
 
 
 def known_rows(task: str) -> list[dict[str, Any]]:

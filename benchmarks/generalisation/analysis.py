@@ -102,7 +102,7 @@ def _differences(found: dict[str, Scores]) -> Table:
     for entrant, theirs in found.items():
         if entrant != REFERENCE:
             cells = [
-                verdict(ours[one], theirs[one], enough=len(ours[one]) >= FEWEST_RUNS)
+                verdict(ours[one], theirs[one], enough=_enough(ours[one], theirs[one], entrant))
                 if one in ours and one in theirs
                 else ""
                 for one in BUDGETS
@@ -117,6 +117,12 @@ def _differences(found: dict[str, Scores]) -> Table:
         ("against", *(f"{budget} evaluations" for budget in BUDGETS)),
         lines,
     )
+
+
+def _enough(ours: NDArray[np.float64], theirs: NDArray[np.float64], entrant: str) -> bool:
+    """Whether there are runs enough of both, where runs of the other differ."""
+    runs = [len(ours), *([len(theirs)] if ENTRANTS[entrant].seeded else [])]
+    return min(runs) >= FEWEST_RUNS
 
 
 def _net(rows: pd.DataFrame, net: str, task: str) -> Table:

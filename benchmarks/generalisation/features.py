@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from benchmarks.leaderboard.analysis import Table, markdown
 from benchmarks.options import positive
 from benchmarks.rows import append_rows, read_rows
 from benchmarks.runs import Job, worth
-from benchmarks.statistics import summary
+from benchmarks.statistics import interquartile_mean, summary
 from releq_gym.env import QuantizeNetEnv
 
 RESULTS = Path(__file__).parent / "results"
@@ -94,6 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for net, seed in track(missing, "networks held out"):
             append_rows(path, list(importance(net, seed, policies)), COLUMNS)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from here.", file=sys.stderr)
         return 130
@@ -204,7 +207,7 @@ def table(rows: pd.DataFrame) -> Table:
                 f"`{feature}`",
                 summary(_matrix(group, group["changed_percent"]), ".1f"),
                 summary(_matrix(group, group["regret_without"] - group["regret"]), "+.3f"),
-                f"{(group['bits_without'] - group['bits']).mean():+.2f}",
+                f"{_iqm(group, group['bits_without'] - group['bits']):+.2f}",
             )
         )
     nets = ", ".join(dict.fromkeys(counted["net"]))
@@ -227,7 +230,8 @@ def draw(rows: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(6.4, 0.26 * len(order) + 1.2), layout="constrained")
     axes = figure.subplots()
     groups = [counted[counted["feature"] == feature] for feature in order]
-    axes.barh(order, np.array([group["changed_percent"].mean() for group in groups]), color="C0")
+    changes = [_iqm(group, group["changed_percent"]) for group in groups]
+    axes.barh(order, np.array(changes), color="C0")
     for place, group in enumerate(groups):
         by_net = group.groupby("net")["changed_percent"].mean()
         axes.scatter(by_net, [place] * len(by_net), s=12, color="C1", zorder=3)
@@ -237,8 +241,13 @@ def draw(rows: pd.DataFrame) -> Figure:
 
 
 def _order(rows: pd.DataFrame) -> list[str]:
-    means: Mapping[str, float] = rows.groupby("feature")["changed_percent"].mean().to_dict()
+    groups = rows.groupby("feature")
+    means = {str(feature): _iqm(group, group["changed_percent"]) for feature, group in groups}
     return sorted(means, key=lambda feature: -means[feature])
+
+
+def _iqm(group: pd.DataFrame, values: pd.Series) -> float:
+    return float(interquartile_mean(_matrix(group, values)))
 
 
 def _matrix(group: pd.DataFrame, values: pd.Series) -> NDArray[np.float64]:

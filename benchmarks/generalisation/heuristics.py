@@ -10,9 +10,9 @@ import numpy as np
 
 from agents.leaning import leans
 from benchmarks.generalisation.sweep import BITWIDTHS
+from benchmarks.runs import mean_accuracy
 from releq_gym.cheapest import cheapest
 from releq_gym.env import QuantizeNetEnv
-from releq_gym.problem import Problem
 from releq_gym.searchers import Choice, Player, Searcher
 from releq_gym.searchers.additive import noise_power
 
@@ -89,12 +89,6 @@ def noise_search(limit: float) -> Searcher:
     return search
 
 
-def mean_accuracy(problem: Problem, bitwidths: Sequence[int]) -> float:
-    """Over all repeats on search data."""
-    repeat = -1 if problem.evaluator.repeats > 1 else 0
-    return problem.evaluator.evaluate(bitwidths, repeat).accuracy
-
-
 @cache
 def _env(task: str) -> QuantizeNetEnv:
     return QuantizeNetEnv(task=task, bitwidths=BITWIDTHS)
@@ -106,4 +100,4 @@ def _depth(task: str) -> int:
 
 def _objective(task: str, bitwidths: Choice) -> float:
     problem = _env(task).problem
-    return problem.objective(bitwidths, mean_accuracy(problem, bitwidths))
+    return problem.objective(bitwidths, mean_accuracy(problem.evaluator, bitwidths))

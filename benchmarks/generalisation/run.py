@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.generalisation.heuristics import (
-    mean_accuracy,
     noise_of_others,
     noise_search,
     uniform_of_others,
@@ -24,7 +23,7 @@ from benchmarks.generalisation.sweep import (
     NETS,
     PRETRAINING,
 )
-from benchmarks.runs import Job, worth
+from benchmarks.runs import Job, mean_accuracy, worth
 from benchmarks.runs import run as run_job
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.problem import Problem
@@ -70,9 +69,10 @@ def known_row(task: str) -> dict[str, Any]:
 def policy_file(job: Job, policies: Path) -> Path:
     """The policy of a job, pretrained on all other nets if it is not there yet."""
     import torch
+    from filelock import FileLock
 
     from agents.policy_file import read_card
-    from agents.pretrain import Pretraining, pretrain
+    from agents.pretrain import Pretraining, pretrain, remembered
 
     entrant = ENTRANTS[job.searcher]
     name = "-".join([entrant.observation, *["memory"] * entrant.memory])
@@ -90,13 +90,21 @@ def policy_file(job: Job, policies: Path) -> Path:
         plan = dataclasses.replace(plan, nets=tuple(others(job.task)))
     else:
         plan = dataclasses.replace(plan, landscapes=LANDSCAPES_ALONE)
-    if not path.is_file():
-        torch.set_num_threads(1)
-        pretrain(plan, path)
-    elif (groups := read_card(path).groups) != plan.groups:
+    policies.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):  # several runs need one that others teach, too
+        if not path.is_file():
+            torch.set_num_threads(1)
+            pretrain(plan, path)
+    card = read_card(path)
+    if card.groups != plan.groups:
         raise ValueError(
-            f"{path} was taught by {', '.join(groups)}, and {', '.join(plan.groups)} are to teach "
-            "it; remove it, and the rows that came of such policies."
+            f"{path} was taught by {', '.join(card.groups)}, and {', '.join(plan.groups)} are to "
+            "teach it; remove it, and the rows that came of such policies."
+        )
+    if (card.settings, card.bitwidths, card.seed) != (remembered(plan), BITWIDTHS, job.seed):
+        raise ValueError(
+            f"{path} was pretrained with other settings, bitwidths or another seed than the sweep "
+            "has; remove it, and the rows that came of such policies."
         )
     return path
 
@@ -141,7 +149,7 @@ def _searched(job: Job, changes: dict[str, Any], search: Any = None) -> list[dic
 def _unasked(job: Job, bitwidths: tuple[int, ...], started: float) -> dict[str, Any]:
     """The row of an answer that nothing was asked for."""
     problem = _problem(job.task)
-    accuracy = mean_accuracy(problem, bitwidths)
+    accuracy = mean_accuracy(problem.evaluator, bitwidths)
     known = problem.transition(bitwidths, accuracy)
     return {
         **worth(job, 0, bitwidths),

@@ -17,8 +17,9 @@ from benchmarks.leaderboard.run import run
 from benchmarks.leaderboard.sweep import ENTRANTS, TRACKS, Track
 from benchmarks.options import positive
 from benchmarks.pool import append_missing, finished
+from benchmarks.random_search import random_search
 from benchmarks.rows import append_rows
-from benchmarks.runs import COLUMNS, Job, known_rows, random_search
+from benchmarks.runs import COLUMNS, Job, known_rows
 from releq_gym.registry import UnknownNameError
 
 RESULTS = Path(__file__).parent / "results"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import color_sequences
 from matplotlib.figure import Figure
 
 from benchmarks.leaderboard.analysis import at, shared_budget, standings
@@ -14,6 +17,21 @@ from benchmarks.leaderboard.sweep import ENTRANTS, Track
 from benchmarks.statistics import FEWEST_RUNS, interval, performance_profile
 
 STYLE = {"agent": "-", "searcher": "--", "known": ":"}
+
+COLOURS, MARKERS = color_sequences["tab10"], ".xv"
+
+
+def _looks() -> Iterator[tuple[str, dict[str, Any]]]:
+    for kind, style in STYLE.items():
+        of_kind = [entrant for entrant, one in ENTRANTS.items() if one.kind == kind]
+        for place, entrant in enumerate(of_kind):
+            again, colour = divmod(place, len(COLOURS))
+            marker = MARKERS[again % len(MARKERS)]
+            yield entrant, {"color": COLOURS[colour], "linestyle": style, "marker": marker}
+
+
+LOOKS = dict(_looks())
+"""Of every entrant, the same in all pictures; no two are alike."""
 
 
 def anytime(rows: pd.DataFrame, track: Track, random_curves: pd.DataFrame) -> Figure:
@@ -33,9 +51,7 @@ def anytime(rows: pd.DataFrame, track: Track, random_curves: pd.DataFrame) -> Fi
             line = of_task[of_task["searcher"] == entrant].groupby("budget")["search_regret"]
             if line.ngroups and one.kind != "known":
                 medians = line.median()
-                axes.plot(
-                    medians.index, medians, STYLE[one.kind], marker=".", label=one.label, lw=1.2
-                )
+                axes.plot(medians.index, medians, **LOOKS[entrant], label=one.label, lw=1.2, ms=5)
         expected = random_curves[random_curves["task"] == task]
         axes.plot(
             expected["budget"], expected["search_regret"], color="0.6", lw=3, zorder=0,
@@ -46,7 +62,14 @@ def anytime(rows: pd.DataFrame, track: Track, random_curves: pd.DataFrame) -> Fi
         axes.minorticks_off()
         axes.set_ylim(bottom=0)
     panels[0].set_ylabel("search regret")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    shown = {
+        label: handle
+        for axes in panels
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    order = [one.label for one in ENTRANTS.values()]
+    labels = sorted(shown, key=lambda label: (*order, label).index(label))
+    figure.legend([shown[label] for label in labels], labels, loc="outside lower center", ncols=5)
     return figure
 
 
@@ -78,7 +101,9 @@ def profiles(rows: pd.DataFrame, track: Track) -> Figure:
     axes = figure.subplots()
     for one in found:
         share = performance_profile(at(one.scores, budget), thresholds)
-        axes.plot(thresholds, share, STYLE[ENTRANTS[one.entrant].kind], label=one.label, lw=1.2)
+        axes.plot(
+            thresholds, share, **LOOKS[one.entrant], markevery=20, ms=4, label=one.label, lw=1.2
+        )
     axes.set(xlabel=f"search regret at {budget:,}", ylabel="share of runs within it", ylim=(0, 1))
     axes.legend(fontsize="x-small", ncols=2)
     return figure

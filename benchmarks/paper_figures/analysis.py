@@ -11,16 +11,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.leaderboard.analysis import Table
 from benchmarks.paper_figures.sweep import CLIPS, MEMORY, PAPER_SPEED_UP, REWARDS, VARIANTS
-from benchmarks.statistics import difference_interval, interquartile_mean, interval
+from benchmarks.statistics import (
+    FEWEST_RUNS,
+    difference_interval,
+    interquartile_mean,
+)
+from benchmarks.statistics import summary as described
 
 SHARE = 0.9
 """Of the way from the first reward to the last: there a run has converged."""
 
 LAST = 3
 """Checkpoints whose mean is the last reward of a run."""
-
-FEWEST = 3
-"""Seeds with fewer than which no interval is given, and nothing is said of who is better."""
 
 SPEED = "share of the budget until converged"
 
@@ -123,14 +125,14 @@ def common_level(rows: pd.DataFrame, variants: Sequence[str]) -> pd.DataFrame:
 def shared(rows: pd.DataFrame, variants: Sequence[str]) -> pd.DataFrame:
     """The rows of those tasks and seeds that all variants have finished, equally many per task.
 
-    Tasks with fewer than `FEWEST` such seeds are left out where others have as many.
+    Tasks with fewer than `FEWEST_RUNS` such seeds are left out where others have as many.
     """
     of_variants = rows[rows["searcher"].isin(variants)]
     counts = of_variants.groupby(["task", "seed"])["searcher"].nunique()
     complete = counts[counts == len(variants)].reset_index().sort_values("seed")
     seeds = complete.groupby("task")["seed"].transform("size")
-    if (seeds >= FEWEST).any():
-        complete = complete[seeds >= FEWEST]
+    if (seeds >= FEWEST_RUNS).any():
+        complete = complete[seeds >= FEWEST_RUNS]
     fewest = complete.groupby("task").size().min() if len(complete) else 0
     kept = complete.groupby("task").head(fewest)[["task", "seed"]]
     return of_variants.merge(kept, on=["task", "seed"])
@@ -178,7 +180,7 @@ def reward_tables(rows: pd.DataFrame) -> Iterator[Table]:
             continue
         runs = summary(found)
         yield _board(title, runs, variants)
-        if _seeds(runs) >= FEWEST:
+        if _seeds(runs) >= FEWEST_RUNS:
             yield _against(title, runs, variants, reference)
         yield _by_task(title, runs, variants)
 
@@ -192,7 +194,7 @@ def memory_tables(rows: pd.DataFrame) -> Iterator[Table]:
     lines = []
     for label, pair in MEMORY.items():
         found = shared(rows, pair)
-        if _seeds(found) >= FEWEST:
+        if _seeds(found) >= FEWEST_RUNS:
             lines.append((label, *_memory_cells(found, *pair)))
     if lines:
         yield Table(
@@ -235,7 +237,7 @@ def _board(title: str, runs: pd.DataFrame, variants: Sequence[str]) -> Table:
         lines.append(
             (
                 VARIANTS[variant].label,
-                *(_cell(matrix(runs, variant, one.column)) for one in MEASURES),
+                *(described(matrix(runs, variant, one.column)) for one in MEASURES),
                 f"{100 * of_variant['walk_keeps'].mean():.0f} %",
                 f"{of_variant['walk_loss_points'].median():.2f}",
                 f"{of_variant['walk_bits'].median():.2f}",
@@ -245,19 +247,11 @@ def _board(title: str, runs: pd.DataFrame, variants: Sequence[str]) -> Table:
     return Table(
         title,
         f"Tasks: {tasks}; seeds of each: {_seeds(runs)}. Interquartile mean over both and, from "
-        f"{FEWEST} seeds on, its 95 % interval; then of the walks the share within the tolerated "
-        "loss, and medians of points lost and bits per weight.",
+        f"{FEWEST_RUNS} seeds on, its 95 % interval; then of the walks the share within the "
+        "tolerated loss, and medians of points lost and bits per weight.",
         ("", *(one.label for one in MEASURES), "within", "lost", "bits"),
         lines,
     )
-
-
-def _cell(scores: NDArray[np.float64]) -> str:
-    middle = float(interquartile_mean(scores))
-    if len(scores) < FEWEST:
-        return f"{middle:.3f}"
-    low, high = interval(scores)
-    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _against(title: str, runs: pd.DataFrame, variants: Sequence[str], reference: str) -> Table:

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 import releq_gym
 from agents.watch import PolicyHistory
 from benchmarks.paper_figures import sweep
-from benchmarks.runs import Job, answers, make_agent, most_steps, worth
+from benchmarks.runs import Job, answers, make_agent, mean_accuracy, most_steps, worth
 from releq_gym.env import QuantizeNetEnv
-from releq_gym.evaluators.base import Evaluator
 from releq_gym.evaluators.synthetic import is_synthetic
 from releq_gym.ledger import Ledger
 from releq_gym.problem import Problem
@@ -192,8 +191,3 @@ def _answered(job: Job, bitwidths: tuple[int, ...]) -> dict[str, Any]:
         "bitwidths": known["bitwidths"],
         "search_regret": round(known["search_regret"], 5),
     }
-
-
-def mean_accuracy(evaluator: Evaluator, bitwidths: tuple[int, ...]) -> float:
-    """Of all repeats."""
-    return evaluator.evaluate(bitwidths, -1 if evaluator.repeats > 1 else 0).accuracy

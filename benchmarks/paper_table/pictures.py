@@ -38,6 +38,8 @@ def draw(
         tables: By title; rows of `benchmarks.paper_table.analysis.losses`, and their labels.
         path: PNG to write.
     """
+    if not tables:
+        return
     import matplotlib
 
     matplotlib.use("Agg")

@@ -173,7 +173,9 @@ class Bench:
                 "bitwidths": spaced(candidate.bitwidths),
                 "weighted_bitwidth": str(self._weighted(candidate.bitwidths)),
                 "long_loss_points": str(round(float(loss), 3)),
-                "keeps": str(loss + self.plan.caution * doubt <= self.evaluator.max_loss_points),
+                "keeps": str(
+                    loss + self.plan.caution * doubt <= self.evaluator.max_loss_points + 1e-9
+                ),
                 "seconds": str(round(time.perf_counter() - started, 1)),
             }
         append_rows(path, [row], CANDIDATES)

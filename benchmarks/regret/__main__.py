@@ -16,6 +16,7 @@ from benchmarks.regret.run import COLUMNS, run, shown
 from benchmarks.regret.sweep import SINGLE, STUDIES
 from benchmarks.rows import append_rows
 from benchmarks.runs import Job, known_rows
+from releq_gym.evaluators.resolve import make_evaluator
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -30,7 +31,6 @@ def main() -> int:
     options = parser.parse_args()
     study = STUDIES[options.study]
     folder = options.results / options.study
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "rows.csv"
     jobs: dict[Job, tuple[()]] = {
         Job(task, searcher, seed): ()
@@ -39,7 +39,13 @@ def main() -> int:
         for seed in study.seeds[: 1 if searcher in SINGLE else options.seeds]
     }
     try:
+        for task in study.tasks:
+            make_evaluator(task=task)  # which says what is shipped
+        folder.mkdir(parents=True, exist_ok=True)
         append_missing(run, jobs, path, COLUMNS, options.workers)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from here.", file=sys.stderr)
         return 130

@@ -8,7 +8,12 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.regret.sweep import AGENT, ENUMERATION, SINGLE, VARIANTS
-from benchmarks.statistics import difference_interval, interquartile_mean, interval
+from benchmarks.statistics import (
+    FEWEST_RUNS,
+    difference_interval,
+    interquartile_mean,
+    interval,
+)
 
 LABELS = {
     **{name: name.replace(AGENT, "RecurrentPPO") for name in VARIANTS},
@@ -76,7 +81,7 @@ def markdown(rows: pd.DataFrame) -> str:
         lines.append("")
         for other in (name for name in LABELS if name not in (AGENT, *SEEDLESS)):
             theirs = last.loc[last["searcher"] == other, "regret"].to_numpy(dtype=float)
-            if len(ours) > 1 and len(theirs) > 1:
+            if min(len(ours), len(theirs)) >= FEWEST_RUNS:
                 low, high = difference_interval(ours, theirs)
                 lines.append(
                     f"RecurrentPPO minus {LABELS[other]} at {budgets[-1]:,}: "
@@ -96,7 +101,7 @@ def _line(label: str, scores: pd.DataFrame, budgets: list[int]) -> str:
         row = at.iloc[-1]
         spread = (
             ""
-            if row["seeds"] == 1
+            if row["seeds"] < FEWEST_RUNS
             else f" ({row['iqm']:.3f}, {row['low']:.3f} to {row['high']:.3f})"
         )
         cells.append(f"{row['median']:.3f}{spread}")

@@ -36,7 +36,7 @@ class _MeasuredRows:
         self.provenance = task.provenance
         self._measured = measured = task.measurements(split)
         self.repeats = len(measured.seed)
-        self._accuracy = measured.correct / counted
+        self.accuracies = measured.correct / counted
         self._mean = self.mean_accuracies()
         self._milliseconds = measured.milliseconds
         self._diverged = measured.status == DIVERGED
@@ -47,7 +47,7 @@ class _MeasuredRows:
 
     def mean_accuracies(self) -> NDArray[np.float64]:
         """Mean accuracy of every row over the repeats, float64 [rows]."""
-        return self._accuracy.mean(axis=1)
+        return self.accuracies.mean(axis=1)
 
     def _answer(self, row: int, repeat: int) -> Evaluation:
         if not -1 <= repeat < self.repeats:
@@ -59,7 +59,7 @@ class _MeasuredRows:
                 bool(self._diverged[row].any()),
             )
         return Evaluation(
-            self._accuracy.item(row, repeat),
+            self.accuracies.item(row, repeat),
             float(self._milliseconds.item(row, repeat)),
             self._diverged.item(row, repeat),
         )
@@ -73,7 +73,7 @@ class _MeasuredRows:
             )
         cells = rows * self.repeats + repeats
         return ManyEvaluations(
-            self._accuracy.take(cells), self._milliseconds.take(cells), self._diverged.take(cells)
+            self.accuracies.take(cells), self._milliseconds.take(cells), self._diverged.take(cells)
         )
 
 

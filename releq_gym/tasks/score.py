@@ -37,6 +37,7 @@ class TableScorer:
 
     Attributes:
         has_report: Whether there are report data.
+        table: What is known on search data.
 
     Raises:
         ValueError: For another evaluator, or a restricted problem.
@@ -46,22 +47,22 @@ class TableScorer:
         if not isinstance(problem.evaluator, TableEvaluator):
             raise ValueError(f"{problem.evaluator.name} is no table; it has no known optimum.")
         _refuse_restrictions(problem)
-        self._search, self._table = problem, problem.evaluator
-        self.has_report = "report" in self._table.task.splits
+        self._search, self.table = problem, problem.evaluator
+        self.has_report = "report" in self.table.task.splits
 
     @cached_property
     def assignments(self) -> list[tuple[int, ...]]:
         """Every assignment, in the order of the task's rows."""
-        return list(product(self._table.bitwidths, repeat=len(self._table.layers)))
+        return list(product(self.table.bitwidths, repeat=len(self.table.layers)))
 
     @cached_property
     def _report_table(self) -> TableEvaluator:
         if not self.has_report:
             raise ValueError(
-                f"{self._table.task.name} has no report split, so that search_regret alone can be "
+                f"{self.table.task.name} has no report split, so that search_regret alone can be "
                 "told of it."
             )
-        return TableEvaluator(self._table.task, "report")
+        return TableEvaluator(self.table.task, "report")
 
     @cached_property
     def _report(self) -> Problem:
@@ -97,7 +98,7 @@ class TableScorer:
     @cached_property
     def search_worth(self) -> NDArray[np.float64]:
         """The cautious objective of every assignment at the mean of all its *search* repeats."""
-        cautious = map(self._search.cautious, self._table.mean_accuracies().tolist())
+        cautious = map(self._search.cautious, self.table.mean_accuracies().tolist())
         return self._worth(self._search, np.array(list(cautious)))
 
     @property
@@ -122,7 +123,7 @@ class TableScorer:
         can help: under a floor, an answer that clearly breaks it on others is worth nothing.
         """
         best = self.best_search_worth
-        worth = self.search_worth[self._table.index(bitwidths)]
+        worth = self.search_worth[self.table.index(bitwidths)]
         return float((best - worth) / (best - self.search_worth.mean()))
 
     def _worth(self, problem: Problem, accuracies: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -114,3 +114,9 @@ def test_a_search_that_was_over_before_anything_was_learned_is_taken_up_again():
 def test_an_unknown_searcher_gets_a_sentence():
     with pytest.raises(UnknownNameError, match="Did you mean 'greedy'"):
         agent(Ledger(), dataclasses.replace(QUICK, searcher="greed"))
+
+
+@pytest.mark.parametrize("searcher", ["simulated_annealing", "pairwise_program"])
+def test_a_searcher_that_plans_is_refused(searcher):
+    with pytest.raises(ValueError, match="plans the whole budget beforehand"):
+        agent(Ledger(100), dataclasses.replace(QUICK, searcher=searcher))

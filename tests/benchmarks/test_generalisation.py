@@ -89,6 +89,18 @@ def test_one_seed_is_no_verdict():
     assert "| additive integer program |  | +0.018 | +0.002 |" in against
 
 
+def test_one_seed_of_a_rival_is_no_verdict_either():
+    ours = rows(REFERENCE, [0.3, 0.31, 0.32])
+    one, three = rows("random", [0.9], budgets=(10, 100)), rows("local_search", [0.9] * 3)
+    known = rows("noise_of_others", [0.9])  # has no seeds
+    text = markdown(tables(pd.concat([ours, one, three, known]), TASKS))
+    (against,) = (part for part in text.split("## ") if "against the others" in part)
+    lines = {line.split("|")[1].strip(): line for line in against.splitlines() if "|" in line}
+    assert "ahead" not in lines["random search"]
+    assert "ahead" in lines["one-flip local search"]
+    assert "ahead" in lines["noise budget of the other nets"]
+
+
 def test_every_planned_run_can_be_made():
     assert set(NETS) <= set(DEFAULT_TASKS)
     for name, entrant in ENTRANTS.items():
@@ -164,7 +176,7 @@ def test_a_policy_is_pretrained_once_without_the_network_and_answers_before_it_a
 
     job = Job(DEFAULT_TASKS["lenet"], "pretrained, layer", 300)
     first, later = one_run.run(job, tmp_path)
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.safetensors")
     assert path.name == "layer-without-lenet-300.safetensors"
     assert read_card(path).nets == ("digits", "synthetic")
     assert (first["budget"], first["evaluations"], first["fresh"]) == (0, 0, 0)
@@ -184,6 +196,15 @@ def test_a_policy_that_others_have_taught_is_not_used(small, tmp_path, monkeypat
     monkeypatch.setattr(one_run, "NETS", ("digits", "lenet", "svhn10"))
     one_run.tasks.cache_clear()
     with pytest.raises(ValueError, match=r"was taught by digits, .*svhn10.* remove it"):
+        one_run.policy_file(job, tmp_path)
+
+
+def test_a_policy_of_other_settings_is_not_used(small, tmp_path, monkeypatch):
+    job = Job(DEFAULT_TASKS["lenet"], "pretrained, layer", 300)
+    one_run.policy_file(job, tmp_path)
+    one_run.policy_file(job, tmp_path)
+    monkeypatch.setattr(one_run, "PRETRAINING", {**one_run.PRETRAINING, "steps": 1_000})
+    with pytest.raises(ValueError, match="was pretrained with other settings"):
         one_run.policy_file(job, tmp_path)
 
 

@@ -8,8 +8,10 @@ import pytest
 from benchmarks.leaderboard import __main__ as leaderboard
 from benchmarks.leaderboard.analysis import markdown, standings, tables
 from benchmarks.leaderboard.page import Picture, Section, render
+from benchmarks.leaderboard.pictures import LOOKS, anytime
 from benchmarks.leaderboard.sweep import ENTRANTS, TRACKS, Track
-from benchmarks.runs import Job, known_rows, random_search, run
+from benchmarks.random_search import random_search
+from benchmarks.runs import Job, known_rows, run
 from benchmarks.validate.__main__ import main as validate_main
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.tasks.score import make_scorer
@@ -215,3 +217,46 @@ def test_what_nobody_can_know():
     known = {row["searcher"]: row for row in known_rows("digits-digits-wrpn-short-w2to8")}
     assert known["search_oracle"]["search_regret"] == 0
     assert known["optimum"]["regret"] == 0 and known["optimum"]["excess_bits"] == 0
+
+
+def test_random_search_as_expected_counts_the_noise(tmp_path):
+    task = "digits-digits-dorefa_scaled-short-w2to8"
+    reached = [
+        run(Job(task, "random", seed), (24,), tmp_path / f"{seed}.jsonl")[0]["search_regret"]
+        for seed in range(40)
+    ]
+    error = np.std(reached, ddof=1) / np.sqrt(len(reached))
+    assert abs(np.mean(reached) - random_search(task, 24)) < 3 * error
+    # Of all assignments the best is known, but for luck among those that look better at first.
+    assert random_search(task, 2401) < 0.05 < random_search(task, 240) < random_search(task, 24)
+
+
+def test_who_knows_everything_stands_on_the_board():
+    known = rows("search_oracle", [0.0], (2401,), ("one",))
+    known += rows("search_oracle", [0.0], (4096,), ("two",))
+    made = board(rows("random", [0.4] * 3), known)
+    assert [one.entrant for one in standings(made, TRACK)] == ["search_oracle", "random"]
+    (first, *_) = tables(made, TRACK)
+    assert [line[0] for line in first.rows] == ["search oracle", "random search"]
+    assert first.rows[0][1:3] == ("0.000", "0.000")
+
+
+def test_no_two_entrants_look_alike():
+    looks = [tuple(look.items()) for look in LOOKS.values()]
+    assert len(set(looks)) == len(looks) == len(ENTRANTS)
+
+
+def test_the_legend_names_what_stands_in_any_panel():
+    made = board(rows("random", [0.4] * 3), rows("a2c", [0.1] * 3, tasks=("two",)))
+    curves = pd.DataFrame({"task": ["one"], "budget": [10], "search_regret": [0.5]})
+    figure = anytime(made, TRACK, curves)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "A2C",
+        "random search",
+        "random search, expected",
+    ]
+    for axes in figure.axes:
+        for line in axes.get_lines():
+            if line.get_label() == "random search":
+                assert line.get_color() == LOOKS["random"]["color"]

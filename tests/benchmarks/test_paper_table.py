@@ -15,7 +15,7 @@ from benchmarks.paper_table.run import Bench, Candidate, answers_path, chosen, s
 from benchmarks.paper_table.sweep import ON_REQUEST, PLANS, SEARCHERS, Plan
 from benchmarks.rows import read_rows
 from releq_gym.evaluators.live import LiveEvaluator
-from releq_gym.networks import NETWORKS
+from releq_gym.networks import network_layers
 
 IMAGES = 1000
 
@@ -116,9 +116,9 @@ def test_plans_fit_their_networks():
     for net, plans in PLANS.items():
         assert len({plan.quantizer for plan in plans}) == len(plans)
         for plan in plans:
-            depths = {len(bitwidths) for bitwidths in plan.published.values()}
-            assert len(depths) == 1
-            assert net in NETWORKS
+            layers = network_layers(net)
+            for bitwidths in (*plan.published.values(), *plan.further):
+                assert len(bitwidths) == len(layers) and set(bitwidths) <= set(plan.bitwidths)
             assert set(plan.searchers) <= set(SEARCHERS)
 
 
@@ -200,6 +200,11 @@ def test_tables_are_drawn(rows, tmp_path):
     assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_nothing_is_drawn_of_nothing(tmp_path):
+    draw({}, tmp_path / "table.png")
+    assert not list(tmp_path.iterdir())
+
+
 def test_effort_adds_up_the_seeds():
     made = {"searcher": "random", "floor": 0.3, "evaluations": 100, "objective": 0.5}
     made |= {"weighted_bitwidth": 4.0, "simulated_seconds": 1800.0, "seconds": 20.0}
@@ -224,6 +229,17 @@ def test_candidates_are_held_against_the_mean_of_full_precision(tmp_path, monkey
     monkeypatch.setattr(bench, "_searched", searched)
     row = bench._retrained(Candidate("uniform", (4, 4, 4, 4, 4)))
     assert (row["long_loss_points"], row["keeps"]) == ("0.2", "True")
+    # Fifteen images of 5,000 are 0.3 points, whatever floating point makes of it.
+    for seed in plan.retraining_seeds:
+        counts[None, seed] = 703 + (0, 1, 2, 3, 4)[seed]
+    counts[(4, 4, 4, 4, 4), 0] = 702
+    del bench._full_precision
+    (tmp_path / "candidates.csv").unlink()
+    assert bench._retrained(Candidate("uniform", (4, 4, 4, 4, 4)))["keeps"] == "True"
+    for seed in plan.retraining_seeds:
+        counts[None, seed] = 700 + 10 * seed
+    counts[(4, 4, 4, 4, 4), 0] = 718
+    del bench._full_precision
     # A plan with caution wants a standard error of these images more.
     bench.plan = dataclasses.replace(plan, caution=1.0)
     (tmp_path / "candidates.csv").unlink()

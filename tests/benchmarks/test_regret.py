@@ -1,9 +1,10 @@
 import pandas as pd
 import pytest
 
+from benchmarks.regret.__main__ import main
 from benchmarks.regret.analysis import markdown, score
 from benchmarks.regret.run import run
-from benchmarks.regret.sweep import BUDGETS, ENUMERATION, STUDIES, VARIANTS
+from benchmarks.regret.sweep import BUDGETS, ENUMERATION, STUDIES, VARIANTS, Study
 from benchmarks.runs import Job, known_rows
 from releq_gym.searchers import SEARCHERS
 
@@ -57,6 +58,7 @@ def test_every_run_that_is_planned_can_be_made():
 
 def test_a_run_gives_a_row_per_budget_and_regret_falls():
     made = run(Job("digits-digits-wrpn-short-w2to8", "random", 0))
+    assert made[-1]["regret"] < made[0]["regret"]
     assert [row["budget"] for row in made] == [60, 120, 240, 600]
     assert made[-1]["fresh"] >= 600
     assert made == [{**row, "seconds": made[0]["seconds"]} for row in made]
@@ -75,3 +77,16 @@ def test_enumeration_measures_every_assignment():
     assert row["simulated_seconds"] > 0
     oracle = {row["searcher"]: row for row in known_rows("digits-digits-wrpn-short-w2to8")}
     assert row["regret"] <= oracle["search_oracle"]["regret"] + 0.1
+
+
+def test_a_task_that_is_not_there_is_a_sentence(monkeypatch, tmp_path, capsys):
+    study = Study(("nothing",), ("random",), (0,))
+    monkeypatch.setitem(STUDIES, "searchers", study)
+    monkeypatch.setattr("sys.argv", ["regret", "--results", str(tmp_path)])
+    assert main() == 2
+    assert "Unknown task 'nothing'" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_two_seeds_have_no_interval():
+    text = markdown(pd.DataFrame([*rows("random", [0.3, 0.4]), *rows("recurrent_ppo", [0.1, 0.2])]))
+    assert "| random search | 0.350 |" in text and "RecurrentPPO minus" not in text
