@@ -285,14 +285,14 @@ def test_exactly_what_is_tolerated_is_kept(tmp_path, monkeypatch):
     layers, rng = [SimpleNamespace(weights=10)] * 5, np.random.default_rng(0)
 
     def right(count):
-        return rng.permutation(np.arange(1000) < count).astype(float)
+        return rng.permutation(np.arange(5000) < count).astype(float)
 
     kept = []
-    for trial in range(50):  # some of them are 0.30000000000000004
+    for trial in range(5):  # some of them are 0.30000000000000004
         folder = tmp_path / str(trial)
         folder.mkdir()
         bench = Bench("simplenet", plan, folder, folder, None, Console())
         bench.evaluator = SimpleNamespace(layers=layers, max_loss_points=0.3)
-        monkeypatch.setattr(bench, "_searched", lambda bits, seed: right(697 if bits else 700))
+        monkeypatch.setattr(bench, "_searched", lambda bits, seed: right(3485 if bits else 3500))
         kept.append(bench._retrained(Candidate("uniform", (4, 4, 4, 4, 4)))["keeps"])
-    assert kept == ["True"] * 50
+    assert kept == ["True"] * 5
