@@ -33,9 +33,9 @@ def main() -> int:
         action="append",
         help=f"default: all but {' and '.join(ON_REQUEST)}",
     )
-    planned = sorted({plan.quantizer for plans in PLANS.values() for plan in plans})
+    quantizers = sorted({plan.quantizer for plans in PLANS.values() for plan in plans})
     parser.add_argument(
-        "--quantizer", choices=planned, action="append", help="default: all that are planned"
+        "--quantizer", choices=quantizers, action="append", help="default: all that are planned"
     )
     parser.add_argument("--data", help="folder that holds the data sets")
     parser.add_argument(
@@ -53,19 +53,18 @@ def main() -> int:
         parser.error("--weights is of one network; name it by --net")
     console = Console()
     RESULTS.mkdir(exist_ok=True)
+    planned = [
+        (net, plan)
+        for net in nets
+        for plan in PLANS[net]
+        if not options.quantizer or plan.quantizer in options.quantizer
+    ]
+    if not planned:
+        parser.error(f"nothing of {', '.join(nets)} is planned with that quantizer")
+    keeping = RESULTS, options.networks, options.data, console, options.weights
     try:
-        for net in nets:
-            for plan in PLANS[net]:
-                if not options.quantizer or plan.quantizer in options.quantizer:
-                    Bench(
-                        net,
-                        plan,
-                        RESULTS,
-                        options.networks,
-                        options.data,
-                        console,
-                        options.weights,
-                    ).run()
+        for net, plan in planned:
+            Bench(net, plan, *keeping).run()
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
+import json
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,11 +36,12 @@ Bitwidths = tuple[int, ...] | None
 TESTS = (
     *("net", "quantizer", "bitwidths", "seed", "correct", "images", "accuracy"),
     *("weighted_bitwidth", "average_bitwidth", "mac_bitwidth", "seconds", "version", "command"),
+    "made_with",
 )
 
 CANDIDATES = (
     *("net", "quantizer", "family", "bitwidths", "weighted_bitwidth", "long_loss_points"),
-    *("keeps", "seconds"),
+    *("keeps", "seconds", "made_with"),
 )
 
 
@@ -95,20 +98,47 @@ class Bench:
         """What every row is retrained by."""
         return dataclasses.replace(self.evaluator.recipes[self.plan.recipe], **self.plan.long)
 
+    @cached_property
+    def made_with(self) -> str:
+        """Digest of what a row depends on beside its bitwidths and seed."""
+        evaluator = self.evaluator
+        splits = evaluator.splits.train, evaluator.splits.search
+        told = [
+            dataclasses.asdict(self.recipe),
+            [evaluator.quantizer.name, dataclasses.asdict(evaluator.quantizer)],
+            evaluator.weights_sha256,
+            [None if split is None else split.sha256 for split in splits],
+        ]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+
     def run(self) -> None:
-        """Does what is missing."""
+        """Does what is missing.
+
+        Raises:
+            ValueError: Where rows of this network were made with something else.
+        """
+        for name in ("rows.csv", "candidates.csv"):
+            for row in self._rows(name):
+                if row["made_with"] != self.made_with:
+                    raise ValueError(
+                        f"{self.results / name} holds rows of {self.net}, {self.plan.quantizer}, "
+                        "that were made with another recipe, checkpoint, or images; remove them, "
+                        "or take what they were made with."
+                    )
         chosen = [self._choose(family) for family in self._families()]
-        done = {
-            (row["net"], row["quantizer"], row["bitwidths"], int(row["seed"]))
-            for row in read_rows(self.results / "rows.csv")
-        }
+        done = {(row["bitwidths"], int(row["seed"])) for row in self._rows("rows.csv")}
         tested = list(dict.fromkeys(self._tested(chosen)))
         for seed in self.plan.retraining_seeds:
             for bitwidths in tested:
-                if (self.net, self.plan.quantizer, spaced(bitwidths), seed) not in done:
+                if (spaced(bitwidths), seed) not in done:
                     self._test(bitwidths, seed)
         for _ in self._answers(self.plan.compared):
             pass
+
+    def _rows(self, name: str) -> list[dict[str, str]]:
+        """Those of this network and quantizer."""
+        mine = {"net": self.net, "quantizer": self.plan.quantizer}
+        return [row for row in read_rows(self.results / name) if mine.items() <= row.items()]
 
     def _answers(self, searchers: Sequence[str]) -> Iterator[dict[str, str]]:
         live = None if self.plan.task else self.evaluator
@@ -149,13 +179,8 @@ class Bench:
 
     def _retrained(self, candidate: Candidate) -> Mapping[str, str]:
         """Its row, with the loss against full precision trained on by the same recipe."""
-        path = self.results / "candidates.csv"
-        known = [
-            row
-            for row in read_rows(path)
-            if (row["net"], row["quantizer"], row["bitwidths"])
-            == (self.net, self.plan.quantizer, spaced(candidate.bitwidths))
-        ]
+        bitwidths = spaced(candidate.bitwidths)
+        known = [row for row in self._rows("candidates.csv") if row["bitwidths"] == bitwidths]
         for row in known:
             if row["family"] == candidate.family:
                 return row
@@ -170,15 +195,16 @@ class Bench:
                 "net": self.net,
                 "quantizer": self.plan.quantizer,
                 "family": candidate.family,
-                "bitwidths": spaced(candidate.bitwidths),
+                "bitwidths": bitwidths,
                 "weighted_bitwidth": str(self._weighted(candidate.bitwidths)),
                 "long_loss_points": str(round(float(loss), 3)),
                 "keeps": str(
                     loss + self.plan.caution * doubt <= self.evaluator.max_loss_points + 1e-9
                 ),
                 "seconds": str(round(time.perf_counter() - started, 1)),
+                "made_with": self.made_with,
             }
-        append_rows(path, [row], CANDIDATES)
+        append_rows(self.results / "candidates.csv", [row], CANDIDATES)
         return row
 
     @cached_property
@@ -211,7 +237,7 @@ class Bench:
     def _network(self, bitwidths: Bitwidths, seed: int) -> nn.Module:
         """Retrained for long, with plain weights; trained once."""
         name = f"{self.net}-{self.plan.quantizer}-{spaced(bitwidths).replace(' ', '')}-{seed}"
-        path = self.networks / f"{name}.safetensors"
+        path = self.networks / f"{name}-{self.made_with}.safetensors"
         if not path.is_file():
             columns = (
                 TextColumn("{task.description}"),
@@ -258,6 +284,7 @@ class Bench:
                 f"python -m benchmarks.paper_table --net {self.net} "
                 f"--quantizer {self.plan.quantizer}".split()
             ),
+            "made_with": self.made_with,
         }
         append_rows(self.results / "rows.csv", [row], TESTS)
 

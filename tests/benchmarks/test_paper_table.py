@@ -220,6 +220,7 @@ def test_candidates_are_held_against_the_mean_of_full_precision(tmp_path, monkey
     bench = Bench("simplenet", plan, tmp_path, tmp_path, None, Console())
     layers = [SimpleNamespace(weights=10)] * 5
     bench.evaluator = SimpleNamespace(layers=layers, max_loss_points=0.3)
+    bench.made_with = "something"
     counts = {(None, seed): 700 + 10 * seed for seed in plan.retraining_seeds}
     counts[(4, 4, 4, 4, 4), 0] = 718
 
@@ -284,7 +285,30 @@ def test_exactly_what_is_tolerated_is_kept(tmp_path, monkeypatch):
     (plan,) = PLANS["simplenet"]
     bench = Bench("simplenet", plan, tmp_path, tmp_path, None, Console())
     bench.evaluator = SimpleNamespace(layers=[SimpleNamespace(weights=10)] * 5, max_loss_points=0.3)
+    bench.made_with = "something"
     bench._full_precision = np.full(10, 0.703)
     monkeypatch.setattr(bench, "_searched", lambda bitwidths, seed: np.full(10, 0.7))
     assert 100 * (0.703 - 0.7) > 0.3  # as floating point has it
     assert bench._retrained(Candidate("uniform", (4, 4, 4, 4, 4)))["keeps"] == "True"
+
+
+def test_rows_of_another_recipe_or_checkpoint_are_not_taken(bench, tmp_path):
+    one = bench()
+    one.run()
+    other = bench()
+    other.plan = dataclasses.replace(one.plan, long={"images": 1_280})
+    with pytest.raises(ValueError, match="made with another recipe, checkpoint, or images"):
+        other.run()
+    assert one.made_with != other.made_with
+    nets = {path.name for path in (tmp_path / "nets").iterdir()}
+    assert nets and all(one.made_with in name for name in nets)
+    (tmp_path / "rows.csv").unlink()  # those of the choice count, too
+    with pytest.raises(ValueError, match=r"candidates\.csv holds rows of digits, lsq"):
+        other.run()
+
+
+def test_a_quantizer_that_is_not_planned_for_a_network_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["paper_table", "--net", "lenet", "--quantizer", "uniform"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "nothing of lenet is planned with that quantizer" in capsys.readouterr().err
