@@ -502,3 +502,15 @@ def test_a_restricted_search_of_a_task_has_no_regret(capsys):
     out = printed(capsys, *words, "--bitwidths", "2", "--max-loss-points", "0.01")
     assert "answer      2 2 2 2" in out and "of at most 0.01 points, which is more" in out
     assert "Did you mean 'greedy'" in printed(capsys, *words, "--searcher", "greed", code=2)
+
+
+def test_an_interrupted_search_of_a_task_tells_what_it_has_found(capsys, monkeypatch):
+    def interrupted(env, rng):
+        SEARCHERS["uniform"](env, rng)
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(SEARCHERS._entries, "random", interrupted)
+    assert main(["task", "search", TASK, "--searcher", "random"]) == 130
+    told = capsys.readouterr()
+    assert "Stopped; this is the answer so far." in told.err
+    assert "answer      4 4 4 4" in told.out or "answer      5 5 5 5" in told.out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from typing import Any
 
@@ -33,7 +34,7 @@ def add_command(actions: Any) -> None:
     search.set_defaults(run=_search)
 
 
-def _search(options: argparse.Namespace) -> None:
+def _search(options: argparse.Namespace) -> int:
     import numpy as np
     from rich.console import Console
 
@@ -52,11 +53,18 @@ def _search(options: argparse.Namespace) -> None:
     )
     started = time.perf_counter()
     env.reset(seed=options.seed)
-    with progress_of_search(Console(stderr=True)) as bar:
-        watched = Watched(env, bar)
-        play(watched, np.random.default_rng(options.seed))
-        confirm(watched)
-    print(_describe(env, options.searcher, time.perf_counter() - started))
+    stopped = False
+    try:
+        with progress_of_search(Console(stderr=True)) as bar:
+            watched = Watched(env, bar)
+            play(watched, np.random.default_rng(options.seed))
+            confirm(watched)
+    except KeyboardInterrupt:
+        print("Stopped; this is the answer so far.", file=sys.stderr)
+        stopped = True
+    if env.ledger.best(env.problem) is not None:
+        print(_describe(env, options.searcher, time.perf_counter() - started))
+    return 130 if stopped else 0
 
 
 def _describe(env: Any, searcher: str, seconds: float) -> str:

@@ -86,6 +86,7 @@ class TableEvaluator(_MeasuredRows):
 
     Attributes:
         index: Row of an assignment in the task.
+        accuracies: float64 ``[assignments, repeats]``.
     """
 
     def __init__(self, task: Task, split: str = "search"):
