@@ -509,8 +509,9 @@ def test_an_interrupted_search_of_a_task_tells_what_it_has_found(capsys, monkeyp
         SEARCHERS["uniform"](env, rng)
         raise KeyboardInterrupt
 
+    assert "random" in SEARCHERS.names()
     monkeypatch.setitem(SEARCHERS._entries, "random", interrupted)
     assert main(["task", "search", TASK, "--searcher", "random"]) == 130
     told = capsys.readouterr()
     assert "Stopped; this is the answer so far." in told.err
-    assert "answer      4 4 4 4" in told.out or "answer      5 5 5 5" in told.out
+    assert re.search(r"answer      (\d) \1 \1 \1\n", told.out)
