@@ -209,6 +209,7 @@ def test_a_task_about_other_weights_is_refused():
 @pytest.mark.parametrize(
     "task",
     [
+        "lenet-mnist-wrpn-short-w2to8",
         "lenet-mnist-uniform-ptq-w1to8",
         "lenet-mnist-uniform-ptq-w1to8-loss0",
         "simplenet-cifar10-uniform-ptq-w1to8",

@@ -38,6 +38,7 @@ FROZEN: dict[str, dict[str, Any]] = {
         "task": "digits-digits-dorefa_scaled-short-w2to8-loss0.5/1.0.0",
         **_SETTINGS,
     },
+    "releq/LeNetWRPN-v0": {"task": "lenet-mnist-wrpn-short-w2to8/1.0.0", **_SETTINGS},
     "releq/LeNetUniform-v0": {"task": "lenet-mnist-uniform-ptq-w1to8/1.0.0", **_SETTINGS},
     "releq/LeNetUniformLossless-v0": {
         "task": "lenet-mnist-uniform-ptq-w1to8-loss0/1.0.0",
