@@ -36,6 +36,15 @@ def interrupt(*awaited):
     os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.fixture
+def ctrl_c():
+    """SIGINT interrupts, which it does not in what a shell has put into the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_what_has_not_ended_is_dropped_after_an_interruption(tmp_path):
     path, begun = tmp_path / "rows.csv", tmp_path / "begun"
     begun.mkdir()
