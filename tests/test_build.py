@@ -152,6 +152,23 @@ def test_good_cells_shifted_by_two_points_are_found_out(monkeypatch, splits, cel
     assert agreement.good_bias > 3 / np.sqrt(cells / 2)
 
 
+def test_a_cell_far_outside_is_one_cell_and_no_bias(monkeypatch):
+    read, moved = Task.measurements, []
+
+    def with_an_outlier(self, name):
+        measured = read(self, name)
+        if name == "search":
+            chosen = np.random.default_rng(0).choice(len(measured.correct), 20, replace=False)
+            moved.append(chosen[0])
+            measured.correct[chosen[0]] = 0  # all repeats alike, as those of a dead cell
+        return measured
+
+    monkeypatch.setattr(Task, "measurements", with_an_outlier)
+    agreement = verify_cells(find_task(TASK), 40)
+    assert moved and agreement.within == 39 and abs(agreement.bias) < 3 / np.sqrt(40)
+    assert agreement.holds, str(agreement)
+
+
 def test_noise_is_a_cells_own_or_that_of_cells_alike():
     quiet = np.tile([400, 400], (60, 1))
     loud = np.tile([100, 140], (60, 1))

@@ -33,7 +33,9 @@ class Agreement(NamedTuple):
         within: How many lie within the tolerance.
         noisy: Whether the recipe retrains.
         bias_points: Mean difference, now minus task, in percentage points.
-        bias: Mean difference in standard errors of each cell.
+        bias: Mean difference in standard errors of each cell, which counts as `SIGMAS` of them
+            where it is further away: some cells may lie outside, and a dead one, whose repeats all
+            agree, can be a hundred of its standard errors away.
         good_bias: The same over the better half of the cells, whose noise is small.
     """
 
@@ -127,14 +129,15 @@ def verify_cells(
         accuracies.extend(accuracy.tolist())
         errors.extend(_standard_errors(task, measured, images, noisy)[chosen].tolist())
     scores = np.array(differences) / np.array(errors)
+    counted = scores.clip(-SIGMAS, SIGMAS)
     better = np.argsort(accuracies, kind="stable")[len(scores) // 2 :]
     return Agreement(
         cells=len(scores),
         within=int((np.abs(scores) <= SIGMAS + 1e-9).sum()),
         noisy=noisy,
         bias_points=float(np.mean(differences)),
-        bias=float(scores.mean()),
-        good_bias=float(scores[better].mean()),
+        bias=float(counted.mean()),
+        good_bias=float(counted[better].mean()),
     )
 
 
