@@ -7,9 +7,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.runs import scorer_of
 from benchmarks.statistics import best_of_random
 from releq_gym.env import QuantizeNetEnv
-from releq_gym.tasks.score import TableScorer, make_scorer
+from releq_gym.tasks.score import TableScorer
 
 RUNS = 2_000
 """Of the Monte Carlo, where repeats differ."""
@@ -26,16 +27,17 @@ def random_search(task: str, draws: int) -> float:
         task: By name.
         draws: Different assignments.
     """
-    problem = QuantizeNetEnv(task=task).problem
-    if problem.evaluator.repeats > 1:
-        return _played(task, draws)
-    scorer = make_scorer(problem)
+    scorer = scorer_of(task)
     worths = scorer.search_worth
-    expected = best_of_random(worths, worths, draws)
+    if isinstance(scorer, TableScorer) and scorer.table.repeats > 1:
+        expected = float(worths[_played(task, draws)].mean())
+    else:
+        expected = best_of_random(worths, worths, draws)
     return (scorer.best_search_worth - expected) / (scorer.best_search_worth - float(worths.mean()))
 
 
-def _played(task: str, draws: int) -> float:
+def _played(task: str, draws: int) -> list[int]:
+    """The answers of `RUNS` runs, by their row."""
     noisy, rng = _noisy(task), np.random.default_rng(draws)
     count, repeats = noisy.accuracies.shape
     found = []
@@ -51,8 +53,8 @@ def _played(task: str, draws: int) -> float:
                 break
             known.append(int(rng.choice([one for one in range(repeats) if one not in known])))
             looks[place] = noisy.look(int(chosen[place]), frozenset(known))
-        found.append(chosen[place])
-    return float(noisy.regrets[found].mean())
+        found.append(int(chosen[place]))
+    return found
 
 
 class _Noisy:
@@ -64,16 +66,13 @@ class _Noisy:
     Attributes:
         accuracies: ``[assignments, repeats]``.
         looks: The cautious objective of each.
-        regrets: Search regret of every assignment.
     """
 
     def __init__(self, task: str):
-        self._problem = QuantizeNetEnv(task=task).problem
-        scorer = make_scorer(self._problem)
+        scorer = scorer_of(task)
         assert isinstance(scorer, TableScorer)
-        evaluator = scorer.table
-        self.accuracies = evaluator.accuracies
-        self._assignments = scorer.assignments
+        self._problem = QuantizeNetEnv(task=task).problem
+        self._assignments, self.accuracies = scorer.assignments, scorer.table.accuracies
         self._known: dict[tuple[int, frozenset[int]], float] = {}
         self.looks: NDArray[np.float64] = np.array(
             [
@@ -81,8 +80,6 @@ class _Noisy:
                 for row, repeats in enumerate(self.accuracies.tolist())
             ]
         )
-        gap = scorer.best_search_worth - scorer.search_worth.mean()
-        self.regrets = (scorer.best_search_worth - scorer.search_worth) / gap
 
     def look(self, row: int, repeats: frozenset[int]) -> float:
         """The cautious objective at the mean of some repeats."""

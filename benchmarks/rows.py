@@ -8,7 +8,7 @@ import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from releq_gym.whole_files import written_whole
 
@@ -25,20 +25,23 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence
     """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n")
-    whole = _whole_lines(path)
-    if not whole:
-        writer.writeheader()
-    elif (found := next(csv.reader([whole.decode().partition("\n")[0]]))) != list(columns):
-        raise ValueError(
-            f"{path} has the columns {', '.join(found)}, but rows of now have {', '.join(columns)}:"
-            " it is of another version. Move it away."
-        )
-    writer.writerows(rows)
-    content = text.getvalue().encode()
-    with path.open("ab", buffering=0) as stream:
-        if stream.tell() > len(whole):
+    rows = list(rows)
+    with path.open("a+b", buffering=0) as stream:
+        stream.seek(0)
+        held = stream.read()
+        whole = _whole_lines(held)
+        if not whole:
+            writer.writeheader()
+        elif (found := next(csv.reader([whole.decode().partition("\n")[0]]))) != list(columns):
+            raise ValueError(
+                f"{path} has the columns {', '.join(found)}, but rows of now have "
+                f"{', '.join(columns)}: it is of another version. Move it away."
+            )
+        if whole != held:  # not where another process has added lines meanwhile
             stream.truncate(len(whole))
-        before = stream.tell()
+        writer.writerows(rows)
+        content = text.getvalue().encode()
+        before = stream.seek(0, os.SEEK_END)
         if _write(stream, content) < len(content):  # the disk is full
             stream.truncate(before)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
@@ -52,15 +55,15 @@ def replace_rows(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequenc
 
 def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a file, but for a last line without an end; none where there is no file yet."""
-    return list(csv.DictReader(io.StringIO(_whole_lines(path).decode(), newline="")))
+    held = path.read_bytes() if path.exists() else b""
+    return list(csv.DictReader(io.StringIO(_whole_lines(held).decode(), newline="")))
 
 
-def _write(stream: BinaryIO | io.FileIO, content: bytes) -> int:
+def _write(stream: io.FileIO, content: bytes) -> int:
     """At one go, so that rows of several processes do not mix; returns how much was written."""
     return stream.write(content)
 
 
-def _whole_lines(path: Path) -> bytes:
+def _whole_lines(held: bytes) -> bytes:
     """What a file holds up to its last line's end; nothing where there is none."""
-    text = path.read_bytes() if path.exists() else b""
-    return text[: text.rfind(b"\n") + 1]
+    return held[: held.rfind(b"\n") + 1]

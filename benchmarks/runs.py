@@ -82,7 +82,7 @@ def _walked(task: str, played: Played) -> dict[str, Any]:
         return {}
     return {
         "walk": " ".join(map(str, walk)),
-        "walk_search_regret": _scorer(task).search_regret(walk),
+        "walk_search_regret": scorer_of(task).search_regret(walk),
     }
 
 
@@ -118,7 +118,7 @@ def mean_accuracy(evaluator: Evaluator, bitwidths: Sequence[int]) -> float:
 def known_rows(task: str) -> list[dict[str, Any]]:
     """What nobody can know who searches: the best uniform in hindsight, oracle, optimum."""
     problem = QuantizeNetEnv(task=task).problem
-    scorer = _scorer(task)
+    scorer = scorer_of(task)
     depth = len(problem.layers)
     uniform = [(bitwidth,) * depth for bitwidth in problem.bitwidths]
     known = {"uniform_hindsight": min(uniform, key=scorer.regret), "optimum": scorer.optimum}
@@ -182,7 +182,7 @@ def _confirmed(job: Job, ledger: Ledger) -> Found:
 
 def worth(job: Job, budget: int, bitwidths: tuple[int, ...]) -> dict[str, Any]:
     """Those columns of a row that say who it is about and what an answer is worth."""
-    scorer = _scorer(job.task)
+    scorer = scorer_of(job.task)
     report = scorer.report_transition(bitwidths)
     optimum = scorer.report_transition(scorer.optimum)
     return {
@@ -201,7 +201,8 @@ def worth(job: Job, budget: int, bitwidths: tuple[int, ...]) -> dict[str, Any]:
 
 
 @cache
-def _scorer(task: str) -> TableScorer | ExactScorer:
+def scorer_of(task: str) -> TableScorer | ExactScorer:
+    """Of a task's own objective, made once."""
     return make_scorer(QuantizeNetEnv(task=task).problem)
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from benchmarks.paper_table import devices
 from benchmarks.paper_table.analysis import effort, labels, losses, table, worth
 from benchmarks.paper_table.pictures import draw
-from benchmarks.paper_table.run import Bench, unspaced
+from benchmarks.paper_table.run import Bench, rows_of, unspaced
 from benchmarks.paper_table.sweep import ON_REQUEST, OURS, PLANS
 from benchmarks.rows import read_rows
 
@@ -86,10 +86,7 @@ def write_page(results: Path = RESULTS) -> None:
     parts, drawn, pairs = [], {}, []
     for (net, quantizer), group in every.groupby(["net", "quantizer"], sort=False):
         plan = next(plan for plan in PLANS[net] if plan.quantizer == quantizer)
-        mine = {"net": net, "quantizer": quantizer}
-        candidates = [
-            row for row in read_rows(results / "candidates.csv") if mine.items() <= row.items()
-        ]
+        candidates = rows_of(results / "candidates.csv", net, quantizer)
         named = labels(plan, candidates, max(map(len, group["bitwidths"].str.split())))
         title = f"{net}, {quantizer}"
         parts += [f"## {title}", table(group, named)]

@@ -119,7 +119,7 @@ class Bench:
         """
         for name in ("rows.csv", "candidates.csv"):
             for row in self._rows(name):
-                if row["made_with"] != self.made_with:
+                if row.get("made_with") != self.made_with:
                     raise ValueError(
                         f"{self.results / name} holds rows of {self.net}, {self.plan.quantizer}, "
                         "that were made with another recipe, checkpoint, or images; remove them, "
@@ -136,9 +136,7 @@ class Bench:
             pass
 
     def _rows(self, name: str) -> list[dict[str, str]]:
-        """Those of this network and quantizer."""
-        mine = {"net": self.net, "quantizer": self.plan.quantizer}
-        return [row for row in read_rows(self.results / name) if mine.items() <= row.items()]
+        return rows_of(self.results / name, self.net, self.plan.quantizer)
 
     def _answers(self, searchers: Sequence[str]) -> Iterator[dict[str, str]]:
         live = None if self.plan.task else self.evaluator
@@ -291,6 +289,11 @@ class Bench:
     def _weighted(self, bitwidths: Sequence[int]) -> float:
         weights = [layer.weights for layer in self.evaluator.layers]
         return float(np.average(bitwidths, weights=weights))
+
+
+def rows_of(path: Path, net: str, quantizer: str) -> list[dict[str, str]]:
+    """Those rows of a file that are about a network under a quantizer."""
+    return [row for row in read_rows(path) if (row["net"], row["quantizer"]) == (net, quantizer)]
 
 
 def chosen(family: Sequence[Mapping[str, str]]) -> Mapping[str, str]:

@@ -90,6 +90,7 @@ def describe_recipe(recipe: Recipe) -> dict[str, Any]:
     penalty = describe_callable(REGULARIZERS[recipe.regularizer])
     described = dataclasses.asdict(recipe) | {"regularizer_code": penalty}
     if recipe.distillation:
+        # Tells these measurements from those of when a teacher computed in float32 always.
         described["teacher"] = recipe.precision
     return described
 

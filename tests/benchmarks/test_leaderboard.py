@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from agents.warm_start import PLANNING
 from benchmarks.leaderboard import __main__ as leaderboard
 from benchmarks.leaderboard.analysis import markdown, standings, tables
 from benchmarks.leaderboard.page import Picture, Section, render
@@ -259,3 +260,7 @@ def test_the_legend_names_what_stands_in_any_panel():
         for line in axes.get_lines():
             if line.get_label() == "random search":
                 assert line.get_color() == LOOKS["random"]["color"]
+
+
+def test_who_plans_is_known_alike_to_the_board_and_to_a_warm_start():
+    assert {name for name, one in ENTRANTS.items() if one.plans} == set(PLANNING)

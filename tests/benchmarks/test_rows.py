@@ -94,7 +94,7 @@ def test_rows_of_other_columns_are_not_mixed(tmp_path):
 
 
 def append_many(path, name):
-    for number in range(50):
+    for number in range(300):
         append_rows(path, [row(name, number)], COLUMNS)
 
 
@@ -107,7 +107,7 @@ def test_two_processes_may_add_to_one_file(tmp_path):
         process.start()
     for process in both:
         process.join()
-    assert len(read_rows(path)) == 101
+    assert len(read_rows(path)) == 601
 
 
 def test_a_full_disk_leaves_no_part_of_the_rows(tmp_path, monkeypatch):
