@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from releq_gym.cli import main
+from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.tasks import Task, TaskError, find_task, load_task
 from releq_gym.tasks.build import build_task
 from releq_gym.tasks.derive import derive_task
 from releq_gym.tasks.plan import Plan, task_id
+from releq_gym.tasks.proxy import SEED
 from releq_gym.tasks.verify import Agreement, cell_sd_points, check_files, verify_cells
 
 TASK = "digits-digits-wrpn-short-w2to8"
@@ -266,3 +268,26 @@ def test_the_proxy_is_compared_with_long_retraining(tmp_path, capsys):
         assert 0 < after <= 1
     order = np.argsort([pair[1] for pair in found["pairs"]])
     assert found["pairs"][order[-1]][2] > found["pairs"][order[0]][2] - 0.05
+
+
+def test_the_long_retraining_of_the_proxy_may_differ_from_the_task(tmp_path):
+    folder = shutil.copytree(find_task(TASK).folder, tmp_path / "task")
+    options = "--assignments 3 --quantizer lsq --recipe-kwargs images=640 distillation=0.5".split()
+    assert main(["task", "proxy", str(folder), *options]) == 0
+    found = load_task(folder).card["proxy"]
+    assert found["quantizer"] == "lsq" and found["search_images"] == 450
+    assert (
+        found["recipe_fields"]["images"] == 640 and found["recipe_fields"]["schedule"] == "cosine"
+    )
+    assert "--quantizer lsq" in found["command"]
+    evaluator = LiveEvaluator(
+        "digits", quantizer="lsq", recipe="long", recipe_kwargs={"images": 640, "distillation": 0.5}
+    )
+    for bitwidths, _, after in found["pairs"]:
+        assert after == evaluator.measure(bitwidths, SEED).accuracy
+
+
+def test_the_proxy_says_which_field_a_recipe_does_not_have(tmp_path, capsys):
+    folder = shutil.copytree(find_task(TASK).folder, tmp_path / "task")
+    assert main(["task", "proxy", str(folder), "--recipe-kwargs", "image=640"]) == 2
+    assert "Did you mean 'images'?" in capsys.readouterr().err

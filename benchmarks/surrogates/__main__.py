@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.parts import Part, add_options, run
-from benchmarks.surrogates import cards, recipe
+from benchmarks.surrogates import cards, proxies, recipe
 
 RESULTS = Path(__file__).parent / "results"
 
 TITLES = {
     "recipe": "The recipe against the truth: fitted to a tenth of a table, compared with the rest",
     "cards": "The shipped surrogates, on what they were not fitted to",
+    "proxies": "Accuracy in the task against accuracy after the long retraining, on search images",
 }
 
 
@@ -38,6 +39,12 @@ def _parts() -> dict[str, Part]:
             cards.COLUMNS,
             ("task",),
             {(task,): partial(cards.read, task) for task in cards.sampled()},
+        ),
+        "proxies": Part(
+            proxies.COLUMNS,
+            ("task",),
+            {(task,): partial(proxies.read, task) for task in proxies.checked()},
+            derived=True,
         ),
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from releq_gym.commands import task_search
 from releq_gym.commands.networks import stated_input_shape
+from releq_gym.commands.pairs import each, name_and_value
 
 
 def add_commands(commands: Any) -> None:
@@ -113,6 +114,17 @@ def add_commands(commands: Any) -> None:
     )
     proxy.add_argument("task", help="a task folder; the answer goes into its card")
     proxy.add_argument("--assignments", type=int, default=30, help="how many (default 30)")
+    proxy.add_argument(
+        "--quantizer", help="of the long retraining, such as lsq (default: the task's own)"
+    )
+    proxy.add_argument(
+        "--recipe-kwargs",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="fields of the long recipe that are set otherwise, such as images=90000 "
+        "precision=bfloat16 distillation=0.5",
+    )
     proxy.add_argument("--data", help="folder that holds the data set")
     proxy.add_argument("--weights", help="full-precision checkpoint (safetensors)")
     proxy.set_defaults(run=_task_proxy)
@@ -263,9 +275,12 @@ def _task_proxy(options: argparse.Namespace) -> None:
             task,
             options.data,
             count=options.assignments,
+            quantizer=options.quantizer,
+            recipe_kwargs=each(name_and_value, options.recipe_kwargs),
             weights=options.weights,
             advance=lambda done: progress.update(bar, completed=done),
         )
+    found["command"] = without_places(["releq", *options.typed])
     print(describe(extend_card(task, proxy=found)))
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from releq_gym.tasks.format import Task
+from releq_gym.tasks.plan import make_live
 from releq_gym.tasks.surrogate import NEAR_POINTS, rank_correlation
 from releq_gym.tasks.twin import live_twin
 
@@ -27,25 +29,32 @@ def proxy_quality(
     data: str | os.PathLike | None = None,
     *,
     count: int = ASSIGNMENTS,
+    quantizer: str | None = None,
+    recipe_kwargs: Mapping[str, Any] | None = None,
     weights: str | os.PathLike | None = None,
     advance: Callable[[int], object] = lambda done: None,
 ) -> dict[str, Any]:
     """Rank correlation between what a task has measured and what the ``long`` recipe gives.
 
-    Both on search images. Retrainings are kept in the user's cache, so that a call that was
-    stopped goes on where it was.
+    The latter on all search images, few of which many a task has been measured on. Retrainings are
+    kept in the user's cache, so that a call that was stopped goes on where it was.
 
     Args:
         task: Whose network has a ``long`` recipe.
         data: Where its images lie.
         count: How many assignments are retrained.
+        quantizer: What quantizes in the long retraining, for instance ``"lsq"``, which learns its
+            steps; None means what the task was measured with.
+        recipe_kwargs: Fields of that ``long`` recipe which are set otherwise, such as ``images``.
         weights: Checkpoint of a network whose weights are not shipped.
         advance: Told how many have been.
 
     Returns:
-        ``assignments``, ``spearman`` over all of them, ``near_assignments`` and ``near_spearman``
-        over those that lose less than `NEAR_POINTS` in the task (None where these are fewer than 3,
-        or equal), and the pairs of accuracies as ``pairs``, ``[[bitwidths, task, long], ...]``.
+        ``quantizer`` and ``recipe_fields`` of the long retraining, ``search_images`` that it was
+        measured on, ``assignments``, ``spearman`` over all of them, ``near_assignments`` and
+        ``near_spearman`` over those that lose less than `NEAR_POINTS` in the task (None where these
+        are fewer than 3, or equal), and the pairs of accuracies as ``pairs``,
+        ``[[bitwidths, task, long], ...]``.
 
     Raises:
         TaskError: Where the task was measured with something else than is at hand.
@@ -55,19 +64,36 @@ def proxy_quality(
 
     if count < 3:
         raise ValueError(f"count={count}; at least 3 assignments have to be retrained.")
-    evaluator = live_twin(task, data, weights=weights)
+    live_twin(task, data, weights=weights)  # refuses what the task was not measured with
+    card = task.card
+    own = quantizer in (None, card["quantizer"])
+    evaluator = make_live(
+        card["net"],
+        data=data,
+        search_images=None,
+        weights=weights,
+        quantizer=card["quantizer"] if own else quantizer,
+        quantizer_kwargs=card.get("quantizer_kwargs") if own else None,
+        recipe="long",
+        recipe_kwargs=recipe_kwargs,
+        bitwidths=card["bitwidths"],
+        activation_bitwidth=card["activation_bitwidth"],
+    )
     measured = task.measurements("search")
     accuracies = measured.correct.mean(axis=1) / task.images("search")
     rows = _chosen(accuracies, task.full_precision_accuracy("search"), count)
     pairs = []
     for done, row in enumerate(rows.tolist(), start=1):
         assignment = task.assignment(measured, row)
-        after = evaluator.measure(assignment, SEED, "search", "long").accuracy
+        after = evaluator.measure(assignment, SEED).accuracy
         pairs.append([list(assignment), float(accuracies[row]), after])
         advance(done)
     before, after = np.array([pair[1:] for pair in pairs]).T
     near = before > task.full_precision_accuracy("search") - NEAR_POINTS / 100
     return {
+        "quantizer": evaluator.quantizer.name,
+        "recipe_fields": asdict(evaluator.recipe),
+        "search_images": evaluator.images,
         "assignments": len(pairs),
         "spearman": rank_correlation(spearmanr, before, after),
         "near_assignments": int(near.sum()),
