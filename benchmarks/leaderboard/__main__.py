@@ -13,13 +13,14 @@ import pandas as pd
 from benchmarks.leaderboard import pictures
 from benchmarks.leaderboard.analysis import Table, markdown, standings, tables
 from benchmarks.leaderboard.page import Picture, Section, render
-from benchmarks.leaderboard.run import run
+from benchmarks.leaderboard.run import logs_of, run
 from benchmarks.leaderboard.sweep import ENTRANTS, TRACKS, Track
 from benchmarks.options import positive
 from benchmarks.pool import append_missing, finished
 from benchmarks.random_search import random_search
 from benchmarks.rows import append_rows
 from benchmarks.runs import COLUMNS, Job, known_rows
+from benchmarks.validate.digests import add_digests
 from releq_gym.registry import UnknownNameError
 
 RESULTS = Path(__file__).parent / "results"
@@ -68,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if Job(task, "optimum", 0) not in done:
             rows = [row for row in known_rows(task) if row["searcher"] in ENTRANTS]
             append_rows(path, rows, COLUMNS)
+    logs = [log for job in sorted(finished(path)) for log in logs_of(job, options.results)]
+    add_digests(logs, options.results / "logs.sha256")
     every = _publish(pd.read_csv(path), options.results)
     asked = options.task or [TRACKS[name].title for name in options.track or TRACKS]
     print(markdown([table for table in every if table.title in asked]))

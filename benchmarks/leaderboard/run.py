@@ -18,7 +18,7 @@ def run(job: Job, budgets: tuple[int, ...], results: Path) -> list[dict[str, Any
 
     Of one who plans there is a run per budget, with a log ``SEED-BUDGET.jsonl.gz`` each.
     """
-    folder = results / "logs" / job.task / job.searcher
+    folder = _folder(job, results)
     folder.mkdir(parents=True, exist_ok=True)
     if not ENTRANTS[job.searcher].plans:
         return _run(job, budgets, folder / f"{job.seed}.jsonl.gz")
@@ -27,6 +27,16 @@ def run(job: Job, budgets: tuple[int, ...], results: Path) -> list[dict[str, Any
         for budget in budgets
         for row in _run(job, (budget,), folder / f"{job.seed}-{budget}.jsonl.gz")
     ]
+
+
+def logs_of(job: Job, results: Path) -> list[Path]:
+    """Those logs of a run that have been kept."""
+    folder = _folder(job, results)
+    return [*folder.glob(f"{job.seed}.jsonl.gz"), *folder.glob(f"{job.seed}-*.jsonl.gz")]
+
+
+def _folder(job: Job, results: Path) -> Path:
+    return results / "logs" / job.task / job.searcher
 
 
 def _run(job: Job, budgets: tuple[int, ...], kept: Path) -> list[dict[str, Any]]:

@@ -6,12 +6,13 @@ import argparse
 import multiprocessing
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmarks.options import positive
 from benchmarks.validate.claims import Row, read_claims, share_out
+from benchmarks.validate.digests import log_name, read_digests
 from benchmarks.validate.verdict import (
     AGREES,
     DIFFERS,
@@ -37,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--claims", type=Path, metavar="CSV", help="rows that name task, searcher, seed and budget"
     )
     parser.add_argument(
+        "--sha256", type=Path, metavar="FILE", help="hashes of logs TASK/SEARCHER/SEED, kept or not"
+    )
+    parser.add_argument(
         "--tasks", action="append", metavar="FOLDER",
         help="tasks that are not shipped (default: ./tasks)",
     )  # fmt: skip
@@ -49,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         logs = find_logs(options.logs)
         rows = None if options.claims is None else read_claims(options.claims)
+        digests = {} if options.sha256 is None else read_digests(options.sha256)
+        if options.sha256 and not digests:
+            raise ValueError(f"{options.sha256} holds no hashes.")
         if options.picture and len(logs) > 1:
             raise ValueError(f"--picture is of one log, but there are {len(logs)}; name one.")
     except (ValueError, OSError) as error:
@@ -57,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folders = tuple(options.tasks or ["tasks"])
     verdicts = []
     shares = [None] * len(logs) if rows is None else share_out(rows, logs)
-    for verdict in _validated(logs, shares, folders, options.workers):
+    for verdict in _validated(logs, shares, folders, digests, options.workers):
         print(describe(verdict, options.show), flush=True)
         verdicts.append(verdict.status)
     counts = [f"{verdicts.count(one)} {one}" for one in (AGREES, DIFFERS, UNCHECKED)]
@@ -70,13 +77,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rows is not None:
         told = {row.source for share in shares for row in share or ()}
         print(f"{len(told)} of {len(rows)} rows are about these logs.")
+        absent = [Path(name) for name in digests.keys() - set(map(log_name, logs))]
+        hashed = {row.source for share in share_out(rows, absent) for row in share}
+        if hashed:
+            print(f"{len(hashed)} are about {len(absent)} others, of which only the hash is known.")
     return 1 if DIFFERS in verdicts else 2 if UNCHECKED in verdicts else 0
 
 
 def _validated(
-    logs: list[Path], rows: Sequence[list[Row] | None], folders: tuple[str, ...], workers: int
+    logs: list[Path],
+    rows: Sequence[list[Row] | None],
+    folders: tuple[str, ...],
+    digests: Mapping[str, str],
+    workers: int,
 ) -> Iterator[Verdict]:
-    each = logs, rows, [folders] * len(logs)
+    each = logs, rows, [folders] * len(logs), [digests.get(log_name(log)) for log in logs]
     if min(workers, len(logs)) < 2:
         yield from map(validate, *each)
         return

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from agents.pictures import draw_learning_curve
 from benchmarks.validate.claims import Row, check_result, check_rows
+from benchmarks.validate.digests import log_sha256
 from benchmarks.validate.replay import Difference, Replayed, replay
 from releq_gym.problem import Problem
 from releq_gym.replay import read_lines
@@ -78,7 +79,10 @@ def find_logs(paths: Sequence[Path]) -> list[Path]:
 
 
 def validate(
-    log: Path, rows: Sequence[Row] | None = None, folders: tuple[str, ...] = ()
+    log: Path,
+    rows: Sequence[Row] | None = None,
+    folders: tuple[str, ...] = (),
+    sha256: str | None = None,
 ) -> Verdict:
     """Replays a log and compares whatever is claimed about it.
 
@@ -86,13 +90,17 @@ def validate(
         log: As `find_logs` finds them; a ``result.json`` beside a ``log.jsonl`` is a claim, too.
         rows: Claims about it; None where nobody made any.
         folders: Where task folders lie that are not shipped.
+        sha256: That it should have; None where nobody tells.
     """
     try:
+        found_sha256 = log_sha256(log)
         lines = read_lines(log)
         replayed = replay(lines, folders)
     except (OSError, ValueError, EOFError, zlib.error) as error:
         return Verdict(log, unchecked=(f"It cannot be read: {error}",))
     differences = [_at(found) for found in replayed.differences]
+    if sha256 not in (None, found_sha256):
+        differences.append(f"It is another log: its sha256 is {found_sha256}, {sha256} was told.")
     unchecked = list(replayed.unchecked)
     claims = len(rows or ())
     scorers = _scorers(replayed)

@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -157,6 +158,35 @@ def test_a_run_gives_rows_and_a_log_and_is_not_repeated(tmp_path, monkeypatch, c
     assert leaderboard.main([*asked, "--task", "synthetic-4-0"]) == 0
     assert "## synthetic-4-0" in capsys.readouterr().out
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "rows.csv"), made)
+
+
+def test_hashes_vouch_for_logs_that_are_not_kept(tmp_path, monkeypatch, capsys):
+    toy = Track("Toy", ("synthetic-4-0",), (5, 20), (0, 1, 2))
+    monkeypatch.setattr(leaderboard, "TRACKS", {"toy": toy})
+    asked = ["--searcher", "random", "--workers", "1", "--results", str(tmp_path)]
+    assert leaderboard.main([*asked, "--seeds", "2"]) == 0
+    digests = tmp_path / "logs.sha256"
+    logs = tmp_path / "logs" / "synthetic-4-0" / "random"
+    text = gzip.decompress((logs / "0.jsonl.gz").read_bytes())
+    told = digests.read_text()
+    assert f"{hashlib.sha256(text).hexdigest()}  synthetic-4-0/random/0.jsonl\n" in told
+    (logs / "1.jsonl.gz").unlink()
+    assert leaderboard.main(asked) == 0
+    assert told in digests.read_text() and digests.read_text().count("\n") == 3
+    check = [str(tmp_path / "logs"), "--claims", str(tmp_path / "rows.csv"), "--workers", "1"]
+    check += ["--sha256", str(digests)]
+    capsys.readouterr()
+    assert validate_main(check) == 0
+    printed = capsys.readouterr().out
+    assert "4 of 7 rows are about these logs." in printed
+    assert "2 are about 1 others, of which only the hash is known." in printed
+    # An honest log in the place of another honest one.
+    (logs / "0.jsonl.gz").write_bytes((logs / "2.jsonl.gz").read_bytes())
+    assert validate_main(check) == 1
+    assert "It is another log: its sha256" in capsys.readouterr().out
+    digests.write_text("nothing\n")
+    assert validate_main(check) == 2
+    assert "line 1, has to read SHA256" in capsys.readouterr().err
 
 
 def test_who_plans_has_a_run_for_every_budget(tmp_path, monkeypatch):
