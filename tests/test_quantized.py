@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file, save_model
 from torch import nn
 
+from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.networks import NETWORKS
 from releq_gym.quantized import (
     bake,
@@ -147,6 +148,14 @@ def test_copies_and_baked_networks_compute_the_same(name, images):
     assert set(baked.state_dict()) == set(Mixed().state_dict())
     train_a_little(copied, images)
     assert torch.equal(baked(images), quantized(images))
+
+
+def test_baked_networks_can_be_exported():
+    evaluator = LiveEvaluator("digits", quantizer="uniform", recipe="ptq", activation_bitwidth=8)
+    baked = bake(evaluator.train([4, 3, 2, 8], 0, "ptq")).eval()
+    images = torch.rand(2, *evaluator.splits.search.images.shape[1:])
+    exported = torch.export.export(baked, (images,)).module()
+    assert torch.equal(exported(images), baked(images))
 
 
 @pytest.mark.parametrize("name", QUANTIZERS.names())
