@@ -5,6 +5,14 @@ from __future__ import annotations
 import argparse
 
 
+def net_and_file(text: str) -> tuple[str, str]:
+    """``NET=FILE`` as its two parts; a ``type=`` of argparse."""
+    net, _, file = text.partition("=")
+    if not net or not file:
+        raise argparse.ArgumentTypeError(f"{text} has to read NET=FILE")
+    return net, file
+
+
 def positive(text: str) -> int:
     """What was typed as a whole number, 1 or more; a ``type=`` of argparse."""
     try:

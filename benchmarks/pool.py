@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -18,6 +20,20 @@ from benchmarks.runs import Job
 def finished(path: Path) -> set[Job]:
     """The runs whose rows are in a file."""
     return {Job(row["task"], row["searcher"], int(row["seed"])) for row in read_rows(path)}
+
+
+@contextlib.contextmanager
+def termination_interrupts() -> Iterator[None]:
+    """SIGTERM is taken as Ctrl-C: it would end this process alone, and others would go on."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def append_missing(
@@ -51,7 +67,8 @@ def append_each(
 ) -> None:
     """Appends what a function returns for each of many arguments; Ctrl-C drops what has not ended.
 
-    Where one fails, the others go on, and the first error is raised in the end.
+    So does SIGTERM, which reaches commands in the background. Where one run fails, the others go
+    on, and the first error is raised in the end.
 
     Args:
         function: Of a module that processes can import.
@@ -64,7 +81,11 @@ def append_each(
         ValueError: Where the system has killed a process, which ends all.
     """
     context = multiprocessing.get_context("spawn")
-    with Progress() as progress, ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with (
+        termination_interrupts(),
+        Progress() as progress,
+        ProcessPoolExecutor(workers, mp_context=context) as pool,
+    ):
         bar = progress.add_task("runs", total=len(calls))
         futures = [pool.submit(function, *arguments) for arguments in calls]
         errors = []

@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.hardware import activations, pace, published, ranks, searches
 from benchmarks.hardware.pictures import draw_fronts
 from benchmarks.live_speed.nets import PUBLISHED
+from benchmarks.options import net_and_file
 from benchmarks.parts import Part, add_options, one_row, run
 from benchmarks.rows import read_rows
 
@@ -46,13 +47,11 @@ def main() -> int:
     add_options(parser)
     parser.add_argument("--data", help="folder that holds the image data sets")
     parser.add_argument(
-        "--weights", action="append", default=[], metavar="NET=FILE", help="checkpoint of a net"
-    )
+        "--weights", action="append", type=net_and_file, default=[], metavar="NET=FILE",
+        help="checkpoint of a net",
+    )  # fmt: skip
     options = parser.parse_args()
-    if unclear := [each for each in options.weights if "=" not in each]:
-        parser.error(f"--weights {unclear[0]} has to read NET=FILE")
-    weights = dict(each.split("=", 1) for each in options.weights)
-    status = run(_parts(options.data, weights), TITLES, RESULTS, options)
+    status = run(_parts(options.data, dict(options.weights)), TITLES, RESULTS, options)
     if rows := read_rows(RESULTS / "searches.csv"):
         draw_fronts(rows, RESULTS / "fronts.png")
     return status

@@ -19,7 +19,7 @@ from benchmarks.live_speed import (
     training_steps,
 )
 from benchmarks.live_speed.analysis import TITLES
-from benchmarks.options import positive
+from benchmarks.options import net_and_file, positive
 from benchmarks.parts import Part, add_options, one_row, run
 from releq_gym.training.loop import PRECISIONS
 
@@ -36,12 +36,12 @@ def main() -> int:
     parser.add_argument("--net", action="append", help="default: all")
     parser.add_argument("--data", help="folder that holds the data sets")
     parser.add_argument(
-        "--weights", action="append", default=[], metavar="NET=FILE", help="for those not shipped"
-    )
+        "--weights", action="append", type=net_and_file, default=[], metavar="NET=FILE",
+        help="for those not shipped",
+    )  # fmt: skip
     parser.add_argument("--images", type=positive, default=IMAGES)
     options = parser.parse_args()
-    weights = dict(one.split("=", 1) for one in options.weights)
-    parts = _parts(options.data, options.images, weights)
+    parts = _parts(options.data, options.images, dict(options.weights))
     return run(parts, TITLES, RESULTS, options, chosen=options.net)
 
 

@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmarks.options import positive
+from benchmarks.pool import termination_interrupts
 from benchmarks.validate.claims import Row, read_claims, share_out
 from benchmarks.validate.digests import log_name, read_digests
 from benchmarks.validate.verdict import (
@@ -64,9 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folders = tuple(options.tasks or ["tasks"])
     verdicts = []
     shares = [None] * len(logs) if rows is None else share_out(rows, logs)
-    for verdict in _validated(logs, shares, folders, digests, options.workers):
-        print(describe(verdict, options.show), flush=True)
-        verdicts.append(verdict.status)
+    try:
+        for verdict in _validated(logs, shares, folders, digests, options.workers):
+            print(describe(verdict, options.show), flush=True)
+            verdicts.append(verdict.status)
+    except KeyboardInterrupt:
+        print(f"Stopped after {len(verdicts)} of {len(logs)} logs.", file=sys.stderr)
+        return 130
     counts = [f"{verdicts.count(one)} {one}" for one in (AGREES, DIFFERS, UNCHECKED)]
     print(f"{len(logs)} logs: {', '.join(counts)}.")
     if options.picture:
@@ -96,7 +101,10 @@ def _validated(
         yield from map(validate, *each)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(logs)), mp_context=context) as pool:
+    with (
+        termination_interrupts(),
+        ProcessPoolExecutor(min(workers, len(logs)), mp_context=context) as pool,
+    ):
         yield from pool.map(validate, *each)
 
 

@@ -29,11 +29,11 @@ def slow_rows(number, begun):
     return [{"number": number}]
 
 
-def interrupt(*awaited):
+def interrupt(signal_, *awaited):
     while not all(path.exists() for path in awaited):
         time.sleep(0.01)
     time.sleep(0.1)
-    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal_)
 
 
 @pytest.fixture
@@ -45,15 +45,17 @@ def ctrl_c():
 
 
 @pytest.mark.usefixtures("ctrl_c")
-def test_what_has_not_ended_is_dropped_after_an_interruption(tmp_path):
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+def test_what_has_not_ended_is_dropped_after_an_interruption(tmp_path, signal_):
     path, begun = tmp_path / "rows.csv", tmp_path / "begun"
     begun.mkdir()
-    threading.Thread(target=interrupt, args=(begun / "1", path), daemon=True).start()
+    threading.Thread(target=interrupt, args=(signal_, begun / "1", path), daemon=True).start()
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         append_each(slow_rows, [(number, begun) for number in range(9)], path, ["number"], 1)
     assert time.monotonic() - started < 20
     assert {row["number"] for row in read_rows(path)} == {"0"}
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     time.sleep(0.3)
     assert len(list(begun.iterdir())) == 2
 
