@@ -34,8 +34,9 @@ def print_answer(console: Console, problem: Problem, result: Result) -> None:
         console.print(
             Text("Warning:", "bold yellow"),
             f"the best assignment found loses {result.loss_points:.2f} points, more than the "
-            f"{result.max_loss_points:.2f} that may be lost. Raise --evaluation-budget or offer "
-            "more bits; of the rewards only accuracy_floor insists.",
+            f"{result.max_loss_points:.2f} that may be lost. Raise --evaluation-budget"
+            f"{', --cost-budget' if result.cost_budget else ''} or offer more bits; of the rewards "
+            "only accuracy_floor insists.",
             highlight=False,
         )
 

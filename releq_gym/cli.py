@@ -83,14 +83,18 @@ def _surroundings(options: argparse.Namespace) -> Iterator[None]:
 
 
 def _with_flags(sentence: str, options: argparse.Namespace) -> str:
-    """An error, and what the arguments that it names are called on the command line."""
+    """An error, and what the arguments that it names are called on the command line.
+
+    What it quotes in double quotes, others have said.
+    """
+    own = re.sub(r'".*?"', "", sentence, flags=re.DOTALL)
     flags = {name: f"--{name.replace('_', '-')}" for name in vars(options)}
     called = [
         f"{name} is {flag}"
         for name, flag in flags.items()
         if (name not in POSITIONAL or flag in options.typed)
         and not any(typed.partition("=")[0] == name for typed in options.typed)
-        and re.search(rf"(?<!\w){name}" + (r"\b" if "_" in name else "="), sentence)
+        and re.search(rf"(?<!\w){name}" + (r"\b" if "_" in name else "="), own)
         and flag not in sentence
     ]
     return f"{sentence}\nOn the command line: {', '.join(called)}." if called else sentence

@@ -123,7 +123,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
     | `gamma` | `1.0` | discount that the telescoped reward is made for |
     | `evaluate` | `None` | `"final"` or `"every_step"`: when accuracy is measured; None follows `reward_timing` |
     | `cost` | `"quantization_state"` | a cost model by name, or a callable on (layers, bitwidths) |
-    | `cost_kwargs` | `None` | parameters of a named cost model |
+    | `cost_kwargs` | `None` | parameters of a named cost model, or fields of a dataclass of your own |
     | `cost_budget` | `None` | `{figure: limit}`, never exceeded |
     | `evaluation_budget` | `None` | distinct assignments that may be measured, or `{"fresh": n}`; of this environment alone, unless a `ledger` is shared |
     | `noise` | `"sample"` | `"sample"` a repeat, another at each visit, or their `"mean"` |

@@ -55,7 +55,7 @@ REPEATS = 3
 
 
 def search(
-    model: NetworkLike,
+    net: NetworkLike,
     data: str | os.PathLike | Splits | None = None,
     *,
     max_loss_points: float | None = None,
@@ -94,13 +94,13 @@ def search(
     said beforehand.
 
     Args:
-        model: A module with its weights, a registered name, ``"package.module:factory"``, or
+        net: A module with its weights, a registered name, ``"package.module:factory"``, or
             whatever `releq_gym.networks.resolve_network` takes.
         data: A `releq_gym.datasets.Splits` with held-out search images, the name or file of a data
             set, or for a registered net the folder that holds its own; see `LiveEvaluator`.
         max_loss_points: Percentage points that may be lost; None means what the network states,
             mostly 0.3. The answer keeps one standard error of the search images away from it.
-        weights: Of ``model``, a safetensors file.
+        weights: Of ``net``, a safetensors file.
         quantizer: By name, or an object.
         quantizer_kwargs: Its parameters; None means a step per output channel, where it has that.
         recipe: ``"ptq"``, or the retraining behind every accuracy, ``"short"`` or a `Recipe`; the
@@ -136,13 +136,13 @@ def search(
     """
     started = time.perf_counter()
     play = SEARCHERS[searcher]
-    _check(model, max_loss_points, evaluation_budget, seed, folder)
+    _check(net, max_loss_points, evaluation_budget, seed, folder)
     fixed = fixed_bitwidths.values() if isinstance(fixed_bitwidths, Mapping) else ()
     offered = None
     if bitwidths is not None:
         offered = [*as_list(bitwidths), *(bits for bits in fixed if bits in BITWIDTHS)]
     evaluator = LiveEvaluator(
-        model,
+        net,
         data=data,
         weights=weights,
         quantizer=quantizer,
@@ -367,15 +367,15 @@ def _warn_near_chance(evaluator: LiveEvaluator) -> None:
 
 
 def _check(
-    model: object,
+    net: object,
     max_loss_points: float | None,
     evaluation_budget: int | None,
     seed: int,
     folder: str | os.PathLike | None,
 ) -> None:
     """What would otherwise be noticed late."""
-    if isinstance(model, Splits):
-        raise ValueError("search(model, data): the network comes first, then the data.")
+    if isinstance(net, Splits):
+        raise ValueError("search(net, data): the network comes first, then the data.")
     AccuracyFloor(max_loss_points)
     budget = evaluation_budget
     if budget is not None and not (is_whole(budget) and budget >= 1):

@@ -427,12 +427,18 @@ class Problem:
         wrong = np.argwhere(~(np.isfinite(figures) & (figures >= 0)))
         if len(wrong):
             layer, bitwidth, figure = wrong[0]
+            known = np.flatnonzero(np.isfinite(self._table[layer, :, figure])).tolist()
+            if BITWIDTHS[-1] not in known:
+                cure = f"{BITWIDTHS[-1]} bits are always needed: costs are relative to them."
+            else:
+                cure = (
+                    f"Choose among bitwidths={known}, which it knows there; a lookup table fills "
+                    "what lies between them by interpolate=True, and nothing outside."
+                )
             raise ValueError(
                 f"The cost model's figure {self.figures[figure]!r} must be finite and not "
                 f"negative; for layer {self.layers[layer].name!r} at {occurring[bitwidth]} bits it "
-                f"is {figures[layer, bitwidth, figure]}. A lookup table with gaps serves where "
-                "bitwidths= leaves them out (8 bits are always needed, costs are relative to "
-                "them); interpolate=True fills those between two bitwidths that it has."
+                f"is {figures[layer, bitwidth, figure]}. {cure}"
             )
 
     def _build_steps(self, fixed: list[int]) -> None:

@@ -26,6 +26,9 @@ from releq_gym.whole_files import written_whole
 
 FORMAT = "releq-quantized/1"
 
+QUANTIZED_FILE = "quantized.safetensors"
+"""In the folder of a run."""
+
 
 class FakeQuantize(nn.Module):
     """The parametrization of one layer's weight: full precision in, quantized out.
@@ -304,7 +307,7 @@ def load_quantized(path: str | Path, net: NetworkLike | None = None) -> nn.Modul
     Its weights are plain float32 and its outputs equal those of ``bake(module)`` to the bit.
 
     Args:
-        path: The file.
+        path: The file, or the folder of a run or a search that holds it.
         net: What to load it into; by default the registered net that the file names. Factories
             named by a file are not imported: pass them here if you trust them.
 
@@ -312,11 +315,13 @@ def load_quantized(path: str | Path, net: NetworkLike | None = None) -> nn.Modul
         ValueError: If there is no such file, it is not of this format or damaged, names no
             registered net while ``net`` is not given, or does not fit the net.
     """
+    if Path(path).is_dir():
+        path = Path(path) / QUANTIZED_FILE
     header = read_header(path)
     if net is None and header.get("net") not in NETWORKS:
         raise ValueError(
-            f"{path} is of the net {header.get('net')!r}, which is not registered; pass the module "
-            "or its factory as net=."
+            f"{path} is of the net {header.get('net')!r}, which is not registered, and what a file "
+            "names is not imported; if you trust it, pass the module or its factory as net=."
         )
     tensors = _read(path)
     for name, bitwidth in header["bitwidths"].items():

@@ -27,7 +27,9 @@ class UnknownNameError(ValueError):
         self.kind, self.name, self.hint = kind, name, hint
         self.choices = list(choices) if in_order else sorted(choices)
         folded = {choice.lower(): choice for choice in self.choices}
-        nearest = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.5)
+        typed = str(name).lower()
+        begun = [choice for choice in folded if choice.startswith(typed)] if typed else []
+        nearest = begun or difflib.get_close_matches(typed, folded, n=1, cutoff=0.5)
         suggestion = f" Did you mean {folded[nearest[0]]!r}?" if nearest else ""
         apart = any("," in choice for choice in self.choices)
         listed = ", ".join(map(repr, self.choices) if apart else self.choices) or "none"

@@ -18,7 +18,13 @@ from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.evaluators.remembered import RememberedEvaluator
 from releq_gym.evaluators.table import TableEvaluator
 from releq_gym.networks import NetworkLike, Recipe, resolve_network
-from releq_gym.quantized import bake, load_quantized, read_header, save_quantized
+from releq_gym.quantized import (
+    QUANTIZED_FILE,
+    bake,
+    load_quantized,
+    read_header,
+    save_quantized,
+)
 from releq_gym.result import RESULT_FILE, Measured, Report, Result, read_result, write_result
 from releq_gym.tasks.twin import live_twin
 from releq_gym.training.accuracy import Score, each_score, top1
@@ -40,7 +46,6 @@ __all__ = [
     "write_result",
 ]
 
-QUANTIZED_FILE = "quantized.safetensors"
 
 REPORT_STEPS = 3
 """Networks that a report retrains: the answer, full precision and a uniform bitwidth."""

@@ -148,7 +148,8 @@ class SearchResult:
         if not self.tolerable:
             return (
                 f"{allowed}. Nothing that was measured keeps the loss within that; this is the "
-                "best there is. Allow a higher loss, offer more bits, or retrain (recipe)."
+                f"best there is. Allow a higher loss, offer more bits, "
+                f"{'raise cost_budget, ' if self.record.cost_budget else ''}or retrain (recipe)."
             )
         if self.chosen.loss_points + error <= limit + 1e-9:
             return f"{allowed}; the answer keeps one standard error ({error:.2f}) away"

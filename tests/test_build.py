@@ -291,3 +291,12 @@ def test_the_proxy_says_which_field_a_recipe_does_not_have(tmp_path, capsys):
     folder = shutil.copytree(find_task(TASK).folder, tmp_path / "task")
     assert main(["task", "proxy", str(folder), "--recipe-kwargs", "image=640"]) == 2
     assert "Did you mean 'images'?" in capsys.readouterr().err
+
+
+def test_a_table_of_too_many_assignments_is_refused_at_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("releq_gym.tasks.build.MOST_ASSIGNMENTS", 15)
+    command = ["task", "build", *OPTIONS, "--output", str(tmp_path / "tasks")]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "2 bitwidths in 4 layers are 16 assignments; a table holds 15 at most" in error
+    assert not (tmp_path / "tasks").exists()

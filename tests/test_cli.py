@@ -20,7 +20,7 @@ from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.evaluators.synthetic import SyntheticEvaluator
 from releq_gym.ledger import Ledger
 from releq_gym.networks import NETWORKS
-from releq_gym.quantized import save_weights
+from releq_gym.quantized import load_quantized, save_weights
 from releq_gym.quantizers import QUANTIZERS
 from releq_gym.report import retrain_and_report
 from releq_gym.result import Result, read_result, write_result
@@ -231,6 +231,22 @@ def test_nets_takes_a_factory_that_knows_its_input(capsys, own_net):
     assert "own_net:build: own data, input 1x8x8, 1 layers, 640 weights, 640 MACs" in out
 
 
+def test_hints_are_about_arguments_of_ours_alone(capsys, tmp_path, own_net):
+    np.savez(
+        tmp_path / "colour.npz",
+        val_images=np.zeros((20, 3, 8, 8), np.float32),
+        val_labels=np.arange(20) % 2,
+    )
+    (tmp_path / "own_net.py").write_text(
+        "from torch import nn\n"
+        "def build():\n"
+        "    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2))\n"
+    )
+    words = ("search", "--net", own_net, "--data", str(tmp_path / "colour.npz"))
+    error = printed(capsys, *words, code=2)
+    assert "groups=1" in error and "--groups" not in error  # it is torch that has said so
+
+
 def test_a_search_does_not_replace_another_ones_result(capsys, tmp_path):
     words = ("search", "--net", "digits", "--search-from-train", "--evaluation-budget", "2")
     printed(capsys, *words, "--folder", str(tmp_path / "out"))
@@ -276,7 +292,8 @@ def test_evaluate_takes_the_net_of_a_run_of_ones_own(capsys, tmp_path, own_net):
     )
     write_result(tmp_path, result)
     # A net that only a file names is never imported.
-    assert "pass the module or its factory" in printed(capsys, "evaluate", str(tmp_path), code=2)
+    error = printed(capsys, "evaluate", str(tmp_path), code=2)
+    assert f"if you trust it: releq evaluate {tmp_path} --net own_net:build" in error
     out = printed(capsys, "evaluate", str(tmp_path), "--net", own_net)
     assert "of 449 report images, " in out
     # The weights come from the file, and the factory's are random: only those agree.
@@ -308,6 +325,9 @@ def test_search_finds_bitwidths_and_its_folder_can_be_evaluated(capsys, tmp_path
     assert result.bitwidths[-1] == 8 and result.evaluations == 12
     assert result.command.startswith("releq search --net digits --max-loss-points 1.5")
     assert "as reported" in printed(capsys, "evaluate", str(folder))
+    assert (
+        load_quantized(folder).state_dict().keys() == NETWORKS["digits"].build().state_dict().keys()
+    )
     measured = dataclasses.replace(result.report.chosen, accuracy=0.5)
     other = dataclasses.replace(result.report, chosen=measured)
     write_result(folder, dataclasses.replace(result, report=other))
@@ -498,7 +518,7 @@ def test_a_restricted_search_of_a_task_has_no_regret(capsys):
     words = ("task", "search", "synthetic-4-0", "--evaluation-budget", "20")
     assert "regret      0." in printed(capsys, *words)
     out = printed(capsys, *words, "--cost", "weight_serial", "--cost-budget", "cost=0.3")
-    assert "regret      unknown: Regret is defined on the whole task" in out
+    assert "regret      unknown: The optimum of synthetic-4-0 is known on the whole task" in out
     out = printed(capsys, *words, "--bitwidths", "2", "--max-loss-points", "0.01")
     assert "answer      2 2 2 2" in out and "of at most 0.01 points, which is more" in out
     assert "Did you mean 'greedy'" in printed(capsys, *words, "--searcher", "greed", code=2)

@@ -99,6 +99,12 @@ def test_missing_data_set_says_where_it_looked_and_what_to_pass(tmp_path):
         load_splits("mnist", tmp_path)
 
 
+def test_a_folder_that_does_not_exist_is_said_so(tmp_path):
+    with pytest.raises(ValueError, match="nowhere, which does not exist") as refused:
+        load_splits("mnist", tmp_path / "nowhere")
+    assert "download=True" not in str(refused.value)
+
+
 def test_failed_download_is_a_sentence(tmp_path, monkeypatch):
     def no_network(self):
         raise OSError("Network is unreachable")

@@ -272,6 +272,6 @@ def test_accuracies_that_so_many_images_cannot_give_are_refused(tmp_path):
     file.write_text("bitwidths, accuracy\n2 2, 0.5\n2 8, 0.9527\n")
     layers = [toy_layer("first", 10, 100), toy_layer("last", 30, 50)]
     options = {"net": "mine", "layers": layers, "full_precision_accuracy": 0.96}
-    with pytest.raises(ValueError, match=r"0\.9527 cannot come from 450 images"):
+    with pytest.raises(ValueError, match=r"csv, 2 8: accuracy 0\.9527 cannot come from images=450"):
         import_task(file, tmp_path / "tasks", images=450, **options)
     assert import_task(file, tmp_path / "tasks", images=10_000, **options)

@@ -77,8 +77,11 @@ def test_an_environment_with_a_table(tmp_path):
 def test_gaps_are_errors_unless_interpolated_and_nothing_is_extrapolated(tmp_path):
     rows = [row for row in ROWS if (row["layer"], row["bitwidth"]) != ("middle", 4)]
     path = as_csv(tmp_path / "table.csv", rows)
-    with pytest.raises(ValueError, match="layer 'middle' at 4 bits it is nan"):
+    with pytest.raises(ValueError, match=r"layer 'middle' at 4 bits it is nan.*bitwidths=.2, 8.,"):
         toy_problem(cost_model=make_cost("lookup", path=path))
+    without = as_csv(tmp_path / "no8.csv", [row for row in ROWS if row["bitwidth"] != 8])
+    with pytest.raises(ValueError, match="8 bits are always needed"):
+        toy_problem(cost_model=make_cost("lookup", path=without))
     found = make_cost("lookup", path=path, interpolate=True)(LAYERS, [1, 2, 4, 5, 8])["value"]
     assert np.array_equal(found[1], [np.nan, 4, 8, 10, 16], True)
     assert toy_problem(cost_model=make_cost("lookup", path=path, interpolate=True)).cost(

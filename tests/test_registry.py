@@ -31,6 +31,11 @@ def test_the_nearest_name_is_found_whatever_the_case():
         raise UnknownNameError("quantizer", "WRPN", ["wrpn", "lsq"])
 
 
+def test_a_name_that_begins_like_it_is_nearer_than_one_that_looks_like_it():
+    names = ["weight_serial", "weighted_bitwidth"]
+    assert "Did you mean 'weighted_bitwidth'" in str(UnknownNameError("cost", "weighted", names))
+
+
 def test_names_with_commas_are_told_apart():
     assert "Known: 'a', 'a, b'." in str(UnknownNameError("layer", "x", ["a", "a, b"]))
 

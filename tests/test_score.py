@@ -63,25 +63,68 @@ def test_answers_have_the_benefit_of_two_standard_errors(tmp_path, correct, hold
     assert scorer.optimum == ((4, 4) if holds else (8, 4))
 
 
-@pytest.mark.parametrize(
-    ("restriction", "sentence"),
-    [
-        ({"fixed_bitwidths": {"LAYER": 8}}, "whole task; leave out fixed_bitwidths"),
-        ({"groups": [["LAYER", "LAYER"]]}, "whole task; leave out groups"),
-        ({"bitwidths": [4, 8]}, "whole task; leave out bitwidths"),
-        ({"cost_budget": {"cost": 0.7}}, "whole task; leave out cost_budget"),
-    ],
-)
-@pytest.mark.parametrize("task", ["toy", "synthetic-4-0"])
-def test_restricted_problems_are_refused(tmp_path, task, restriction, sentence):
-    named = task if task != "toy" else str(toy_task(tmp_path / "task"))
-    if "fixed_bitwidths" in restriction:
-        restriction = {"fixed_bitwidths": {"first" if task == "toy" else "layer0": 8}}
-    if "groups" in restriction:
-        restriction = {"groups": [["first", "last"] if task == "toy" else ["layer0", "layer1"]]}
-    env = gym.make("releq/QuantizeNet-v0", task=named, **restriction)
-    with pytest.raises(ValueError, match=sentence):
+RESTRICTIONS = [
+    {"fixed_bitwidths": {"LAYER": 8}},
+    {"groups": [["LAYER", "LAYER"]]},
+    {"bitwidths": [4, 8]},
+    {"cost_budget": {"cost": 0.7}},
+]
+
+
+@pytest.mark.parametrize("restriction", RESTRICTIONS)
+def test_of_landscapes_restricted_problems_are_refused(restriction):
+    (name,) = restriction
+    if name == "fixed_bitwidths":
+        restriction = {name: {"layer0": 8}}
+    if name == "groups":
+        restriction = {name: [["layer0", "layer1"]]}
+    env = gym.make("releq/QuantizeNet-v0", task="synthetic-4-0", **restriction)
+    with pytest.raises(ValueError, match=f"whole task alone.*leave out {name}"):
         make_scorer(env.unwrapped.problem)
+
+
+@pytest.mark.parametrize("restriction", RESTRICTIONS)
+def test_of_tables_the_best_of_what_is_admitted_is_the_optimum(tmp_path, restriction):
+    (name,) = restriction
+    if name == "fixed_bitwidths":
+        restriction = {name: {"first": 8}}
+    if name == "groups":
+        restriction = {name: [["first", "last"]]}
+    whole = toy_problem(tmp_path)
+    env = gym.make(
+        "releq/QuantizeNet-v0",
+        task=str(whole.evaluator.task.folder),
+        reward_kwargs={"max_loss_points": 2.0},
+        **restriction,
+    )
+    problem = env.unwrapped.problem
+    scorer, of_all = make_scorer(problem), make_scorer(whole)
+    kept = [row for row, each in enumerate(scorer.assignments) if problem.admits(each)]
+    assert 1 < len(kept) < len(scorer.assignments)
+    for found, worth in (
+        (scorer.optimum, of_all.worth),
+        (scorer.oracle, of_all.search_worth),
+    ):
+        assert scorer.assignments.index(found) == max(kept, key=worth.__getitem__)
+    regrets = [scorer.regret(scorer.assignments[row]) for row in kept]
+    assert min(regrets) == 0 and sum(regrets) / len(kept) == pytest.approx(1)
+    searched = [scorer.search_regret(scorer.assignments[row]) for row in kept]
+    assert min(searched) == 0 and sum(searched) / len(kept) == pytest.approx(1)
+    outside = next(each for each in scorer.assignments if not problem.admits(each))
+    with pytest.raises(ValueError, match=f"not among .* restricted by {name}"):
+        scorer.regret(outside)
+
+
+def test_where_nothing_is_to_be_chosen_there_is_no_regret(tmp_path):
+    folder = str(toy_problem(tmp_path).evaluator.task.folder)
+    env = gym.make("releq/QuantizeNet-v0", task=folder, bitwidths=[8])
+    assert make_scorer(env.unwrapped.problem).search_regret((8, 8)) == 0
+
+
+def test_an_environment_is_no_problem():
+    env = gym.make("releq/DigitsWRPN-v0")
+    with pytest.raises(TypeError, match=r"env\.unwrapped\.problem"):
+        make_scorer(env)
 
 
 def test_a_scorer_of_tables_refuses_other_evaluators():

@@ -6,6 +6,7 @@ import pytest
 
 import releq_gym  # noqa: F401
 from releq_gym.cli import main
+from releq_gym.evaluators.resolve import task_evaluator
 from releq_gym.evaluators.surrogate import NoiseTable, SurrogateEvaluator
 from releq_gym.tasks import TaskError, load_task
 from releq_gym.tasks.sample import DRAWN, SEARCHED, ask_searchers, draw
@@ -66,6 +67,24 @@ def test_the_cheapest_assignment_is_that_of_trying_all(most_wrong):
 def test_where_nothing_is_good_enough_a_sentence_says_so():
     with pytest.raises(ValueError, match="gets only 2 images wrong; 3 are the least"):
         noise_table().cheapest(np.ones((4, 8)), 2)
+
+
+def test_where_no_assignment_keeps_the_loss_the_optimum_loses_least(built):
+    evaluator = task_evaluator(load_task(built))
+    costs = np.outer(np.arange(1, len(evaluator.layers) + 1), evaluator.bitwidths)
+    every = np.array(list(itertools.product(evaluator.bitwidths, repeat=len(evaluator.layers))))
+    right = evaluator.evaluate_many(every, np.zeros(len(every), int)).accuracy
+    best = every[right == right.max()]
+    found = np.array(evaluator.optimum(costs, -50.0))
+    assert evaluator.evaluate(found.tolist(), 0).accuracy == right.max()
+    layers = np.arange(1, len(evaluator.layers) + 1)
+    assert layers @ found == (best @ layers).min()
+
+
+def test_on_report_images_nothing_random_is_claimed(built):
+    baselines = load_task(built).card["baselines"]
+    assert 0 < baselines["search"]["mean_accuracy"] < 1
+    assert baselines["report"]["mean_accuracy"] is None
 
 
 def test_arrays_of_another_kind_are_refused():

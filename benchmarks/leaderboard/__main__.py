@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
+from rich.console import Console
 
 from benchmarks.leaderboard import pictures
 from benchmarks.leaderboard.analysis import Table, markdown, standings, tables
@@ -71,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             append_rows(path, rows, COLUMNS)
     logs = [log for job in sorted(finished(path)) for log in logs_of(job, options.results)]
     add_digests(logs, options.results / "logs.sha256")
-    every = _publish(pd.read_csv(path), options.results)
+    with Console(stderr=True).status("drawing up the board"):
+        every = _publish(pd.read_csv(path), options.results)
     asked = options.task or [TRACKS[name].title for name in options.track or TRACKS]
     print(markdown([table for table in every if table.title in asked]))
     print(f"All tables and pictures: {options.results / 'leaderboard.html'}")

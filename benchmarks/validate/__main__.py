@@ -77,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.picture:
         try:
             draw(logs[0], options.picture, folders)
+            print(f"Learning curve: {options.picture}")
         except (ValueError, OSError, EOFError, zlib.error) as error:
             print(error, file=sys.stderr)
     if rows is not None:

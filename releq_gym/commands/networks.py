@@ -95,10 +95,16 @@ def _pretrain(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> int:
     if Path(options.target).is_dir():
-        from releq_gym.report import evaluate_run
+        from releq_gym.report import evaluate_run, read_result
 
         if options.weights is not None:
             raise ValueError("--weights goes with a network; a run folder holds its own weights.")
+        named = read_result(options.target).net
+        if options.net is None and ":" in named:
+            raise ValueError(
+                f"{options.target} is of the net {named}, and what a file names is not imported; "
+                f"if you trust it: releq evaluate {options.target} --net {named}"
+            )
         reproduced = evaluate_run(options.target, data=options.data, net=options.net)
         print(reproduced)
         return 0 if reproduced.agrees else 1

@@ -229,7 +229,10 @@ def unreadable(title: str, root: Path, files: str, error: Exception) -> ValueErr
         files: Their names in that folder.
         error: What the reader raised: whatever urllib, a file reader or an assert does.
     """
-    reason = f" ({error})" if str(error) else ""
+    # An option of torchvision, which nobody has here.
+    said = str(error).replace(" You can use download=True to download it", "")
+    reason = "" if root.exists() else ", which does not exist"
+    reason += f' ("{said}")' if said else ""
     return ValueError(
         f"{title} cannot be read from {root}{reason}. Pass data=FOLDER or set RELEQ_GYM_DATA to a "
         f"folder that holds {files}; with both unset and a network, it is downloaded into the "

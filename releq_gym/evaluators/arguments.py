@@ -236,7 +236,7 @@ def check_fit(
     except Exception as error:  # whatever code of the user's raises
         raise ValueError(
             f"{network.name} cannot take an image of shape {shape} from {splits.name!r}: "
-            f"{str(error).rstrip('.')}.{_about_channels(shape)}"
+            f'"{str(error).rstrip(".")}".{_about_channels(shape)}'
         ) from error
     pixels = search.images
     if pixels.is_floating_point() and len(shape) == 3 and pixels.min() >= 0 and pixels.max() > 2:

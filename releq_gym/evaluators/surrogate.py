@@ -172,16 +172,15 @@ class SurrogateEvaluator:
     ) -> tuple[int, ...]:
         """The cheapest assignment within a loss, by an integer program (scipy's ``milp``).
 
+        Where none keeps it, the cheapest of those that lose least.
+
         Args:
             layer_costs: Cost of each layer at each of ``bitwidths``, [layers, bitwidths].
             max_loss_points: Tolerated loss; None is the task's.
-
-        Raises:
-            ValueError: Where no assignment keeps the loss within that.
         """
         points = self.max_loss_points if max_loss_points is None else max_loss_points
         most_wrong = self._table.most_wrong(self.full_precision_accuracy, points)
-        return self._table.cheapest(layer_costs, most_wrong)
+        return self._table.cheapest(layer_costs, max(most_wrong, self._table.least_wrong))
 
     @property
     def harmful_increase_share(self) -> float:

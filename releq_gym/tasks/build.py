@@ -23,6 +23,9 @@ from releq_gym.tasks.landscape import landscape
 from releq_gym.tasks.measure import Measurer
 from releq_gym.tasks.plan import Plan, make_card, stated, task_id
 
+MOST_ASSIGNMENTS = 1_000_000
+"""Of a table; more are days of measuring."""
+
 
 def build_task(
     plan: Plan,
@@ -46,8 +49,19 @@ def build_task(
 
     Raises:
         TaskError: Where that version of the task exists already.
+        ValueError: For more assignments than `MOST_ASSIGNMENTS`.
     """
-    measurer, target, half = prepare(plan, folder, data, workers)
+
+    def check(evaluator: LiveEvaluator) -> None:
+        layers, bitwidths = len(evaluator.layers), len(evaluator.bitwidths)
+        if bitwidths**layers > MOST_ASSIGNMENTS:
+            raise ValueError(
+                f"{bitwidths} bitwidths in {layers} layers are {bitwidths**layers:,} assignments; "
+                f"a table holds {MOST_ASSIGNMENTS:,} at most. Offer fewer bitwidths, or fit a "
+                "surrogate to a sample (build_sampled_task; releq task build --surrogate)."
+            )
+
+    measurer, target, half = prepare(plan, folder, data, workers, check)
     if half is not None:
         return finish(measurer, half)
     evaluator = measurer.evaluator

@@ -93,8 +93,7 @@ def import_task(
         raise ValueError(f"images={images} has to be at least 1.")
     cells = _read(Path(file), len(layers))
     if images is not None:
-        for accuracies in ([full_precision_accuracy], *cells.values()):
-            _check_multiples(accuracies, images)
+        _check_multiples(full_precision_accuracy, cells, images, file)
     seen = sorted({bitwidth for assignment in cells for bitwidth in assignment})
     allowed = seen if bitwidths is None else sorted(set(bitwidths))
     if not set(seen) <= set(allowed):
@@ -178,7 +177,8 @@ def _read(file: Path, layers: int) -> dict[tuple[int, ...], list[float]]:
             if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
                 raise TaskError(
                     f"{file} has no column {missing[0]!r} in its first line, which reads "
-                    f"{','.join(rows.fieldnames or ())!r:.80}; it needs {' and '.join(COLUMNS)}."
+                    f"{','.join(rows.fieldnames or ())!r:.80}; it needs {' and '.join(COLUMNS)}, "
+                    "separated by a comma."
                 )
             for row in rows:
                 where = f"{file}, line {rows.line_num}"
@@ -196,14 +196,23 @@ def _read(file: Path, layers: int) -> dict[tuple[int, ...], list[float]]:
     return cells
 
 
-def _check_multiples(accuracies: list[float], images: int) -> None:
+def _check_multiples(
+    full_precision_accuracy: float,
+    cells: Mapping[tuple[int, ...], Sequence[float]],
+    images: int,
+    file: str | os.PathLike,
+) -> None:
     """Refuses what so many images cannot give, as far as it is printed."""
-    for accuracy in accuracies:
+    told = [("full_precision_accuracy", full_precision_accuracy)]
+    for assignment, accuracies in cells.items():
+        where = f"{file}, {' '.join(map(str, assignment))}: accuracy"
+        told += [(where, accuracy) for accuracy in accuracies]
+    for where, accuracy in told:
         printed = len(f"{accuracy!r}".partition(".")[2])
         if abs(round(accuracy * images) / images - accuracy) > 0.51 * 10.0**-printed:
             raise ValueError(
-                f"An accuracy of {accuracy!r} cannot come from {images} images; correct their "
-                "number, or leave it out where accuracies are averages."
+                f"{where} {accuracy!r} cannot come from images={images}; correct their number, or "
+                "leave it out where accuracies are averages."
             )
 
 
@@ -225,6 +234,7 @@ def _accuracy(typed: str | None, where: str) -> float:
         accuracy = -1.0
     if not 0 <= accuracy <= 1:
         raise TaskError(
-            f"{where}: accuracy {typed!r} has to be a fraction from 0 to 1; 92 % is 0.92."
+            f"{where}: accuracy {typed!r} has to be a fraction from 0 to 1; 92 % is 0.92. An "
+            "assignment that was not measured has no line."
         )
     return accuracy

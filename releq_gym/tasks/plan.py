@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from releq_gym.datasets import load_splits
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
+from releq_gym.file_names import as_file_name
 from releq_gym.networks import resolve_network
 from releq_gym.rewards.accuracy_floor import AccuracyFloor
 from releq_gym.tasks.format import SPLITS, Measurements, configurations, ordered
@@ -113,7 +114,7 @@ def task_id(evaluator: LiveEvaluator, plan: Plan) -> str:
     channel = "pc" if plan.quantizer_kwargs.get("per_channel") else ""
     norm = "bn" if plan.recipe_kwargs.get("reestimate_batch_norm") else ""
     name = (
-        f"{plan.net}-{evaluator.splits.name}-{plan.quantizer}{channel}-{plan.recipe}{norm}"
+        f"{as_file_name(plan.net)}-{evaluator.splits.name}-{plan.quantizer}{channel}-{plan.recipe}{norm}"
         f"-w{choices}"
     )
     if plan.activation_bitwidth != 32:
@@ -197,7 +198,7 @@ def make_card(
             for split, values in measured.items()
         },
         "baselines": {
-            split: _baselines(evaluator, values, len(held[split]))
+            split: _baselines(evaluator, values, split, len(held[split]))
             for split, values in measured.items()
         },
         "generator": {
@@ -221,15 +222,18 @@ def pooled_sd_points(correct: NDArray[np.uint32], images: int) -> float:
     return float(100 / images * np.sqrt(correct.var(axis=1, ddof=1).mean()))
 
 
-def _baselines(evaluator: LiveEvaluator, measured: Measurements, images: int) -> dict[str, Any]:
-    """Mean accuracy of random assignments, and of every uniform one."""
+def _baselines(
+    evaluator: LiveEvaluator, measured: Measurements, split: str, images: int
+) -> dict[str, Any]:
+    """Mean accuracy of random assignments, where such were measured, and of every uniform one."""
     accuracy = measured.correct.mean(axis=1) / images
     assignments, random = measured.bitwidths, np.ones(len(accuracy), dtype=np.bool_)
     if assignments is None:
         assignments = configurations(evaluator.bitwidths, len(evaluator.layers))
     else:
         assert measured.source is not None
-        random = measured.source == SOURCES.index("uniform")
+        # On report images nothing was drawn at random.
+        random = (measured.source == SOURCES.index("uniform")) & (split == "search")
     alike = (assignments == assignments[:, :1]).all(axis=1)
     uniform = zip(assignments[alike, 0].tolist(), accuracy[alike].tolist(), strict=True)
     return {

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from releq_gym.evaluators.surrogate import SurrogateEvaluator
 from releq_gym.evaluators.synthetic import SyntheticEvaluator
-from releq_gym.evaluators.table import TableEvaluator
+from releq_gym.evaluators.table import PartialTableEvaluator, TableEvaluator
 from releq_gym.problem import Problem
 from releq_gym.rewards.accuracy_floor import AccuracyFloor
 from releq_gym.transition import Transition
@@ -23,7 +23,7 @@ RANDOM_DRAWS = 20_000
 
 
 class TableScorer:
-    """Regret on an exhaustive task.
+    """Regret on an exhaustive task, or on what fixed bitwidths, groups and budgets leave of it.
 
     The worth ``mu`` of an assignment is its objective at the *mean report* accuracy and
     `BENEFIT` standard errors of the report images (`Problem.caution`): no search can see these
@@ -33,20 +33,24 @@ class TableScorer:
     has no report split, has that and the search oracle alone, all else raises ValueError there.
 
     Args:
-        problem: The search problem, on a `TableEvaluator`, without restrictions.
+        problem: The search problem, on a `TableEvaluator`. Where it is restricted, the optimum is
+            the best of what it admits, and a random assignment one of these.
 
     Attributes:
         has_report: Whether there are report data.
         table: What is known on search data.
 
     Raises:
-        ValueError: For another evaluator, or a restricted problem.
+        ValueError: For another evaluator.
     """
 
     def __init__(self, problem: Problem):
+        if isinstance(problem.evaluator, PartialTableEvaluator):
+            raise ValueError(
+                f"{problem.evaluator.name} lacks assignments, so that nobody knows its optimum."
+            )
         if not isinstance(problem.evaluator, TableEvaluator):
             raise ValueError(f"{problem.evaluator.name} is no table; it has no known optimum.")
-        _refuse_restrictions(problem)
         self._search, self.table = problem, problem.evaluator
         self.has_report = "report" in self.table.task.splits
 
@@ -54,6 +58,13 @@ class TableScorer:
     def assignments(self) -> list[tuple[int, ...]]:
         """Every assignment, in the order of the task's rows."""
         return list(product(self.table.bitwidths, repeat=len(self.table.layers)))
+
+    @cached_property
+    def admitted(self) -> NDArray[np.bool_]:
+        """Which of `assignments` may be an answer."""
+        if not _restrictions(self._search):
+            return np.ones(len(self.assignments), dtype=np.bool_)
+        return np.array(list(map(self._search.admits, self.assignments)))
 
     @cached_property
     def _report_table(self) -> TableEvaluator:
@@ -78,22 +89,22 @@ class TableScorer:
     @cached_property
     def optimum(self) -> tuple[int, ...]:
         """The assignment that is worth most, in hindsight."""
-        return self.assignments[int(self.worth.argmax())]
+        return self.assignments[self._best(self.worth)]
 
     @cached_property
     def best_worth(self) -> float:
         """``mu`` of the optimum."""
-        return float(self.worth.max())
+        return float(self.worth[self._best(self.worth)])
 
     @cached_property
     def random_worth(self) -> float:
-        """Mean ``mu`` over all assignments."""
-        return float(self.worth.mean())
+        """Mean ``mu`` over all assignments that are admitted."""
+        return float(self.worth[self.admitted].mean())
 
     @cached_property
     def oracle(self) -> tuple[int, ...]:
         """The search oracle: the answer of somebody who has seen all *search* repeats."""
-        return self.assignments[int(self.search_worth.argmax())]
+        return self.assignments[self._best(self.search_worth)]
 
     @cached_property
     def search_worth(self) -> NDArray[np.float64]:
@@ -104,12 +115,15 @@ class TableScorer:
     @property
     def best_search_worth(self) -> float:
         """Of the search oracle."""
-        return float(self.search_worth.max())
+        return float(self.search_worth[self._best(self.search_worth)])
 
     def regret(self, bitwidths: tuple[int, ...]) -> float:
-        """``(mu* - mu) / (mu* - mu_random)``: 0 is the optimum, 1 a random assignment."""
-        worth = self.worth[self._report_table.index(bitwidths)]
-        return float((self.best_worth - worth) / (self.best_worth - self.random_worth))
+        """``(mu* - mu) / (mu* - mu_random)``: 0 is the optimum, 1 a random assignment.
+
+        Raises:
+            ValueError: For an assignment that the problem does not admit.
+        """
+        return self._regret(bitwidths, self.worth)
 
     def report_transition(self, bitwidths: tuple[int, ...]) -> Transition:
         """What the report data say of an assignment, without any benefit."""
@@ -122,9 +136,21 @@ class TableScorer:
         `regret` measures beside that how well the search images stand for others, which no search
         can help: under a floor, an answer that clearly breaks it on others is worth nothing.
         """
-        best = self.best_search_worth
-        worth = self.search_worth[self.table.index(bitwidths)]
-        return float((best - worth) / (best - self.search_worth.mean()))
+        return self._regret(bitwidths, self.search_worth)
+
+    def _best(self, worth: NDArray[np.float64]) -> int:
+        return int(np.where(self.admitted, worth, -np.inf).argmax())
+
+    def _regret(self, bitwidths: tuple[int, ...], worth: NDArray[np.float64]) -> float:
+        row = self.table.index(bitwidths)
+        if not self.admitted[row]:
+            raise ValueError(
+                f"{' '.join(map(str, bitwidths))} is not among the assignments that the problem "
+                f"admits, which is restricted by {', '.join(_restrictions(self._search))}."
+            )
+        best = worth[self._best(worth)]
+        gap = best - worth[self.admitted].mean()
+        return float((best - worth[row]) / gap) if gap else 0.0
 
     def _worth(self, problem: Problem, accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.array(
@@ -160,7 +186,11 @@ class ExactScorer:
                 f"The optimum of {problem.evaluator.name} is known under reward='accuracy_floor' "
                 f"alone, not under {problem.reward!r}."
             )
-        _refuse_restrictions(problem)
+        if restrictions := _restrictions(problem):
+            raise ValueError(
+                f"The optimum of {problem.evaluator.name} is known on the whole task alone (that "
+                f"of a table under restrictions, too); leave out {', '.join(restrictions)}."
+            )
         self._problem, self._evaluator = problem, problem.evaluator
         self._max_loss_points = problem.reward.max_loss_points
 
@@ -210,23 +240,32 @@ class ExactScorer:
         return self._problem.objective(bitwidths, self._evaluator.evaluate(bitwidths, 0).accuracy)
 
 
-def _refuse_restrictions(problem: Problem) -> None:
+def _restrictions(problem: Problem) -> list[str]:
+    """The arguments that leave a part of the task."""
     restrictions = {
         "fixed_bitwidths": sum(map(len, problem.groups)) < len(problem.layers),
         "groups": any(len(group) > 1 for group in problem.groups),
         "bitwidths": problem.bitwidths != tuple(problem.evaluator.bitwidths),
         "cost_budget": problem.has_budget,
     }
-    if given := [name for name, is_given in restrictions.items() if is_given]:
-        raise ValueError(f"Regret is defined on the whole task; leave out {', '.join(given)}.")
+    return [name for name, is_given in restrictions.items() if is_given]
 
 
 def make_scorer(problem: Problem) -> TableScorer | ExactScorer:
     """The scorer for a problem whose optimum is known.
 
+    Args:
+        problem: That of an environment, ``env.unwrapped.problem``.
+
     Raises:
-        ValueError: Where it is not.
+        TypeError: For an environment.
+        ValueError: Where no optimum is known.
     """
+    if not isinstance(problem, Problem):
+        raise TypeError(
+            f"make_scorer takes a problem, not {type(problem).__name__}; that of an environment is "
+            "env.unwrapped.problem."
+        )
     if isinstance(problem.evaluator, SyntheticEvaluator | SurrogateEvaluator):
         return ExactScorer(problem)
     return TableScorer(problem)

@@ -23,7 +23,7 @@ class HardwareCost(gym.Wrapper, gym.utils.RecordConstructorArgs):
         env: Over `releq_gym.env.QuantizeNetEnv`, or over several networks.
         model: A cost model by name, or a callable on (layers, bitwidths).
         cost_budget: ``{figure: limit}``; any figure of the model, or ``"cost"``.
-        cost_kwargs: Parameters of a named model.
+        cost_kwargs: Parameters of a named model, or fields of a dataclass of your own.
 
     Raises:
         ValueError: For an unknown model or figure, a budget that cannot be met, which names the

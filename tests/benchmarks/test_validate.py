@@ -588,6 +588,7 @@ def test_a_log_is_drawn(tmp_path, capsys):
     log, picture = tmp_path / "mine.jsonl", tmp_path / "pictures" / "curve.png"
     single(log)
     assert main([str(log), "--picture", str(picture)]) == 0
+    assert f"Learning curve: {picture}" in capsys.readouterr().out
     assert picture.read_bytes().startswith(b"\x89PNG")
     single(tmp_path / "other.jsonl")
     assert main([str(tmp_path), "--picture", str(picture)]) == 2
