@@ -70,7 +70,7 @@ def test_where_nothing_is_good_enough_a_sentence_says_so():
 
 
 def test_where_no_assignment_keeps_the_loss_the_optimum_loses_least(built):
-    evaluator = task_evaluator(load_task(built))
+    evaluator = task_evaluator(load_task(built / "1.0.0"))
     costs = np.outer(np.arange(1, len(evaluator.layers) + 1), evaluator.bitwidths)
     every = np.array(list(itertools.product(evaluator.bitwidths, repeat=len(evaluator.layers))))
     right = evaluator.evaluate_many(every, np.zeros(len(every), int)).accuracy
@@ -82,7 +82,7 @@ def test_where_no_assignment_keeps_the_loss_the_optimum_loses_least(built):
 
 
 def test_on_report_images_nothing_random_is_claimed(built):
-    baselines = load_task(built).card["baselines"]
+    baselines = load_task(built / "1.0.0").card["baselines"]
     assert 0 < baselines["search"]["mean_accuracy"] < 1
     assert baselines["report"]["mean_accuracy"] is None
 
