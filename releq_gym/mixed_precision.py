@@ -164,6 +164,12 @@ def search(
             "out, or pass recipe='short'."
         )
 
+    if metric is not None and evaluator.full_precision_accuracy == 0:
+        raise ValueError(
+            "By metric= the full-precision network is worth 0, so that nothing can be lost. Is 1 "
+            "perfect, and 0 worthless? Of an error e take 1 / (1 + e)."
+        )
+
     def make_env(ledger: Ledger | None) -> QuantizeNetEnv:
         return QuantizeNetEnv(
             evaluator=evaluator,

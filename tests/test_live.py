@@ -1,6 +1,7 @@
 import copy
 import dataclasses
 import pickle
+import warnings
 
 import gymnasium as gym
 import numpy as np
@@ -21,6 +22,7 @@ from releq_gym.quantized import load_weights
 from releq_gym.quantizers.base import Quantizer, symmetric_grid
 from releq_gym.registry import UnknownNameError
 from releq_gym.report import retrain_and_report
+from releq_gym.training.device import packs_bfloat16
 from releq_gym.training.weights import find_weights
 
 QUICK = Recipe(images=192, learning_rate=1e-2)
@@ -683,6 +685,29 @@ def test_bfloat16_is_taken_only_where_accuracy_stays(untrained, monkeypatch):
     assert untrained(precision="auto", recipe=QUICK).precision == "float32"
     monkeypatch.setattr("releq_gym.evaluators.live.runs_bfloat16", lambda device: False)
     assert untrained(precision="auto").precision == "float32"
+
+
+def test_a_training_in_emulated_bfloat16_is_warned_of(untrained, monkeypatch):
+    slow = dataclasses.replace(QUICK, precision="bfloat16")
+    monkeypatch.setattr("releq_gym.training.device.runs_bfloat16", lambda device: False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        untrained(recipe=QUICK), untrained(precision="bfloat16")
+        with pytest.raises(UserWarning, match=r"which this CPU emulates.*'precision': 'float32'"):
+            untrained(recipe=slow)
+        monkeypatch.setattr("releq_gym.training.device.runs_bfloat16", lambda device: True)
+        untrained(recipe=slow)
+
+
+@pytest.mark.parametrize("packs", [False, True])
+def test_what_computes_fully_connected_layers_makes_no_difference(untrained, monkeypatch, packs):
+    monkeypatch.setattr("releq_gym.evaluators.segments.packs_bfloat16", lambda device: packs)
+    if packs and not packs_bfloat16(torch.device("cpu")):
+        pytest.skip("this CPU has no such instructions")
+    reduced = untrained(precision="bfloat16").measure([8, 8, 8, 8], 0)
+    assert reduced.accuracy == pytest.approx(
+        untrained().measure([8, 8, 8, 8], 0).accuracy, abs=0.02
+    )
 
 
 def test_reports_are_measured_in_float32(untrained):

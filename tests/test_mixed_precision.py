@@ -511,10 +511,20 @@ def test_an_error_for_a_metric_is_noticed(regression):
     module, splits = regression
 
     def error(outputs, targets):
-        return (outputs - targets).abs().mean(1).clamp(0, 1)
+        return (outputs - targets).abs().mean(1).add(1e-3).clamp(0, 1)
 
     with pytest.warns(UserWarning, match="points better than full precision. Is 1 perfect"):
         releq_gym.search(module, splits, max_loss_points=5.0, **METRIC | {"metric": error})
+
+
+def test_a_metric_by_which_full_precision_is_worthless_is_refused(regression):
+    module, splits = regression
+
+    def flat(outputs, targets):
+        return outputs[:, 0] * 0
+
+    with pytest.raises(ValueError, match="full-precision network is worth 0"):
+        releq_gym.search(module, splits, max_loss_points=5.0, **METRIC | {"metric": flat})
 
 
 def test_a_metric_is_reported_with_its_paired_margin_and_can_be_evaluated(regression, tmp_path):

@@ -103,7 +103,6 @@ def validate(
         differences.append(f"It is another log: its sha256 is {found_sha256}, {sha256} was told.")
     unchecked = list(replayed.unchecked)
     claims = len(rows or ())
-    scorers = _scorers(replayed)
     try:
         if rows:
             differences += check_rows(rows, replayed)
@@ -124,7 +123,7 @@ def validate(
         fresh=ledger.fresh,
         distinct=ledger.distinct,
         budget=replayed.budget,
-        answers=tuple(_answers(replayed, scorers)),
+        answers=tuple(_answers(replayed)),
         differences=tuple(differences),
         unchecked=tuple(unchecked),
     )
@@ -154,7 +153,7 @@ def _at(difference: Difference) -> str:
     return f"line {difference.line}: {difference.text}"
 
 
-def _answers(replayed: Replayed, scorers: dict[str, Scorer]) -> Iterator[str]:
+def _answers(replayed: Replayed) -> Iterator[str]:
     several = len(replayed.problems) > 1
     for problem in list(replayed.problems.values())[:SHOWN]:
         if (answer := replayed.ledger.best(problem)) is None:
@@ -162,7 +161,7 @@ def _answers(replayed: Replayed, scorers: dict[str, Scorer]) -> Iterator[str]:
         name = problem.evaluator.name
         about = f"{name}: " if several else ""
         regret = "regret undefined"
-        if (scorer := scorers.get(name)) is not None:
+        if (scorer := _scorer(problem)) is not None:
             regret = f"regret {scorer.search_regret(answer.bitwidths):.6f} on search data"
             if scorer.has_report:
                 regret += f", {scorer.regret(answer.bitwidths):.6f} on report data"
@@ -170,16 +169,6 @@ def _answers(replayed: Replayed, scorers: dict[str, Scorer]) -> Iterator[str]:
         yield f"{about}answer {bitwidths}, objective {answer.objective:.6f}, {regret}"
     if len(replayed.problems) > SHOWN:
         yield f"and answers to {len(replayed.problems) - SHOWN} more problems"
-
-
-def _scorers(replayed: Replayed) -> dict[str, Scorer]:
-    """By evaluator, of the first problems; the answer to a restricted problem has no regret."""
-    found = {}
-    for problem in list(replayed.problems.values())[:SHOWN]:
-        scorer = _scorer(problem)
-        if scorer is not None:
-            found[problem.evaluator.name] = scorer
-    return found
 
 
 @lru_cache

@@ -60,7 +60,7 @@ class SharedForward:
         dtype: torch.dtype = torch.float32,
         memory: int = MEMORY,
     ):
-        self._cut = cut_network(module, layers, images)
+        self._cut = cut_network(module, layers, images, dtype)
         self._score, self._dtype = score, dtype
         originals = {name: module.get_submodule(name) for name in layers}
         self._weights = _Weights(originals, self._cut, quantizer, dtype, memory // 2)

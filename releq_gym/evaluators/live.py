@@ -53,7 +53,12 @@ from releq_gym.quantized import bake, check_weight, load_weights
 from releq_gym.quantizers.base import Quantizer, make_quantizer
 from releq_gym.registry import UnknownNameError, named_arguments
 from releq_gym.training.accuracy import Score, each_score, sum_scores, top1
-from releq_gym.training.device import place, resolve_device, runs_bfloat16
+from releq_gym.training.device import (
+    place,
+    resolve_device,
+    runs_bfloat16,
+    warn_of_emulation,
+)
 from releq_gym.training.loop import PRECISIONS, Loss
 from releq_gym.training.regularizers import REGULARIZERS
 from releq_gym.training.retrain import Retrained, retrain
@@ -707,6 +712,8 @@ class LiveEvaluator:
         else:
             recipe = with_fields(recipe, self._recipe_kwargs)
         check_recipe(recipe, self.quantizer, self.splits, self.loss)
+        if recipe.images:
+            warn_of_emulation(recipe.precision, self.device)
         return recipe
 
     def _check_range(self, split: str) -> None:

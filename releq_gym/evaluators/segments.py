@@ -17,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from releq_gym.activations import QuantizeActivation
 from releq_gym.quantized import parameter_users
+from releq_gym.training.device import packs_bfloat16
 
 TOLERANCE = 1e-3
 """Largest difference of a cut network's outputs, relative to their size."""
@@ -72,7 +73,12 @@ class CutNetwork:
     reason: str = ""
 
 
-def cut_network(module: nn.Module, layers: Sequence[str], images: Tensor) -> CutNetwork:
+def cut_network(
+    module: nn.Module,
+    layers: Sequence[str],
+    images: Tensor,
+    dtype: torch.dtype = torch.float32,
+) -> CutNetwork:
     """Cuts a copy of a module, checked to compute what the module computes.
 
     Batch norms that directly follow a quantized convolution are folded into it, which in
@@ -83,9 +89,10 @@ def cut_network(module: nn.Module, layers: Sequence[str], images: Tensor) -> Cut
         module: In evaluation mode; left as it is.
         layers: Names of the quantized layers in order of first execution.
         images: A few inputs ``[n, ...]`` to compare the outputs on.
+        dtype: What the cut network is going to compute in.
     """
     try:
-        cut = _cut(copy.deepcopy(module), layers, images)
+        cut = _cut(copy.deepcopy(module), layers, images, dtype)
         with torch.inference_mode():
             expected, found = module(images), run_segments(cut, images)
         largest = float(expected.abs().max().clamp_min(1e-6))
@@ -162,7 +169,9 @@ class _OneInput(nn.Module):
         return self.module(images)
 
 
-def _cut(network: nn.Module, names: Sequence[str], images: Tensor) -> CutNetwork:
+def _cut(
+    network: nn.Module, names: Sequence[str], images: Tensor, dtype: torch.dtype
+) -> CutNetwork:
     module = _OneInput(network).eval()
     layers = [f"module.{name}" for name in names]
     graph = fx.Tracer().trace(module)
@@ -174,7 +183,8 @@ def _cut(network: nn.Module, names: Sequence[str], images: Tensor) -> CutNetwork
     folded = _fold_batch_norms(traced, layers)
     traced.recompile()
     _reuse_memory(traced, _pieces(graph, layers), images)
-    if images.device.type == "cpu" and torch.backends.mkldnn.is_available():
+    packs = dtype == torch.float32 or packs_bfloat16(images.device)
+    if packs and images.device.type == "cpu" and torch.backends.mkldnn.is_available():
         for name in layers:
             linear = traced.get_submodule(name)
             if isinstance(linear, nn.Linear) and linear.weight.dtype == torch.float32:

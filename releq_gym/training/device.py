@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -38,6 +39,23 @@ def runs_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     abilities = torch.cpu.get_capabilities()
     return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
+
+
+def packs_bfloat16(device: torch.device) -> bool:
+    """Whether oneDNN takes fully connected layers in bfloat16 on this CPU, else it raises."""
+    abilities = torch.cpu.get_capabilities()
+    wide = all(abilities.get(name) for name in ("avx512_bw", "avx512_vl", "avx512_dq"))
+    return device.type == "cpu" and bool(wide or abilities.get("avx_ne_convert"))
+
+
+def warn_of_emulation(precision: str, device: torch.device) -> None:
+    """Of a training in bfloat16 on a processor that has to emulate it, many times slower."""
+    if precision == "bfloat16" and device.type == "cpu" and not runs_bfloat16(device):
+        warnings.warn(
+            "The recipe trains in bfloat16, which this CPU emulates, several times slower than "
+            "float32; recipe_kwargs={'precision': 'float32'} changes results by rounding alone.",
+            stacklevel=3,
+        )
 
 
 def place(module: nn.Module, device: torch.device, input_shape: Sequence[int]) -> nn.Module:
