@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         absent = [Path(name) for name in digests.keys() - set(map(log_name, logs))]
         hashed = {row.source for share in share_out(rows, absent) for row in share}
         if hashed:
-            print(f"{len(hashed)} are about {len(absent)} others, of which only the hash is known.")
+            print(f"{len(hashed)} are about {len(absent)} others, of which the hash is known.")
     return 1 if DIFFERS in verdicts else 2 if UNCHECKED in verdicts else 0
 
 

@@ -179,7 +179,7 @@ def test_hashes_vouch_for_logs_that_are_not_kept(tmp_path, monkeypatch, capsys):
     assert validate_main(check) == 0
     printed = capsys.readouterr().out
     assert "4 of 7 rows are about these logs." in printed
-    assert "2 are about 1 others, of which only the hash is known." in printed
+    assert "2 are about 1 others, of which the hash is known." in printed
     # An honest log in the place of another honest one.
     (logs / "0.jsonl.gz").write_bytes((logs / "2.jsonl.gz").read_bytes())
     assert validate_main(check) == 1
