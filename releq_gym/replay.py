@@ -54,8 +54,11 @@ def read_records(log: str | Path) -> list[dict[str, Any]]:
 
 def read_lines(log: str | Path) -> list[str]:
     """The complete lines of a log, which may be compressed (``.gz``)."""
-    content = Path(log).read_bytes()
-    if Path(log).suffix == ".gz":
-        content = gzip.decompress(content)
-    lines = content.decode("utf-8").splitlines(keepends=True)
+    lines = read_content(log).decode("utf-8").splitlines(keepends=True)
     return lines[:-1] if lines and not lines[-1].endswith("\n") else lines
+
+
+def read_content(log: str | Path) -> bytes:
+    """All that a log says, which may be compressed (``.gz``)."""
+    content = Path(log).read_bytes()
+    return gzip.decompress(content) if Path(log).suffix == ".gz" else content

@@ -63,39 +63,32 @@ def test_answers_have_the_benefit_of_two_standard_errors(tmp_path, correct, hold
     assert scorer.optimum == ((4, 4) if holds else (8, 4))
 
 
-RESTRICTIONS = [
-    {"fixed_bitwidths": {"LAYER": 8}},
-    {"groups": [["LAYER", "LAYER"]]},
-    {"bitwidths": [4, 8]},
-    {"cost_budget": {"cost": 0.7}},
-]
+def restrictions(first="first", last="last"):
+    """One of each kind, on a network with these two layers."""
+    return {
+        "fixed_bitwidths": {first: 8},
+        "groups": [[first, last]],
+        "bitwidths": [4, 8],
+        "cost_budget": {"cost": 0.7},
+    }
 
 
-@pytest.mark.parametrize("restriction", RESTRICTIONS)
-def test_of_landscapes_restricted_problems_are_refused(restriction):
-    (name,) = restriction
-    if name == "fixed_bitwidths":
-        restriction = {name: {"layer0": 8}}
-    if name == "groups":
-        restriction = {name: [["layer0", "layer1"]]}
+@pytest.mark.parametrize("name", restrictions())
+def test_of_landscapes_restricted_problems_are_refused(name):
+    restriction = {name: restrictions("layer0", "layer1")[name]}
     env = gym.make("releq/QuantizeNet-v0", task="synthetic-4-0", **restriction)
     with pytest.raises(ValueError, match=f"whole task alone.*leave out {name}"):
         make_scorer(env.unwrapped.problem)
 
 
-@pytest.mark.parametrize("restriction", RESTRICTIONS)
-def test_of_tables_the_best_of_what_is_admitted_is_the_optimum(tmp_path, restriction):
-    (name,) = restriction
-    if name == "fixed_bitwidths":
-        restriction = {name: {"first": 8}}
-    if name == "groups":
-        restriction = {name: [["first", "last"]]}
+@pytest.mark.parametrize("name", restrictions())
+def test_of_tables_the_best_of_what_is_admitted_is_the_optimum(tmp_path, name):
     whole = toy_problem(tmp_path)
     env = gym.make(
         "releq/QuantizeNet-v0",
         task=str(whole.evaluator.task.folder),
         reward_kwargs={"max_loss_points": 2.0},
-        **restriction,
+        **{name: restrictions()[name]},
     )
     problem = env.unwrapped.problem
     scorer, of_all = make_scorer(problem), make_scorer(whole)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from releq_gym.replay import read_content
 from releq_gym.whole_files import written_whole
 
 
@@ -22,8 +22,7 @@ def log_sha256(log: Path) -> str:
         OSError: Where it cannot be read.
         EOFError: Where a compressed one is cut off; `zlib.error` where it is damaged.
     """
-    content = log.read_bytes()
-    return hashlib.sha256(gzip.decompress(content) if log.suffix == ".gz" else content).hexdigest()
+    return hashlib.sha256(read_content(log)).hexdigest()
 
 
 def read_digests(path: Path) -> dict[str, str]:

@@ -112,10 +112,14 @@ class TableScorer:
         cautious = map(self._search.cautious, self.table.mean_accuracies().tolist())
         return self._worth(self._search, np.array(list(cautious)))
 
-    @property
+    @cached_property
     def best_search_worth(self) -> float:
         """Of the search oracle."""
         return float(self.search_worth[self._best(self.search_worth)])
+
+    @cached_property
+    def _random_search_worth(self) -> float:
+        return float(self.search_worth[self.admitted].mean())
 
     def regret(self, bitwidths: tuple[int, ...]) -> float:
         """``(mu* - mu) / (mu* - mu_random)``: 0 is the optimum, 1 a random assignment.
@@ -123,7 +127,7 @@ class TableScorer:
         Raises:
             ValueError: For an assignment that the problem does not admit.
         """
-        return self._regret(bitwidths, self.worth)
+        return self._regret(bitwidths, self.worth, self.best_worth, self.random_worth)
 
     def report_transition(self, bitwidths: tuple[int, ...]) -> Transition:
         """What the report data say of an assignment, without any benefit."""
@@ -136,21 +140,22 @@ class TableScorer:
         `regret` measures beside that how well the search images stand for others, which no search
         can help: under a floor, an answer that clearly breaks it on others is worth nothing.
         """
-        return self._regret(bitwidths, self.search_worth)
+        best, random = self.best_search_worth, self._random_search_worth
+        return self._regret(bitwidths, self.search_worth, best, random)
 
     def _best(self, worth: NDArray[np.float64]) -> int:
         return int(np.where(self.admitted, worth, -np.inf).argmax())
 
-    def _regret(self, bitwidths: tuple[int, ...], worth: NDArray[np.float64]) -> float:
+    def _regret(
+        self, bitwidths: tuple[int, ...], worth: NDArray[np.float64], best: float, random: float
+    ) -> float:
         row = self.table.index(bitwidths)
         if not self.admitted[row]:
             raise ValueError(
                 f"{' '.join(map(str, bitwidths))} is not among the assignments that the problem "
                 f"admits, which is restricted by {', '.join(_restrictions(self._search))}."
             )
-        best = worth[self._best(worth)]
-        gap = best - worth[self.admitted].mean()
-        return float((best - worth[row]) / gap) if gap else 0.0
+        return float((best - worth[row]) / (best - random)) if best > random else 0.0
 
     def _worth(self, problem: Problem, accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.array(
