@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -15,25 +12,12 @@ from rich.progress import Progress
 
 from benchmarks.rows import append_rows, read_rows
 from benchmarks.runs import Job
+from releq_gym.processes import process_pool
 
 
 def finished(path: Path) -> set[Job]:
     """The runs whose rows are in a file."""
     return {Job(row["task"], row["searcher"], int(row["seed"])) for row in read_rows(path)}
-
-
-@contextlib.contextmanager
-def termination_interrupts() -> Iterator[None]:
-    """SIGTERM is taken as Ctrl-C: it would end this process alone, and others would go on."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def append_missing(
@@ -80,12 +64,7 @@ def append_each(
     Raises:
         ValueError: Where the system has killed a process, which ends all.
     """
-    context = multiprocessing.get_context("spawn")
-    with (
-        termination_interrupts(),
-        Progress() as progress,
-        ProcessPoolExecutor(workers, mp_context=context) as pool,
-    ):
+    with Progress() as progress, process_pool(workers) as pool:
         bar = progress.add_task("runs", total=len(calls))
         futures = [pool.submit(function, *arguments) for arguments in calls]
         errors = []
@@ -94,18 +73,13 @@ def append_each(
                 if (error := future.exception()) is None:
                     append_rows(path, future.result(), columns)
                 elif isinstance(error, BrokenProcessPool):
-                    raise ValueError(
-                        "A process was killed, as the system does where memory runs out; what has "
-                        "ended is kept. The same command goes on from here, with fewer --workers."
-                    ) from error
+                    raise error
                 else:
                     errors.append(error)
                     progress.console.print(f"A run failed, the others go on: {error!r}")
                 progress.advance(bar)
         except KeyboardInterrupt:
             progress.console.print("Stopping; runs that had begun are dropped.")
-            for process in multiprocessing.active_children():
-                process.terminate()
             raise
     if errors:
         raise errors[0]

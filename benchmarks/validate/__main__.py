@@ -7,11 +7,9 @@ import multiprocessing
 import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmarks.options import positive
-from benchmarks.pool import termination_interrupts
 from benchmarks.validate.claims import Row, read_claims, share_out
 from benchmarks.validate.digests import log_name, read_digests
 from benchmarks.validate.verdict import (
@@ -23,6 +21,7 @@ from benchmarks.validate.verdict import (
     find_logs,
     validate,
 )
+from releq_gym.processes import process_pool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,6 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"Stopped after {len(verdicts)} of {len(logs)} logs.", file=sys.stderr)
         return 130
+    except ValueError as error:  # of a lost process
+        print(error, file=sys.stderr)
+        return 2
     counts = [f"{verdicts.count(one)} {one}" for one in (AGREES, DIFFERS, UNCHECKED)]
     print(f"{len(logs)} logs: {', '.join(counts)}.")
     if options.picture:
@@ -83,11 +85,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rows is not None:
         told = {row.source for share in shares for row in share or ()}
         print(f"{len(told)} of {len(rows)} rows are about these logs.")
-        absent = [Path(name) for name in digests.keys() - set(map(log_name, logs))]
-        hashed = {row.source for share in share_out(rows, absent) for row in share}
-        if hashed:
-            print(f"{len(hashed)} are about {len(absent)} others, of which the hash is known.")
+        _print_hashed(rows, [Path(name) for name in digests.keys() - set(map(log_name, logs))])
     return 1 if DIFFERS in verdicts else 2 if UNCHECKED in verdicts else 0
+
+
+def _print_hashed(rows: list[Row], absent: list[Path]) -> None:
+    hashed = {row.source for share in share_out(rows, absent) for row in share}
+    if hashed:
+        print(f"{len(hashed)} are about {len(absent)} others, of which the hash is known.")
 
 
 def _validated(
@@ -101,12 +106,9 @@ def _validated(
     if min(workers, len(logs)) < 2:
         yield from map(validate, *each)
         return
-    context = multiprocessing.get_context("spawn")
-    with (
-        termination_interrupts(),
-        ProcessPoolExecutor(min(workers, len(logs)), mp_context=context) as pool,
-    ):
-        yield from pool.map(validate, *each)
+    with process_pool(min(workers, len(logs))) as pool:
+        futures = [pool.submit(validate, *one) for one in zip(*each, strict=True)]
+        yield from (future.result() for future in futures)
 
 
 def describe(verdict: Verdict, show: int) -> str:

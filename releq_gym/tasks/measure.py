@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import as_completed
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.evaluators.measurement import Measurement
+from releq_gym.processes import process_pool
 from releq_gym.tasks.format import DIVERGED, OK, Measurements
 from releq_gym.tasks.plan import Plan, seeds
 
@@ -59,10 +60,12 @@ class Measurer:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, TimeRemainingColumn()) as progress:
             bar = progress.add_task(f"{self.name}, {split}", total=len(assignments))
-            for row, cells in self._cells(split, assignments, partial(progress.advance, bar)):
-                correct[row] = [cell.correct for cell in cells]
-                milliseconds[row] = [max(round(cell.milliseconds), 1) for cell in cells]
-                status[row] = [DIVERGED if cell.diverged else OK for cell in cells]
+            advance = partial(progress.advance, bar)
+            with closing(self._cells(split, assignments, advance)) as rows:
+                for row, cells in rows:
+                    correct[row] = [cell.correct for cell in cells]
+                    milliseconds[row] = [max(round(cell.milliseconds), 1) for cell in cells]
+                    status[row] = [DIVERGED if cell.diverged else OK for cell in cells]
         seed = np.array(seeds(split, evaluator.repeats), np.uint32)
         return Measurements(correct, milliseconds, status, seed)
 
@@ -76,16 +79,18 @@ class Measurer:
         split: str,
         assignments: Sequence[Sequence[int]],
         advance: Callable[[int], object],
-    ) -> Iterator[tuple[int, list[Measurement]]]:
+    ) -> Generator[tuple[int, list[Measurement]], None, None]:
         if self.evaluator.shares(self.evaluator.recipe):
             measured = self.evaluator.measure_many(assignments, split, advance)
             yield from ((row, [cell]) for row, cell in enumerate(measured))
             return
-        jobs: Iterable = ((row, split, tuple(each)) for row, each in enumerate(assignments))
-        context = multiprocessing.get_context("spawn")
-        with context.Pool(self._workers, self._start) as pool:
-            for answer in pool.imap_unordered(_measure_row, jobs, chunksize=4):
-                yield answer
+        with process_pool(self._workers, self._start) as pool:
+            jobs = [
+                pool.submit(_measure_row, row, split, tuple(bitwidths))
+                for row, bitwidths in enumerate(assignments)
+            ]
+            for job in as_completed(jobs):
+                yield job.result()
                 advance(1)
 
 
@@ -93,13 +98,11 @@ def _start_worker(plan: Plan, data: str | os.PathLike | None, memo: Path) -> Non
     import torch
 
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent handles it.
     torch.set_num_threads(1)
     _worker = plan.evaluator(data, memo)
 
 
-def _measure_row(job: tuple[int, str, tuple[int, ...]]) -> tuple[int, list[Measurement]]:
+def _measure_row(row: int, split: str, bitwidths: tuple[int, ...]) -> tuple[int, list[Measurement]]:
     assert _worker is not None
-    row, split, bitwidths = job
     repeats = seeds(split, _worker.repeats)
     return row, [_worker.measure(bitwidths, seed, split) for seed in repeats]
