@@ -47,6 +47,18 @@ def test_the_hardware_example_keeps_its_budget():
     assert info["microjoules"] <= 30
 
 
+def test_a_cost_of_your_own_keeps_its_budget():
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    (example,) = [code for code in blocks if "class Tiles" in code]
+    names = {}
+    exec(compile(example, "README.md", "exec"), names)
+    env, over = names["env"], False
+    env.reset(seed=0)
+    while not over:
+        *_, over, _, info = env.step(env.action_space.n - 1)
+    assert 1.5 < info["milliseconds"] <= names["limit"]["milliseconds"]
+
+
 def test_the_incumbent_example_finds_an_answer(capsys):
     text = (Path(agents.__file__).parent / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", text, re.S)
