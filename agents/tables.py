@@ -8,6 +8,7 @@ from rich.text import Text
 
 from releq_gym.problem import Problem
 from releq_gym.result import Measured, Report, Result, describe_figures
+from releq_gym.rewards.accuracy_floor import AccuracyFloor
 
 
 def print_answer(console: Console, problem: Problem, result: Result) -> None:
@@ -31,19 +32,26 @@ def print_answer(console: Console, problem: Problem, result: Result) -> None:
         highlight=False,
     )
     if result.loss_points > result.max_loss_points + 1e-9:
+        if isinstance(problem.reward, AccuracyFloor):
+            advice = (
+                f"Raise --evaluation-budget{', --cost-budget' if result.cost_budget else ''} or "
+                "offer more bits."
+            )
+        else:
+            advice = "Of the rewards only accuracy_floor insists on that."
         console.print(
             Text("Warning:", "bold yellow"),
             f"the best assignment found loses {result.loss_points:.2f} points, more than the "
-            f"{result.max_loss_points:.2f} that may be lost. Raise --evaluation-budget"
-            f"{', --cost-budget' if result.cost_budget else ''} or offer more bits; of the rewards "
-            "only accuracy_floor insists.",
+            f"{result.max_loss_points:.2f} that may be lost. {advice}",
             highlight=False,
         )
 
 
 def print_report(console: Console, report: Report) -> None:
     """The networks on the report split, losses with their paired 95 % interval."""
-    caption = f"{report.source}; loss against full precision trained on likewise, ± 95 %"
+    caption = report.source
+    if report.chosen.margin_points is not None:
+        caption += "; loss against full precision trained on likewise, ± 95 %"
     table = Table(title=f"report split, {report.images:,} images", caption=caption)
     table.add_column("network")
     for heading in ("accuracy", "loss in points"):

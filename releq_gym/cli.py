@@ -85,9 +85,10 @@ def _surroundings(options: argparse.Namespace) -> Iterator[None]:
 def _with_flags(sentence: str, options: argparse.Namespace) -> str:
     """An error, and what the arguments that it names are called on the command line.
 
-    What it quotes in double quotes, others have said.
+    What it quotes in double quotes, others have said; examples, and what somebody's parameters
+    are called, stand behind "such as" and "it takes", or in brackets.
     """
-    own = re.sub(r'".*?"', "", sentence, flags=re.DOTALL)
+    own = re.sub(r'".*?"|\(.*?\)|(such as|it takes) [^.;]*', "", sentence, flags=re.DOTALL)
     flags = {name: f"--{name.replace('_', '-')}" for name in vars(options)}
     called = [
         f"{name} is {flag}"

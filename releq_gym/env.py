@@ -39,10 +39,9 @@ class QuantizeNetEnv(gym.Env[Any, int]):
 
     A pretrained network is to run with few bits per weight. One episode is one walk over its
     quantized layers, first to last; at each the agent picks a bitwidth (with `groups`, one for
-    several layers). An *evaluator* answers
-    what accuracy an assignment gives (measured live, looked up in a table, or predicted), a
-    *cost model* what it costs, and a *reward* turns both into a number. This is the system of
-    ReLeQ (Elthakeb et al., arXiv 1811.01704).
+    several layers). An *evaluator* answers what accuracy an assignment gives (measured live,
+    looked up in a table, or predicted), a *cost model* what it costs, and a *reward* turns both
+    into a number. This is the system of ReLeQ (Elthakeb et al., arXiv 1811.01704).
 
     >>> import gymnasium as gym
     >>> import releq_gym

@@ -18,7 +18,7 @@ import releq_gym
 from releq_gym.choices import as_list
 from releq_gym.costs import CostModel
 from releq_gym.datasets import Splits
-from releq_gym.datasets.base import SEARCH_IMAGES
+from releq_gym.datasets.base import SEARCH_IMAGES, shared_images
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.evaluators.memo import Memo
@@ -206,6 +206,7 @@ def search(
         watched = Watched(env, bar)
         play(watched, np.random.default_rng(seed))
         confirm(watched)
+        watched.finish()
     answer = ledger.best(problem)
     assert answer is not None  # the budget affords at least one
     chosen = measured_point(problem, answer.bitwidths, answer.accuracy)
@@ -216,6 +217,8 @@ def search(
             stacklevel=2,
         )
     untested = _why_untested(evaluator, report)
+    if not untested:
+        _warn_of_searched(evaluator.splits)
     tested, content = _finish(
         console, evaluator, chosen.bitwidths, last_recipe, report=not untested
     )
@@ -336,6 +339,16 @@ def _why_untested(evaluator: LiveEvaluator, report: bool) -> str:
         why = f"its inputs have the shape {tuple(shape)}, those of search {tuple(expected)}"
     warnings.warn(f"The answer is not tested on the report split: {why}.", stacklevel=3)
     return why
+
+
+def _warn_of_searched(splits: Splits) -> None:
+    """Of report images that the search has seen, which say nothing new."""
+    if not splits.official and (seen := shared_images(splits.report, splits.search)):
+        warnings.warn(
+            f"{seen:,} of the {len(splits.report):,} report images of {splits.name!r} are among "
+            "its search images, so that the report flatters the answer; keep them apart.",
+            stacklevel=3,
+        )
 
 
 def _name(metric: Callable[..., Any]) -> str:

@@ -427,18 +427,18 @@ class Problem:
         wrong = np.argwhere(~(np.isfinite(figures) & (figures >= 0)))
         if len(wrong):
             layer, bitwidth, figure = wrong[0]
-            known = np.flatnonzero(np.isfinite(self._table[layer, :, figure])).tolist()
+            bits, row = occurring[bitwidth], self._table[layer, :, figure]
+            known = np.flatnonzero(np.isfinite(row) & (row >= 0)).tolist()
             if BITWIDTHS[-1] not in known:
                 cure = f"{BITWIDTHS[-1]} bits are always needed: costs are relative to them."
             else:
-                cure = (
-                    f"Choose among bitwidths={known}, which it knows there; a lookup table fills "
-                    "what lies between them by interpolate=True, and nothing outside."
-                )
+                cure = f"Choose among bitwidths={known}, which it knows there."
+                if known[0] < bits:
+                    cure += " A lookup table fills what lies between them by interpolate=True."
             raise ValueError(
                 f"The cost model's figure {self.figures[figure]!r} must be finite and not "
-                f"negative; for layer {self.layers[layer].name!r} at {occurring[bitwidth]} bits it "
-                f"is {figures[layer, bitwidth, figure]}. {cure}"
+                f"negative; for layer {self.layers[layer].name!r} at {bits} bit{'s' * (bits > 1)} "
+                f"it is {figures[layer, bitwidth, figure]}. {cure}"
             )
 
     def _build_steps(self, fixed: list[int]) -> None:

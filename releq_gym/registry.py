@@ -9,7 +9,18 @@ import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
+from releq_gym.plain_numbers import is_real, is_whole
+
 T = TypeVar("T")
+
+
+PLAIN: dict[str, tuple[str, Callable[[object], bool]]] = {
+    "int": ("a whole number", is_whole),
+    "float": ("a number", is_real),
+    "bool": ("True or False", lambda value: isinstance(value, bool)),
+    "str": ("a string", lambda value: isinstance(value, str)),
+}
+"""What a field of a simple type may be given, in words and as a check."""
 
 
 class UnknownNameError(ValueError):
@@ -31,6 +42,9 @@ class UnknownNameError(ValueError):
         begun = [choice for choice in folded if choice.startswith(typed)] if typed else []
         nearest = begun or difflib.get_close_matches(typed, folded, n=1, cutoff=0.5)
         suggestion = f" Did you mean {folded[nearest[0]]!r}?" if nearest else ""
+        parts = [part.partition("=")[0].strip() for part in typed.split(",")]
+        if len(parts) > 1 and folded.keys() >= set(parts):
+            suggestion = " Several are given one by one, without commas."
         apart = any("," in choice for choice in self.choices)
         listed = ", ".join(map(repr, self.choices) if apart else self.choices) or "none"
         super().__init__(
@@ -136,7 +150,29 @@ class Registry(Generic[T]):
                 f"The {self.kind} {name!r} needs {', '.join(needed)}; pass "
                 f"{self.kind}_kwargs={{{needed[0]!r}: ...}}."
             )
-        return factory(**kwargs)
+        try:
+            made = factory(**kwargs)
+        except TypeError:
+            self._check_types(name, factory, kwargs)
+            raise
+        self._check_types(name, factory, kwargs)
+        return made
+
+    def _check_types(self, name: str, factory: Any, kwargs: Mapping[str, Any]) -> None:
+        """Refuses what a field of a simple type cannot hold, which would fail much later."""
+        for field in dataclasses.fields(factory):
+            stated = getattr(field.type, "__name__", str(field.type))
+            types = [one for one in stated.split(" | ") if one != "None"]
+            if field.name not in kwargs or not types or not PLAIN.keys() >= set(types):
+                continue
+            value = kwargs[field.name]
+            optional = value is None and "None" in stated
+            if not optional and not any(PLAIN[one][1](value) for one in types):
+                allowed = " or ".join(PLAIN[one][0] for one in types)
+                raise ValueError(
+                    f"The {self.kind} {name!r} takes {field.name}={value!r}, which has to be "
+                    f"{allowed}."
+                )
 
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str):
@@ -177,7 +213,11 @@ def typed(kind: str, name: str) -> Any:
     Raises:
         ValueError: Where it cannot be imported.
     """
-    return imported(kind, name) if ":" in name else name
+    if ":" in name:
+        return imported(kind, name)
+    if "." in name:  # no registered name has one
+        raise ValueError(f"The {kind} {name!r} has to read 'package.module:name', with a colon.")
+    return name
 
 
 def imported(kind: str, path: str, name: str = "name") -> Any:
@@ -193,12 +233,21 @@ def imported(kind: str, path: str, name: str = "name") -> Any:
     """
     module, _, attribute = path.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = importlib.import_module(module)
     except Exception as error:  # whatever a module of the user's raises
         raise ValueError(
             f"The {kind} {path!r} could not be imported ({type(error).__name__}: {error}). It has "
-            f"to read 'package.module:{name}', with the package installed or on PYTHONPATH."
+            f"to read 'package.module:{name}', with the package installed, on PYTHONPATH, or for "
+            "a command in the current folder."
         ) from error
+    if hasattr(found, attribute):
+        return getattr(found, attribute)
+    nearest = difflib.get_close_matches(attribute, vars(found), n=1)
+    suggestion = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    raise ValueError(
+        f"The {kind} {path!r} could not be imported: {module} has no {attribute!r}.{suggestion} It "
+        f"has to read 'package.module:{name}'."
+    )
 
 
 def named_arguments(

@@ -204,8 +204,9 @@ def task_report(evaluator: TableEvaluator, bitwidths: Sequence[int], why: str = 
 
     recipe = evaluator.task.card["recipe"]
     return Report(
-        source=f"mean of {held.repeats} repeats in the task, after the {recipe} recipe"
-        + (f"; not retrained, because: {why}" if why else ""),
+        source=(f"mean of {held.repeats} repeats" if held.repeats > 1 else "as measured")
+        + f" in the task, after the {recipe} recipe"
+        + (f"; not measured anew, because: {why.removesuffix('.')}" if why else ""),
         images=held.images,
         full_precision=Measured(None, full),
         checkpoint=Measured(None, full),

@@ -51,6 +51,10 @@ class Watched(gym.Wrapper):
                     self._bar.update(self._task, description=found)
         return observation, reward, terminated, truncated, info
 
+    def finish(self) -> None:
+        """The search is over, be it that it has asked for less than it might."""
+        self._bar.update(self._task, total=self._ledger.distinct, completed=self._ledger.distinct)
+
     def _may_lead(self, bitwidths: tuple[int, ...]) -> bool:
         assert self._best is not None
         if bitwidths == self._best.bitwidths:
@@ -100,7 +104,7 @@ def announce(
         first.append((evaluator.bitwidths[0],) * len(evaluator.layers))
     seconds = min(evaluator.evaluate(each, 0).milliseconds for each in first) / 1e3
     budget = (env.ledger.evaluation_budget or {})["distinct"]
-    lasts = f"{budget} assignments at {seconds:.2g} s: about {_duration(budget * seconds)}"
+    lasts = f"up to {budget} assignments at {seconds:.2g} s: about {_duration(budget * seconds)}"
     if not evaluator.forgets:
         lasts += ", less where they have been measured before"
     if retrainings:

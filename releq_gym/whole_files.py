@@ -35,12 +35,13 @@ def check_writable(path: str | os.PathLike) -> None:
         ValueError: If it could not.
     """
     path = Path(path)
+    there = next(folder for folder in path.absolute().parents if folder.exists())
     try:
-        there = next(folder for folder in path.absolute().parents if folder.exists())
         if path.is_dir():
             raise IsADirectoryError("it is a folder")
         trial = there / f".{os.getpid()}-{path.name}"
         trial.touch()
         trial.unlink()
     except OSError as error:
-        raise ValueError(f"{path} cannot be written: {error}.") from None
+        why = error.strerror or error
+        raise ValueError(f"{path} cannot be written in {there}: {why}.") from None

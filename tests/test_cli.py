@@ -161,7 +161,7 @@ def test_a_net_in_the_current_folder_is_found(capsys, net_here):
     assert sys.path == before
     sys.modules.pop("net_here")
     error = printed(capsys, "evaluate", "net_here:no", code=2)
-    assert "has no attribute 'no'" in error
+    assert "net_here has no 'no'" in error
 
 
 REGISTERED_NET = """
@@ -491,8 +491,26 @@ def test_search_takes_a_cost_model_of_ones_own(capsys, tmp_path, monkeypatch):
     assert plain.figures["area"] == sum(bits**2 for bits in plain.bitwidths)
     assert doubled.figures["area"] == 2 * sum(bits**2 for bits in doubled.bitwidths) <= 300
     error = printed(capsys, *words, "--cost", "cost_here:no", code=2)
-    assert "The cost 'cost_here:no' could not be imported" in error
+    assert "The cost 'cost_here:no' could not be imported: cost_here has no 'no'" in error
     sys.modules.pop("cost_here")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--cost", "bit_fusion", "--cost-kwargs", "foo=3"), "it takes activation_bitwidth"),
+        (("--cost-budget", "0.4"), "such as cost=0.4"),
+    ],
+)
+def test_options_that_an_error_does_not_blame_are_not_named(capsys, words, sentence):
+    error = printed(capsys, "search", "--net", "digits", "--recipe", "ptq", *words, code=2)
+    assert sentence in error and "On the command line" not in error
+
+
+def test_the_options_that_an_error_blames_are_named(capsys):
+    words = "search --net digits --recipe ptq --fixed-bitwidths conv1=9".split()
+    error = printed(capsys, *words, code=2)
+    assert error.endswith("On the command line: fixed_bitwidths is --fixed-bitwidths.\n")
 
 
 def test_a_task_is_searched(capsys, tmp_path):

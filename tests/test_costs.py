@@ -109,6 +109,17 @@ def test_wrong_costs_get_a_sentence():
     match = "'steps' must be finite and not negative; for layer 'middle' at 4 bits it is nan"
     with pytest.raises(ValueError, match=match):
         toy_problem(cost_model=lambda layers, bitwidths: {"steps": lacking})
+    with pytest.raises(ValueError, match=r"bitwidths=\[1, 2, 3, 5, 6, 7, 8\].*interpolate"):
+        toy_problem(cost_model=lambda layers, bitwidths: {"steps": lacking})
+    negative = np.ones((3, 8))
+    negative[1, :2] = -1
+    with pytest.raises(
+        ValueError, match=r"at 2 bits it is -1.*=\[3, 4, 5, 6, 7, 8\], which"
+    ) as found:
+        toy_problem(cost_model=lambda layers, bitwidths: {"steps": negative})
+    assert "interpolate" not in str(found.value)
+    with pytest.raises(ValueError, match="8 bits are always needed"):
+        toy_problem(cost_model=lambda layers, bitwidths: {"steps": -np.ones((3, 8))})
     # What is neither chosen nor fixed may be missing.
     toy_problem(cost_model=lambda layers, bitwidths: {"steps": lacking}, bitwidths=[2, 8])
     with pytest.raises(ValueError, match="at 4 bits"):

@@ -234,6 +234,9 @@ def test_the_command_line_imports(tmp_path, capsys):
     assert "measured: 2 on search" in capsys.readouterr().out
     task = load_task(tmp_path / "digits-imported" / "1.0.0")
     assert task.card["completeness"] == "partial"
+    assert main(["task", "verify", str(tmp_path / "digits-imported")]) == 0  # its files alone
+    assert main(["task", "verify", str(tmp_path / "digits-imported"), "--cells", "4"]) == 2
+    assert "was imported" in capsys.readouterr().err
     # Of the shipped weights, not of untrained ones.
     shipped = gym.make("releq/QuantizeNet-v0", net="digits").unwrapped.problem.layers
     assert [one.weight_std for one in task.layers] == [one.weight_std for one in shipped]

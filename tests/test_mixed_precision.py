@@ -90,6 +90,15 @@ def test_its_figures_are_those_of_a_fresh_evaluator_and_nothing_beats_its_pareto
     assert result.record.evaluations == 20
 
 
+def test_report_images_that_are_searched_on_are_warned_of(toy):
+    module, splits = toy
+    both = Splits("own", None, splits.search, lambda: splits.search)
+    with pytest.warns(
+        UserWarning, match="200 of the 200 report images of 'own' are among its search"
+    ):
+        releq_gym.search(module, both, **{**OPTIONS, "evaluation_budget": 2})
+
+
 def test_a_full_budget_finds_the_optimum(toy):
     module, splits = toy
     result = releq_gym.search(module, splits, **{**OPTIONS, "evaluation_budget": 64})
@@ -280,9 +289,9 @@ def test_it_says_which_images_are_which(toy, tmp_path, capfd):
     releq_gym.search(module, splits, **options)
     assert "own: search is 200 images, report is opened in the end" in capfd.readouterr().err
     arrays = {}
-    for part, count in (("val", 150), ("test", 50)):
-        arrays[f"{part}_images"] = splits.search.images[:count].numpy()
-        arrays[f"{part}_labels"] = splits.search.labels[:count].numpy()
+    for part, place in (("val", slice(150)), ("test", slice(150, None))):
+        arrays[f"{part}_images"] = splits.search.images[place].numpy()
+        arrays[f"{part}_labels"] = splits.search.labels[place].numpy()
     numpy.savez(tmp_path / "mine.npz", **arrays)
     releq_gym.search(module, tmp_path / "mine.npz", **options)
     said = capfd.readouterr().err

@@ -2,6 +2,7 @@ import dataclasses
 import math
 import pickle
 
+import numpy as np
 import pytest
 
 from releq_gym.registry import Registry, UnknownNameError, typed
@@ -34,6 +35,12 @@ def test_the_nearest_name_is_found_whatever_the_case():
 def test_a_name_that_begins_like_it_is_nearer_than_one_that_looks_like_it():
     names = ["weight_serial", "weighted_bitwidth"]
     assert "Did you mean 'weighted_bitwidth'" in str(UnknownNameError("cost", "weighted", names))
+
+
+@pytest.mark.parametrize("name", ["red,Green", "red=8, green=8"])
+def test_several_names_are_given_one_by_one(name):
+    with pytest.raises(UnknownNameError, match="Several are given one by one, without commas"):
+        raise UnknownNameError("colour", name, ["red", "green"])
 
 
 def test_names_with_commas_are_told_apart():
@@ -110,9 +117,40 @@ def test_a_dataclass_of_ones_own_is_built_with_its_parameters():
         registry.make(dict)
 
 
+def test_a_parameter_of_another_type_is_refused():
+    @dataclasses.dataclass(frozen=True)
+    class Array:
+        tiles: int = 4
+        joules: float | None = None
+        table: dict | None = None
+        shared: bool = False
+
+        def __post_init__(self):
+            if self.tiles < 1:
+                raise ValueError("tiles have to be there")
+
+    registry = Registry("cost")
+    made = registry.make(Array, tiles=np.int64(2), joules=None, table={}, shared=True)
+    assert made == Array(2, None, {}, True)
+    assert registry.make(Array, joules=2).joules == 2
+    for name, value, sentence in (
+        ("tiles", "4", "takes tiles='4', which has to be a whole number"),  # a TypeError of Array
+        ("tiles", 4.5, "takes tiles=4.5, which has to be a whole number"),
+        ("joules", "x", "takes joules='x', which has to be a number"),
+        ("shared", "no", "takes shared='no', which has to be True or False"),
+        ("tiles", 0, "tiles have to be there"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            registry.make(Array, **{name: value})
+
+
 def test_what_is_typed_may_be_imported():
     assert typed("reward", "releq") == "releq"
     assert typed("reward", "math:sqrt") is math.sqrt
     for name in ("math:nothing", ":x", "no.such.module:x", "math:"):
         with pytest.raises(ValueError, match=r"It has to read 'package\.module:name'"):
             typed("reward", name)
+    with pytest.raises(ValueError, match=r"math has no 'sqr'\. Did you mean 'sqrt'\?"):
+        typed("reward", "math:sqr")
+    with pytest.raises(ValueError, match=r"'math\.sqrt' has to read .*, with a colon"):
+        typed("reward", "math.sqrt")

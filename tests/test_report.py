@@ -189,6 +189,16 @@ def test_a_twin_with_another_recipe_or_other_images_is_refused(keys, value, sent
         live_twin(task)
 
 
+def test_a_net_that_a_card_names_is_not_imported(tmp_path):
+    task = digits_task(tmp_path / "task").task
+    task.card["net"] = "releq_gym.networks.digits:digits"
+    with pytest.raises(TaskError, match=r"what a file names is not imported; .*--net releq_gym"):
+        live_twin(task)
+    assert live_twin(task, net="digits").net == "digits"
+    report = final_report(TableEvaluator(task), (6, 8, 6, 6), tmp_path)
+    assert report is not None and "what a file names is not imported" in report.source
+
+
 def test_without_retraining_the_report_says_so(tmp_path):
     evaluator = LiveEvaluator("digits", quantizer="uniform", recipe="ptq")
     report = retrain_and_report(evaluator, (6, 6, 6, 6), tmp_path, evaluator.recipe)

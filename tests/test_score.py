@@ -54,6 +54,11 @@ def test_the_shipped_tasks_optimum_is_the_best_of_all():
     assert 0 < scorer.regret(scorer.oracle) < 0.2
 
 
+def test_of_a_surrogate_the_search_oracle_is_the_optimum():
+    scorer = make_scorer(gym.make("releq/QuantizeNet-v0", net="svhn10").unwrapped.problem)
+    assert scorer.oracle == scorer.optimum and scorer.search_regret(scorer.oracle) == 0
+
+
 @pytest.mark.parametrize(("correct", "holds"), [(874, True), (873, False)])
 def test_answers_have_the_benefit_of_two_standard_errors(tmp_path, correct, holds):
     # 3.1 points lost are 2 and less than twice 0.56, their standard error; 3.2 are more than that.

@@ -244,3 +244,10 @@ def test_a_damaged_stream_is_refused_by_name(tmp_path):
             load_task(folder).measurements("search")
         except TaskError as error:
             assert "search.npz" in str(error)
+
+
+def test_a_task_in_the_folder_tasks_is_pointed_out(tmp_path, monkeypatch):
+    toy_task(tmp_path / "tasks" / "mine" / "1.0.0")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownNameError, match=r"There is a folder of that name, tasks.mine"):
+        find_task("mine")

@@ -328,3 +328,19 @@ def test_after_a_failed_measurement_comes_a_reset(monkeypatch, mode):
     env.reset()
     env.step(actions), env.step(actions)
     assert env.step(actions)[2].all()
+
+
+@pytest.mark.parametrize("returned", ["x", np.ones(1)])
+def test_a_reward_that_is_no_number_is_a_sentence(returned):
+    envs = gym.make_vec(
+        "releq/QuantizeNet-v0",
+        num_envs=3,
+        vectorization_mode="vector_entry_point",
+        net="digits",
+        reward=lambda transition: returned,
+        reward_timing="every_step",
+    )
+    envs.reset(seed=0)
+    with pytest.raises(ValueError, match="for 3 transitions; it must return a finite number"):
+        for _ in range(4):
+            envs.step(envs.action_space.sample())

@@ -44,5 +44,5 @@ def test_what_can_be_written_is_told_beforehand(tmp_path):
 def test_what_cannot_be_written_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     for path, reason in ((tmp_path / "file" / "below", "file"), (tmp_path, "it is a folder")):
-        with pytest.raises(ValueError, match=f"cannot be written: .*{reason}"):
+        with pytest.raises(ValueError, match=f"cannot be written in .*{reason}"):
             check_writable(path)

@@ -69,13 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(describe(verdict, options.show), flush=True)
             verdicts.append(verdict.status)
     except KeyboardInterrupt:
-        print(f"Stopped after {len(verdicts)} of {len(logs)} logs.", file=sys.stderr)
+        print(f"Stopped after {len(verdicts)} of {_logs(logs)}.", file=sys.stderr)
         return 130
     except ValueError as error:  # of a lost process
         print(error, file=sys.stderr)
         return 2
     counts = [f"{verdicts.count(one)} {one}" for one in (AGREES, DIFFERS, UNCHECKED)]
-    print(f"{len(logs)} logs: {', '.join(counts)}.")
+    print(f"{_logs(logs)}: {', '.join(counts)}.")
     if options.picture:
         try:
             draw(logs[0], options.picture, folders)
@@ -87,6 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{len(told)} of {len(rows)} rows are about these logs.")
         _print_hashed(rows, [Path(name) for name in digests.keys() - set(map(log_name, logs))])
     return 1 if DIFFERS in verdicts else 2 if UNCHECKED in verdicts else 0
+
+
+def _logs(logs: list[Path]) -> str:
+    return f"{len(logs)} log{'s' * (len(logs) != 1)}"
 
 
 def _print_hashed(rows: list[Row], absent: list[Path]) -> None:

@@ -70,6 +70,8 @@ def find_logs(paths: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
+        if not path.exists():
+            raise ValueError(f"{path} does not exist.")
         inside = sorted(path.rglob("*.jsonl*")) if path.is_dir() else [path]
         logs = [one for one in inside if one.is_file() and one.name.endswith(SUFFIXES)]
         if not logs:
@@ -166,6 +168,8 @@ def _answers(replayed: Replayed) -> Iterator[str]:
             if scorer.has_report:
                 regret += f", {scorer.regret(answer.bitwidths):.6f} on report data"
         bitwidths = " ".join(map(str, answer.bitwidths))
+        if (repeats := problem.evaluator.repeats) > 1:
+            bitwidths += f" (known by {answer.repeats} of {repeats} repeats)"
         yield f"{about}answer {bitwidths}, objective {answer.objective:.6f}, {regret}"
     if len(replayed.problems) > SHOWN:
         yield f"and answers to {len(replayed.problems) - SHOWN} more problems"

@@ -24,9 +24,13 @@ def add_commands(commands: Any) -> None:
     build = actions.add_parser(
         "build", help="measure every assignment of a network, or fit a surrogate to a sample"
     )
-    build.add_argument("net")
-    build.add_argument("--quantizer", default="wrpn")
-    build.add_argument("--recipe", default="short")
+    build.add_argument("net", help="a net's name, or package.module:factory")
+    build.add_argument("--quantizer", default="wrpn", help="by name (default wrpn, the paper's)")
+    build.add_argument(
+        "--recipe",
+        default="short",
+        help="retraining behind every accuracy: short (default), or ptq for none",
+    )
     build.add_argument("--bitwidths", type=int, nargs="+", help="default: all the quantizer has")
     build.add_argument("--repeats", type=int, default=10, help="per split (default 10)")
     build.add_argument(
@@ -100,9 +104,12 @@ def add_commands(commands: Any) -> None:
 
     verify = actions.add_parser("verify", help="check hashes, and measure some cells again")
     verify.add_argument("task", help="a shipped task by name, or a folder")
-    verify.add_argument("--cells", type=int, default=20, help="cells to measure again, 0 for none")
-    verify.add_argument("--data", help="folder that holds the data set")
-    verify.add_argument("--weights", help="full-precision checkpoint (safetensors)")
+    verify.add_argument(
+        "--cells",
+        type=int,
+        help="cells to measure again, 0 for none (default: 20; of an imported task none can be)",
+    )
+    _add_twin(verify)
     verify.set_defaults(run=_task_verify)
 
     describe = actions.add_parser("landscape", help="work out a task's landscape facts again")
@@ -125,8 +132,7 @@ def add_commands(commands: Any) -> None:
         help="fields of the long recipe that are set otherwise, such as images=90000 "
         "precision=bfloat16 distillation=0.5",
     )
-    proxy.add_argument("--data", help="folder that holds the data set")
-    proxy.add_argument("--weights", help="full-precision checkpoint (safetensors)")
+    _add_twin(proxy)
     proxy.set_defaults(run=_task_proxy)
 
     task_search.add_command(actions)
@@ -138,6 +144,15 @@ def add_commands(commands: Any) -> None:
         "--picture", metavar="FILE", help="draw the task as well (.png, .pdf or .svg)"
     )
     show.set_defaults(run=_task_show)
+
+
+def _add_twin(parser: argparse.ArgumentParser) -> None:
+    """Options that say where what a task was measured with is found."""
+    parser.add_argument("--data", help="folder that holds the data set")
+    parser.add_argument(
+        "--net", help="package.module:factory, where the task is of such a net: runs that code"
+    )
+    parser.add_argument("--weights", help="full-precision checkpoint (safetensors)")
 
 
 def _tasks(options: argparse.Namespace) -> None:
@@ -240,14 +255,19 @@ def _task_derive(options: argparse.Namespace) -> None:
 
 def _task_verify(options: argparse.Namespace) -> int:
     from releq_gym.tasks import find_task
-    from releq_gym.tasks.verify import check_files, verify_cells
+    from releq_gym.tasks.verify import check_files, is_imported, verify_cells
 
     task = find_task(options.task)
     check_files(task)
     print(f"{task.name}: every array is there and agrees with its hash")
-    if not options.cells:
+    cells = options.cells
+    if cells is None:
+        cells = 0 if is_imported(task) else 20
+    if not cells:
         return 0
-    agreement = verify_cells(task, options.cells, data=options.data, weights=options.weights)
+    agreement = verify_cells(
+        task, cells, data=options.data, net=options.net, weights=options.weights
+    )
     print(agreement)
     return 0 if agreement.holds else 1
 
@@ -277,6 +297,7 @@ def _task_proxy(options: argparse.Namespace) -> None:
             count=options.assignments,
             quantizer=options.quantizer,
             recipe_kwargs=each(name_and_value, options.recipe_kwargs),
+            net=options.net,
             weights=options.weights,
             advance=lambda done: progress.update(bar, completed=done),
         )

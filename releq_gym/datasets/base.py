@@ -22,6 +22,9 @@ SEARCH_IMAGES = 5_000
 SPLIT_SEED = 20_180_711
 """Fixes which images those are; changing it changes every task, so it never changes."""
 
+DUPLICATES = 0.01
+"""Share of a split's images that may be in another by chance."""
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -253,6 +256,16 @@ def refuse_seen(splits: Splits) -> None:
             "with held-out search images, or search_from_train=True to accept optimistic "
             "accuracies."
         )
+
+
+def shared_images(split: Split, other: Split) -> int:
+    """How many images of a split are in another, too; 0 where it may be by chance, `DUPLICATES`."""
+    own, others = (
+        [hash(image.numpy().tobytes()) for image in each.images.cpu()] for each in (split, other)
+    )
+    known = set(others)
+    shared = sum(image in known for image in own)
+    return shared if shared > DUPLICATES * len(own) else 0
 
 
 def hold_out(split: Split) -> tuple[Split, Split]:

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from releq_gym.activations import ACTIVATION_BITWIDTHS
 from releq_gym.choices import as_list
 from releq_gym.datasets import DATASETS, Split, Splits, load_splits
-from releq_gym.datasets.base import refuse_seen
+from releq_gym.datasets.base import refuse_seen, shared_images
 from releq_gym.datasets.normalise import Normalise
 from releq_gym.layers import BITWIDTHS
 from releq_gym.networks import Recipe
@@ -28,9 +28,6 @@ from releq_gym.registry import UnknownNameError
 from releq_gym.training.accuracy import Score
 from releq_gym.training.loop import Loss
 from releq_gym.training.weights import find_weights
-
-DUPLICATES = 0.01
-"""Share of search images that may be among the training images by chance."""
 
 SCORE_TOLERANCE = 1e-5
 """How far rounding may take a score out of 0 to 1."""
@@ -120,17 +117,12 @@ def _is_seen(splits: Splits) -> bool:
     """Whether many search images of somebody's own data are training images, too; warns of it."""
     if splits.train is None or splits.official:
         return False
-    train, search = (
-        [hash(image.numpy().tobytes()) for image in split.images.cpu()]
-        for split in (splits.train, splits.search)
-    )
-    known = set(train)
-    seen = sum(image in known for image in search)
-    if seen <= DUPLICATES * len(search):
+    seen = shared_images(splits.search, splits.train)
+    if not seen:
         return False
     warnings.warn(
-        f"{seen:,} of the {len(search):,} search images of {splits.name!r} are among its training "
-        "images, which flatters every accuracy; results say so.",
+        f"{seen:,} of the {len(splits.search):,} search images of {splits.name!r} are among its "
+        "training images, which flatters every accuracy; results say so.",
         stacklevel=3,
     )
     return True

@@ -34,7 +34,7 @@ def make_synthetic(task: str) -> SyntheticEvaluator:
     if len(parts) != 3 or not all(part.isdecimal() for part in parts[1:]):
         raise ValueError(
             f"Unknown synthetic task {task!r}: its form is synthetic-LAYERS-SEED, such as "
-            "synthetic-20-0."
+            "synthetic-20-0. (gym.make and agents.pretrain also take families, synthetic-20-any.)"
         )
     return SyntheticEvaluator(int(parts[1]), int(parts[2]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +33,26 @@ def reward_many(reward: Reward, transition: Transition) -> NDArray[np.float64]:
     Args:
         reward: What to call.
         transition: Its fields arrays ``[transitions]``, ``bitwidths`` ``[transitions, layers]``.
+
+    Raises:
+        ValueError: Where it does not return a number for each.
     """
-    batch = getattr(reward, "batch", None)
-    if batch is not None:
-        return batch(transition)
     count = len(transition.accuracy)  # type: ignore[arg-type]
-    columns = [np.broadcast_to(field, count).tolist() for field in transition[1:]]
-    assignments = map(tuple, transition.bitwidths.tolist())  # type: ignore[attr-defined]
-    rows = zip(assignments, *columns, strict=True)
-    return np.array([reward(Transition(*row)) for row in rows], dtype=np.float64)
+    returned: Any
+    if (batch := getattr(reward, "batch", None)) is not None:
+        returned = batch(transition)
+    else:
+        columns = [np.broadcast_to(field, count).tolist() for field in transition[1:]]
+        assignments = map(tuple, transition.bitwidths.tolist())  # type: ignore[attr-defined]
+        rows = zip(assignments, *columns, strict=True)
+        returned = [reward(Transition(*row)) for row in rows]
+    try:
+        rewards = np.asarray(returned, dtype=np.float64)
+    except (TypeError, ValueError):
+        rewards = np.empty(0)
+    if rewards.shape != (count,):
+        raise ValueError(
+            f"The reward {reward!r} returned {returned!r:.80} for {count} transitions; it must "
+            "return a finite number for each."
+        )
+    return rewards

@@ -97,4 +97,6 @@ def find_task(task: str | Path) -> Task:
             "gym.make(..., task=) and `releq task show` take its name."
         )
     hint = "A folder with a card.json serves too; 'synthetic-LAYERS-SEED' is generated."
+    if (folder := Path("tasks") / task).is_dir():
+        hint = f"There is a folder of that name, {folder}, which serves too."
     raise UnknownNameError("task", str(task), shipped_tasks(), hint)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from releq_gym.datasets import load_splits
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.file_names import as_file_name
-from releq_gym.networks import resolve_network
+from releq_gym.networks import NetworkLike, resolve_network
 from releq_gym.rewards.accuracy_floor import AccuracyFloor
 from releq_gym.tasks.format import SPLITS, Measurements, configurations, ordered
 from releq_gym.tasks.sample import SOURCES
@@ -83,12 +83,12 @@ class Plan:
 
 
 def make_live(
-    net: str, *, data: str | os.PathLike | None, search_images: int | None, **options: Any
+    net: NetworkLike, *, data: str | os.PathLike | None, search_images: int | None, **options: Any
 ) -> LiveEvaluator:
     """A live evaluator as tasks use it: in float32 on the CPU, on the first search images.
 
     Args:
-        net: A registered network.
+        net: The network.
         data: Where its data set lies; None where it is bundled or in the usual places.
         search_images: How many; None means all.
         **options: Of `LiveEvaluator`.

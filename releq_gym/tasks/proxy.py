@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from releq_gym.networks import NetworkLike
 from releq_gym.tasks.format import Task
 from releq_gym.tasks.plan import make_live
 from releq_gym.tasks.surrogate import NEAR_POINTS, rank_correlation
@@ -31,6 +32,7 @@ def proxy_quality(
     count: int = ASSIGNMENTS,
     quantizer: str | None = None,
     recipe_kwargs: Mapping[str, Any] | None = None,
+    net: NetworkLike | None = None,
     weights: str | os.PathLike | None = None,
     advance: Callable[[int], object] = lambda done: None,
 ) -> dict[str, Any]:
@@ -46,6 +48,7 @@ def proxy_quality(
         quantizer: What quantizes in the long retraining, for instance ``"lsq"``, which learns its
             steps; None means what the task was measured with.
         recipe_kwargs: Fields of that ``long`` recipe which are set otherwise, such as ``images``.
+        net: As of `live_twin`, likewise the following.
         weights: Checkpoint of a network whose weights are not shipped.
         advance: Told how many have been.
 
@@ -64,11 +67,11 @@ def proxy_quality(
 
     if count < 3:
         raise ValueError(f"count={count}; at least 3 assignments have to be retrained.")
-    live_twin(task, data, weights=weights)  # refuses what the task was not measured with
+    live_twin(task, data, net=net, weights=weights)  # refuses what the task was not measured with
     card = task.card
     own = quantizer in (None, card["quantizer"])
     evaluator = make_live(
-        card["net"],
+        card["net"] if net is None else net,
         data=data,
         search_images=None,
         weights=weights,

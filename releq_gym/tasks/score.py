@@ -206,6 +206,11 @@ class ExactScorer:
         costs = np.stack([self._problem.layer_costs(bitwidth) for bitwidth in bitwidths], axis=1)
         return self._evaluator.optimum(costs, self._max_loss_points)
 
+    @property
+    def oracle(self) -> tuple[int, ...]:
+        """The search oracle, which is the optimum: there is one kind of data."""
+        return self.optimum
+
     @cached_property
     def best_worth(self) -> float:
         """Objective of the optimum."""

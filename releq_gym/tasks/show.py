@@ -10,6 +10,7 @@ from releq_gym.evaluators.synthetic import SyntheticEvaluator
 from releq_gym.problem import Problem
 from releq_gym.rewards import make_reward
 from releq_gym.tasks.format import Task
+from releq_gym.tasks.landscape import LEAST
 from releq_gym.tasks.score import make_scorer
 
 
@@ -197,11 +198,16 @@ def _landscape_lines(facts: dict[str, Any]) -> Iterator[str]:
     if "plateau_share" in facts:
         yield f"  plateau     {100 * facts['plateau_share']:.1f} % is as accurate as anything"
     yield f"  harmful     {100 * facts['harmful_increase_share']:.1f} % of increases lower accuracy"
-    yield f"  searchers   regret after {facts['evaluations']:,} assignments, median"
+    yield f"  searchers   regret after {facts['evaluations']:,} asked, median"
     for name, regret in facts["regret"].items():
         yield (
             f"              {name}: {regret:.3f} on report data, "
             f"{facts['search_regret'][name]:.3f} on search data"
         )
-    verdict = "ranks searchers" if facts["ranks_searchers"] else "easy: does not rank searchers"
+    if facts["ranks_searchers"]:
+        verdict = "ranks searchers"
+    elif facts["evaluations"] < LEAST:
+        verdict = "too small to say anything about searchers"
+    else:
+        verdict = "easy: does not rank searchers"
     yield f"  verdict     {verdict}"

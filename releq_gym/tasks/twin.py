@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from releq_gym.evaluators.live import LiveEvaluator
-from releq_gym.networks import Recipe
+from releq_gym.networks import NetworkLike, Recipe
 from releq_gym.tasks.format import Task, TaskError
 from releq_gym.tasks.plan import make_live
 
@@ -17,6 +17,7 @@ def live_twin(
     task: Task,
     data: str | os.PathLike | None = None,
     *,
+    net: NetworkLike | None = None,
     weights: str | os.PathLike | None = None,
     memo: bool = True,
 ) -> LiveEvaluator:
@@ -25,16 +26,23 @@ def live_twin(
     Args:
         task: The task.
         data: Where the images lie.
+        net: The network, where it is not a registered one: what a card names is not imported.
         weights: Checkpoint of a network whose weights are not shipped.
         memo: Whether it keeps results, and uses those it has kept.
 
     Raises:
         ValueError: Where data or weights are not at hand.
-        TaskError: Where weights, recipe or images differ from what the card states.
+        TaskError: Where the network has to be passed, or where weights, recipe or images differ
+            from what the card states.
     """
     card = task.card
+    if net is None and ":" in card["net"]:
+        raise TaskError(
+            f"{task.name} is of the net {card['net']}, and what a file names is not imported; if "
+            f"you trust it, pass net={card['net']!r} (for `releq task`: --net {card['net']})."
+        )
     twin = make_live(
-        card["net"],
+        card["net"] if net is None else net,
         data=data,
         search_images=card.get("search_images"),
         weights=weights,

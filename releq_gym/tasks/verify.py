@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from releq_gym.networks import NetworkLike
 from releq_gym.tasks.format import SPLITS, Measurements, Task, TaskError
 from releq_gym.tasks.twin import live_twin
 
@@ -79,11 +80,17 @@ def check_files(task: Task) -> None:
         task.surrogate()
 
 
+def is_imported(task: Task) -> bool:
+    """Whether somebody else measured it, so that nothing of it can be measured again."""
+    return "imported" in task.card.get("sources", ())
+
+
 def verify_cells(
     task: Task,
     cells: int = 20,
     *,
     data: str | os.PathLike | None = None,
+    net: NetworkLike | None = None,
     weights: str | os.PathLike | None = None,
     seed: int = 0,
 ) -> Agreement:
@@ -96,6 +103,7 @@ def verify_cells(
         task: The task.
         cells: How many, at least 2.
         data: Where the network's data set lies.
+        net: As of `live_twin`.
         weights: Checkpoint of a network whose weights are not shipped.
         seed: Of the sample.
 
@@ -104,14 +112,14 @@ def verify_cells(
         TaskError: Where the task was imported, where weights, recipe or images at hand are not
             those that were measured, or it has no repeats to tell its noise from.
     """
-    if "imported" in task.card.get("sources", ()):
+    if is_imported(task):
         raise TaskError(
             f"{task.name} was imported: how its accuracies were measured is not known here, so "
             "none can be measured again; check its files alone, with 0 cells."
         )
     if cells < 2:
         raise ValueError(f"cells={cells}; at least 2 have to be measured again, one on each split.")
-    evaluator = live_twin(task, data, weights=weights, memo=False)
+    evaluator = live_twin(task, data, net=net, weights=weights, memo=False)
     noisy = evaluator.recipe.images > 0
     rng = np.random.default_rng(seed)
     accuracies: list[float] = []

@@ -351,9 +351,17 @@ def test_search_ends_when_everything_is_measured(tmp_path):
     assert read_result(tmp_path / "run").evaluations == 16
 
 
-def test_answer_beyond_the_floor_is_warned_of(tmp_path, capsys):
-    assert run(tmp_path / "run", "--bitwidths", "2", "3", budget=16) == 0
-    assert "more than the 0.30 that may be lost" in " ".join(capsys.readouterr().out.split())
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ((), "Raise --evaluation-budget or offer more bits."),
+        (("--reward", "releq"), "Of the rewards only accuracy_floor insists on that."),
+    ],
+)
+def test_answer_beyond_the_floor_is_warned_of(tmp_path, capsys, options, advice):
+    assert run(tmp_path / "run", "--bitwidths", "2", "3", *options, budget=16) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"more than the 0.30 that may be lost. {advice}" in said
 
 
 def test_task_without_data_reports_its_own_measurements(tmp_path, capsys):
@@ -363,7 +371,7 @@ def test_task_without_data_reports_its_own_measurements(tmp_path, capsys):
     report = read_result(tmp_path / "run").report
     assert report is not None
     assert "mean of 3 repeats in the task" in report.source
-    assert "not retrained, because: Unknown net 'toy'" in report.source
+    assert "not measured anew, because: Unknown net 'toy'" in report.source
     assert report.full_precision.accuracy == 0.905
     assert report.chosen.margin_points is None
     with pytest.raises(ValueError, match="retrained nothing"):

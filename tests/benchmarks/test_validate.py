@@ -209,7 +209,7 @@ def test_the_answer_is_that_of_the_run_and_its_regret_that_of_the_scorer(tmp_pat
     regrets = [each(answer.bitwidths) for each in (scorer.search_regret, scorer.regret)]
     regret = "regret {:.6f} on search data, {:.6f} on report data".format(*regrets)
     (text,) = validate(log).answers
-    bitwidths = " ".join(map(str, answer.bitwidths))
+    bitwidths = f"{' '.join(map(str, answer.bitwidths))} (known by {answer.repeats} of 10 repeats)"
     assert text == f"answer {bitwidths}, objective {answer.objective:.6f}, {regret}"
 
 
@@ -564,7 +564,9 @@ def test_many_logs_are_shared_among_workers_and_the_worst_counts(tmp_path, hones
     out = capsys.readouterr().out
     assert "3 logs: 1 agrees, 1 differs, 1 cannot be checked." in out
     assert "more differences" in out
+    assert re.search(r"answer \d \d \d \d \(known by \d of 10 repeats\), objective", out)
     assert main([str(tmp_path / "nothing")]) == 2
+    assert "nothing does not exist." in capsys.readouterr().err
 
 
 # Twins
