@@ -419,6 +419,19 @@ def test_pretraining_writes_weights_and_their_record(quick_net, tmp_path):
     assert torch.equal(module.fc1.weight, module.fc1.weight.half().float())
 
 
+def test_fields_of_a_pretraining_can_be_set(quick_net, tmp_path, monkeypatch):
+    path = tmp_path / "digits.safetensors"
+    fields = {"images": 898, "precision": "float32"}
+    result = pretrain(quick_net, path=path, progress=False, recipe_kwargs=fields)
+    assert read_record(result.path)["recipe"]["images"] == 898
+    with pytest.raises(UnknownNameError, match="Did you mean 'images'"):
+        pretrain(quick_net, path=path, overwrite=True, recipe_kwargs={"image": 898})
+    monkeypatch.setattr("releq_gym.training.device.runs_bfloat16", lambda device: False)
+    fields["precision"] = "bfloat16"
+    with pytest.warns(UserWarning, match="--recipe-kwargs precision=float32"):
+        pretrain(quick_net, path=path, overwrite=True, progress=False, recipe_kwargs=fields)
+
+
 def test_interrupted_pretraining_goes_on_and_ends_the_same(quick_net, tmp_path, monkeypatch):
     whole = pretrain(quick_net, path=tmp_path / "whole.safetensors", progress=False)
     advance, epochs = Run.advance, []

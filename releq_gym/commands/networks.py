@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from releq_gym.commands.pairs import add_recipe_kwargs, each, name_and_value
+
 
 def add_commands(commands: Any) -> None:
     """Puts them among the commands of a parser."""
@@ -18,10 +20,11 @@ def add_commands(commands: Any) -> None:
     nets.set_defaults(run=_nets)
 
     pretrain = commands.add_parser("pretrain", help="train a network in full precision")
-    pretrain.add_argument("net")
+    pretrain.add_argument("net", help="a registered network, or package.module:factory")
     pretrain.add_argument("--data", help="folder that holds the data set")
     pretrain.add_argument("--output", help="file to write (default: where the package looks)")
     pretrain.add_argument("--seed", type=int, default=0)
+    add_recipe_kwargs(pretrain, "pretrain", "precision=float32")
     pretrain.add_argument("--overwrite", action="store_true", help="replace existing weights")
     pretrain.set_defaults(run=_pretrain)
 
@@ -85,6 +88,7 @@ def _pretrain(options: argparse.Namespace) -> None:
         options.data,
         options.output,
         seed=options.seed,
+        recipe_kwargs=each(name_and_value, options.recipe_kwargs),
         overwrite=options.overwrite,
     )
     print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -25,6 +26,17 @@ def each(convert: Callable[[str], tuple[str, T]], typed: Sequence[str]) -> dict[
             raise ValueError(f"{name} is set twice, to {pairs[name]} and to {value}; once will do.")
         pairs[name] = value
     return pairs
+
+
+def add_recipe_kwargs(parser: argparse.ArgumentParser, recipe: str, example: str) -> None:
+    """An option for fields of a recipe, to be read by `each` `name_and_value`."""
+    parser.add_argument(
+        "--recipe-kwargs",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"fields of the {recipe} recipe that are set otherwise, such as {example}",
+    )
 
 
 def layer_and_bits(typed: str) -> tuple[str, int]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from releq_gym.commands import task_search
 from releq_gym.commands.networks import stated_input_shape
-from releq_gym.commands.pairs import each, name_and_value
+from releq_gym.commands.pairs import add_recipe_kwargs, each, name_and_value
 
 
 def add_commands(commands: Any) -> None:
@@ -124,14 +124,7 @@ def add_commands(commands: Any) -> None:
     proxy.add_argument(
         "--quantizer", help="of the long retraining, such as lsq (default: the task's own)"
     )
-    proxy.add_argument(
-        "--recipe-kwargs",
-        nargs="+",
-        default=[],
-        metavar="NAME=VALUE",
-        help="fields of the long recipe that are set otherwise, such as images=90000 "
-        "precision=bfloat16 distillation=0.5",
-    )
+    add_recipe_kwargs(proxy, "long", "images=90000 precision=bfloat16 distillation=0.5")
     _add_twin(proxy)
     proxy.set_defaults(run=_task_proxy)
 

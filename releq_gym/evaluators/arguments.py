@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,6 @@ from releq_gym.networks.base import GENERIC_RECIPES, NETWORKS, Network
 from releq_gym.plain_numbers import is_whole
 from releq_gym.quantizers.base import Quantizer
 from releq_gym.quantizers.uniform import Uniform
-from releq_gym.registry import UnknownNameError
 from releq_gym.training.accuracy import Score
 from releq_gym.training.loop import Loss
 from releq_gym.training.weights import find_weights
@@ -158,7 +156,7 @@ def known_recipes(network: Network, fields: Mapping[str, Any]) -> tuple[dict[str
         # Its statistics are of the images that the weights were trained on.
         ptq = Recipe(augment=network.recipes["pretrain"].augment)
     every = {"ptq": ptq} | (stated or GENERIC_RECIPES)
-    return {name: with_fields(one, fields) for name, one in every.items()}, bool(stated)
+    return {name: one.with_fields(fields) for name, one in every.items()}, bool(stated)
 
 
 def check_recipe(recipe: Recipe, quantizer: Quantizer, splits: Splits, loss: Loss | None) -> None:
@@ -180,15 +178,6 @@ def check_recipe(recipe: Recipe, quantizer: Quantizer, splits: Splits, loss: Los
 def classified(split: Split) -> bool:
     """Whether every image has one class."""
     return split.labels.dtype == torch.int64 and split.labels.ndim == 1
-
-
-def with_fields(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
-    """A recipe with some fields set."""
-    known = [field.name for field in dataclasses.fields(Recipe)]
-    for name in fields:
-        if name not in known:
-            raise UnknownNameError("recipe_kwargs", name, known)
-    return dataclasses.replace(recipe, **fields)
 
 
 def uses_images(recipe: Recipe) -> bool:

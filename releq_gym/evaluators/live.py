@@ -32,7 +32,6 @@ from releq_gym.evaluators.arguments import (
     resolve_splits,
     resolve_weights,
     uses_images,
-    with_fields,
 )
 from releq_gym.evaluators.base import Evaluation, ManyEvaluations, in_columns
 from releq_gym.evaluators.described import describe_callable, why_indescribable
@@ -710,7 +709,7 @@ class LiveEvaluator:
                 )
             recipe = self.recipes[recipe]
         else:
-            recipe = with_fields(recipe, self._recipe_kwargs)
+            recipe = recipe.with_fields(self._recipe_kwargs)
         check_recipe(recipe, self.quantizer, self.splits, self.loss)
         if recipe.images:
             warn_of_emulation(recipe.precision, self.device)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from releq_gym.plain_numbers import is_real, is_whole
-from releq_gym.registry import Registry
+from releq_gym.registry import Registry, UnknownNameError
 
 RANGES: dict[str, tuple[float, float]] = {
     "images": (0, math.inf),
@@ -90,6 +91,18 @@ class Recipe:
                 "A recipe's reestimate_batch_norm=1 is too few: one image has no variance. Give "
                 "some hundreds, or 0."
             )
+
+    def with_fields(self, fields: Mapping[str, Any]) -> Recipe:
+        """This recipe with some fields set otherwise.
+
+        Raises:
+            ValueError: For a field that there is not, or a value that it cannot have.
+        """
+        known = [field.name for field in dataclasses.fields(Recipe)]
+        for name in fields:
+            if name not in known:
+                raise UnknownNameError("recipe_kwargs", name, known)
+        return dataclasses.replace(self, **fields)
 
 
 GENERIC_RECIPES = {

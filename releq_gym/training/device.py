@@ -53,7 +53,8 @@ def warn_of_emulation(precision: str, device: torch.device) -> None:
     if precision == "bfloat16" and device.type == "cpu" and not runs_bfloat16(device):
         warnings.warn(
             "The recipe trains in bfloat16, which this CPU emulates, several times slower than "
-            "float32; recipe_kwargs={'precision': 'float32'} changes results by rounding alone.",
+            "float32; recipe_kwargs={'precision': 'float32'} (--recipe-kwargs precision=float32) "
+            "changes results by rounding alone.",
             stacklevel=3,
         )
 

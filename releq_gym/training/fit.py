@@ -7,9 +7,11 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -23,7 +25,7 @@ from releq_gym.networks.base import NETWORKS, Network
 from releq_gym.quantized import load_weights, save_weights
 from releq_gym.training.accuracy import sum_scores
 from releq_gym.training.batch_norm import fold_batch_norm, insert_batch_norm
-from releq_gym.training.device import place, resolve_device
+from releq_gym.training.device import place, resolve_device, warn_of_emulation
 from releq_gym.training.loop import Run
 from releq_gym.training.weights import add_record, default_weights_path
 from releq_gym.whole_files import check_writable, written_whole
@@ -53,6 +55,7 @@ def pretrain(
     *,
     folder: str | os.PathLike | None = None,
     seed: int = 0,
+    recipe_kwargs: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     progress: bool = True,
     device: str = "auto",
@@ -68,6 +71,7 @@ def pretrain(
         path: File to write; None means where `LiveEvaluator` looks for the weights of ``net``.
         folder: Keeps the state of an unfinished training; None means the user's cache.
         seed: Fixes initial weights, order of the images and augmentation.
+        recipe_kwargs: Fields of the recipe that are set otherwise, such as ``images``.
         overwrite: Whether weights that are there already, as shipped for one, may be replaced;
             tasks that were measured on them no longer fit then.
         progress: Whether to show a progress bar.
@@ -97,11 +101,12 @@ def pretrain(
             "another file (--output), or say that they may be replaced (--overwrite)."
         )
     check_writable(target)
-    recipe = network.recipes["pretrain"]
+    recipe = network.recipes["pretrain"].with_fields(recipe_kwargs or {})
     splits = load_splits(network.dataset, data)
     if splits.train is None:
         raise ValueError(f"The data set {splits.name!r} has no training split to train on.")
     where = resolve_device(device)
+    warn_of_emulation(recipe.precision, where)
     train = Split(splits.train.images.to(where), splits.train.labels.to(where))
     normalise = Normalise(network.mean, network.std)
     module = place(build_seeded(network, seed), where, network.input_shape)
