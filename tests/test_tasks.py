@@ -17,6 +17,7 @@ from releq_gym.tasks.format import (
     ordered,
     write_task,
 )
+from releq_gym.tasks.show import describe
 
 
 def test_a_task_reads_back_what_was_written(tmp_path):
@@ -251,3 +252,17 @@ def test_a_task_in_the_folder_tasks_is_pointed_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UnknownNameError, match=r"There is a folder of that name, tasks.mine"):
         find_task("mine")
+
+
+@pytest.mark.parametrize(
+    ("ranks", "evaluations", "verdict"),
+    [
+        (True, 120, "ranks searchers"),
+        (False, 120, "easy: does not rank searchers"),
+        (False, 99, "too small to say anything about searchers"),
+    ],
+)
+def test_what_a_task_says_of_searchers_is_shown(ranks, evaluations, verdict):
+    task = find_task("digits-digits-dorefa_scaled-short-w2to8")
+    task.card["landscape"] |= {"ranks_searchers": ranks, "evaluations": evaluations}
+    assert f"verdict     {verdict}" in describe(task)
