@@ -123,7 +123,7 @@ def final_report(
     if isinstance(evaluator, LiveEvaluator):
         return retrain_and_report(evaluator, bitwidths, folder)
     task = getattr(evaluator, "task", None)
-    if task is None or "imported" in task.card.get("sources", ()):
+    if task is None or task.imported:
         return None
     try:
         live = live_twin(task, data)

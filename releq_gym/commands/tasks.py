@@ -248,14 +248,14 @@ def _task_derive(options: argparse.Namespace) -> None:
 
 def _task_verify(options: argparse.Namespace) -> int:
     from releq_gym.tasks import find_task
-    from releq_gym.tasks.verify import check_files, is_imported, verify_cells
+    from releq_gym.tasks.verify import check_files, verify_cells
 
     task = find_task(options.task)
     check_files(task)
     print(f"{task.name}: every array is there and agrees with its hash")
     cells = options.cells
     if cells is None:
-        cells = 0 if is_imported(task) else 20
+        cells = 0 if task.imported else 20
     if not cells:
         return 0
     agreement = verify_cells(

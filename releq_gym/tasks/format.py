@@ -103,6 +103,11 @@ class Task:
         return self.card["completeness"] == "exhaustive"
 
     @property
+    def imported(self) -> bool:
+        """Whether somebody else measured it, so that nothing of it can be measured again."""
+        return "imported" in self.card.get("sources", ())
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """Those that were measured: both, or an imported task's ``"search"`` alone."""
         return tuple(split for split in SPLITS if split in self.card["sha256"])

@@ -80,11 +80,6 @@ def check_files(task: Task) -> None:
         task.surrogate()
 
 
-def is_imported(task: Task) -> bool:
-    """Whether somebody else measured it, so that nothing of it can be measured again."""
-    return "imported" in task.card.get("sources", ())
-
-
 def verify_cells(
     task: Task,
     cells: int = 20,
@@ -112,7 +107,7 @@ def verify_cells(
         TaskError: Where the task was imported, where weights, recipe or images at hand are not
             those that were measured, or it has no repeats to tell its noise from.
     """
-    if is_imported(task):
+    if task.imported:
         raise TaskError(
             f"{task.name} was imported: how its accuracies were measured is not known here, so "
             "none can be measured again; check its files alone, with 0 cells."
