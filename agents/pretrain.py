@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import tyro
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from tqdm import tqdm
 
 import releq_gym
 from agents.attention import extractor
@@ -22,6 +22,7 @@ from agents.base import check_numbers
 from agents.policy_file import PolicyCard, write_policy
 from agents.recurrent_ppo import POLICY
 from agents.several_vec_env import SeveralNetsVecEnv
+from releq_gym.progress import ProgressBars
 from releq_gym.whole_files import check_writable
 
 FAMILY = "synthetic-any-any"
@@ -159,8 +160,9 @@ def learn_and_write(
     Returns:
         The card.
     """
-    with tqdm(total=plan.steps, unit=" steps", disable=not progress) as bar:
-        model.learn(plan.steps, callback=_Bar(bar))
+    columns = BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeRemainingColumn()
+    with ProgressBars(*columns, disable=not progress) as bars:
+        model.learn(plan.steps, callback=_Bar(bars, bars.add_task("", total=plan.steps)))
     model.get_env().close()
     written = PolicyCard(
         **card,
@@ -197,15 +199,15 @@ def architecture(observation_space: Any, memory: bool) -> dict[str, Any]:
 class _Bar(BaseCallback):
     """Moves a bar on."""
 
-    def __init__(self, bar: tqdm):
+    def __init__(self, bars: ProgressBars, bar: TaskID):
         super().__init__()
-        self._bar = bar
+        self._bars, self._bar = bars, bar
 
     def _on_step(self) -> bool:
         return True
 
     def _on_rollout_end(self) -> None:
-        self._bar.update(self.num_timesteps - self._bar.n)
+        self._bars.update(self._bar, completed=self.num_timesteps)
 
 
 def run_command(

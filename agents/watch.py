@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
 from agents.base import Watch
 from agents.folder import POLICY_FILE
 from releq_gym.ledger import Answer, Ledger
 from releq_gym.problem import Problem
+from releq_gym.progress import ProgressBars
 from releq_gym.whole_files import written_whole
 
 REFRESH_SECONDS = 0.2
@@ -43,7 +44,7 @@ class TrainingWatch(Watch):
         ledger: Ledger,
         problem: Problem,
         folder: Path,
-        progress: Progress,
+        progress: ProgressBars,
         save: Callable[[], None],
     ):
         self.interrupted = False
@@ -143,9 +144,9 @@ class PolicyHistory:
             )
 
 
-def live_progress(console: Console) -> Progress:
+def live_progress(console: Console) -> ProgressBars:
     """The bar, and beside it the best so far."""
-    return Progress(
+    return ProgressBars(
         BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TextColumn("({task.fields[answers]} answers)"),

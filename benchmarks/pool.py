@@ -8,11 +8,10 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress
-
 from benchmarks.rows import append_rows, read_rows
 from benchmarks.runs import Job
 from releq_gym.processes import process_pool
+from releq_gym.progress import ProgressBars
 
 
 def finished(path: Path) -> set[Job]:
@@ -64,7 +63,7 @@ def append_each(
     Raises:
         ValueError: Where the system has killed a process, which ends all.
     """
-    with Progress() as progress, process_pool(workers) as pool:
+    with ProgressBars() as progress, process_pool(workers) as pool:
         bar = progress.add_task("runs", total=len(calls))
         futures = [pool.submit(function, *arguments) for arguments in calls]
         errors = []

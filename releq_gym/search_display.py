@@ -9,7 +9,6 @@ import gymnasium as gym
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    Progress,
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -18,6 +17,7 @@ from rich.progress import (
 
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.ledger import Answer
+from releq_gym.progress import ProgressBars
 
 if TYPE_CHECKING:
     from releq_gym.evaluators.live import LiveEvaluator
@@ -31,7 +31,7 @@ class Watched(gym.Wrapper):
         bar: Where.
     """
 
-    def __init__(self, env: QuantizeNetEnv, bar: Progress):
+    def __init__(self, env: QuantizeNetEnv, bar: ProgressBars):
         super().__init__(env)
         budget = (env.ledger.evaluation_budget or {}).get("distinct")
         self._ledger, self._problem = env.ledger, env.problem
@@ -63,9 +63,9 @@ class Watched(gym.Wrapper):
         return rank(bitwidths, accuracy) > rank(self._best.bitwidths, self._best.accuracy)
 
 
-def progress_of_search(console: Console) -> Progress:
+def progress_of_search(console: Console) -> ProgressBars:
     """The bar of `Watched`."""
-    return Progress(
+    return ProgressBars(
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed:.0f}/{task.total:.0f} assignments"),
@@ -141,7 +141,7 @@ class Retrainings:
             TextColumn("{task.completed:.0f}/{task.total:.0f} networks"),
             TimeElapsedColumn(),
         )
-        self._bar = Progress(*columns, console=console, disable=console.quiet)
+        self._bar = ProgressBars(*columns, console=console, disable=console.quiet)
         self._verb, self._total, self._begun = verb, total, 0
         self._task = self._bar.add_task(f"{verb} the answer", total=total)
 

@@ -601,13 +601,13 @@ def test_the_answer_is_said_to_keep_a_standard_error_away_only_where_it_does(toy
 def test_the_progress_bar_ranks_as_the_answer_is_chosen(toy, monkeypatch):
     module, splits = toy
     shown = []
-    update = search_display.Progress.update
+    update = search_display.ProgressBars.update
 
     def watched(self, task, **fields):
         shown.append(fields.get("description", ""))
         update(self, task, **fields)
 
-    monkeypatch.setattr(search_display.Progress, "update", watched)
+    monkeypatch.setattr(search_display.ProgressBars, "update", watched)
     result = releq_gym.search(
         module, splits, **{**OPTIONS, "max_loss_points": 7.0, "evaluation_budget": 64}
     )

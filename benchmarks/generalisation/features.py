@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich.progress import track
 
 from agents.policy_file import read_card
 from agents.pretrained import PretrainedAgent, PretrainedSettings
@@ -27,6 +26,7 @@ from benchmarks.rows import append_rows, read_rows
 from benchmarks.runs import Job, worth
 from benchmarks.statistics import interquartile_mean, summary
 from releq_gym.env import QuantizeNetEnv
+from releq_gym.progress import ProgressBars
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -92,8 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     policies = options.policies or options.results / "policies"
     try:
-        for net, seed in track(missing, "networks held out"):
-            append_rows(path, list(importance(net, seed, policies)), COLUMNS)
+        with ProgressBars() as bars:
+            for net, seed in bars.track(missing, description="networks held out"):
+                append_rows(path, list(importance(net, seed, policies)), COLUMNS)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

@@ -17,7 +17,7 @@ import numpy as np
 import safetensors.torch
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from torch import nn
 
 import releq_gym
@@ -26,6 +26,7 @@ from benchmarks.paper_table.sweep import Plan
 from benchmarks.rows import append_rows, read_rows
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.networks import Recipe
+from releq_gym.progress import ProgressBars
 from releq_gym.quantized import bake
 from releq_gym.report import right_answers
 from releq_gym.whole_files import written_whole
@@ -243,7 +244,7 @@ class Bench:
                 TextColumn("{task.percentage:.0f} %"),
                 TimeRemainingColumn(),
             )
-            with Progress(*columns, console=self.console, transient=True) as bar:
+            with ProgressBars(*columns, console=self.console, transient=True) as bar:
                 task = bar.add_task(f"retraining {name}", total=1.0)
                 module = self.evaluator.train(
                     bitwidths,

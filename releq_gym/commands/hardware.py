@@ -29,13 +29,12 @@ def add_commands(commands: Any) -> None:
 
 
 def _measure(options: argparse.Namespace) -> None:
-    from rich.progress import Progress
-
     from releq_gym.commands.tasks import without_places
     from releq_gym.hardware.tvm_operator import require_tvm
     from releq_gym.hardware.tvm_timing import ROUNDS, measure_net
     from releq_gym.layers import BITWIDTHS
     from releq_gym.networks import network_layers, resolve_network
+    from releq_gym.progress import ProgressBars
 
     require_tvm()
     output = options.output
@@ -44,7 +43,7 @@ def _measure(options: argparse.Namespace) -> None:
     network = resolve_network(options.net)
     input_shape = stated_input_shape(options.net, options.input_shape or network.input_shape)
     layers = network_layers(network, input_shape)
-    with Progress() as progress:
+    with ProgressBars() as progress:
         bar = progress.add_task(f"{options.net}, layers", total=len(layers))
         file = measure_net(
             options.net,

@@ -274,15 +274,14 @@ def _task_landscape(options: argparse.Namespace) -> None:
 
 
 def _task_proxy(options: argparse.Namespace) -> None:
-    from rich.progress import Progress
-
+    from releq_gym.progress import ProgressBars
     from releq_gym.tasks import find_task
     from releq_gym.tasks.format import extend_card
     from releq_gym.tasks.proxy import proxy_quality
     from releq_gym.tasks.show import describe
 
     task = find_task(Path(options.task))
-    with Progress() as progress:
+    with ProgressBars() as progress:
         bar = progress.add_task(f"{task.name}, long retraining", total=options.assignments)
         found = proxy_quality(
             task,

@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.evaluators.measurement import Measurement
 from releq_gym.processes import process_pool
+from releq_gym.progress import ProgressBars
 from releq_gym.tasks.format import DIVERGED, OK, Measurements
 from releq_gym.tasks.plan import Plan, seeds
 
@@ -58,7 +59,7 @@ class Measurer:
         correct, milliseconds = np.zeros(shape, np.uint32), np.zeros(shape, np.uint32)
         status = np.full(shape, OK, np.uint8)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, TimeRemainingColumn()) as progress:
+        with ProgressBars(*columns, TimeRemainingColumn()) as progress:
             bar = progress.add_task(f"{self.name}, {split}", total=len(assignments))
             advance = partial(progress.advance, bar)
             with closing(self._cells(split, assignments, advance)) as rows:

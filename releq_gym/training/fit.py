@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from releq_gym.cache import cache_folder
@@ -22,6 +22,7 @@ from releq_gym.datasets import Split, load_splits
 from releq_gym.datasets.normalise import Normalise
 from releq_gym.networks import resolve_network
 from releq_gym.networks.base import NETWORKS, Network
+from releq_gym.progress import ProgressBars
 from releq_gym.quantized import load_weights, save_weights
 from releq_gym.training.accuracy import sum_scores
 from releq_gym.training.batch_norm import fold_batch_norm, insert_batch_norm
@@ -161,7 +162,7 @@ def _train(run: Run, epoch: int, state: _State, title: str, progress: bool) -> N
         TimeRemainingColumn(),
     )
     done = state.load(run)
-    with Progress(*columns, disable=not progress) as bar:
+    with ProgressBars(*columns, disable=not progress) as bar:
         task = bar.add_task(title, total=run.steps, completed=done)
         while done < run.steps:
             stop = min(done + epoch, run.steps)
