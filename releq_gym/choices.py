@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from releq_gym.evaluators.base import Evaluator
-from releq_gym.layers import Layer
+from releq_gym.layers import BITWIDTHS, Layer
 from releq_gym.registry import UnknownNameError
 
 
@@ -48,8 +48,14 @@ def check_bitwidths(bitwidths: Sequence[int] | None, evaluator: Evaluator) -> tu
     Raises:
         ValueError: For bitwidths it does not have, or none at all.
     """
+    known = tuple(evaluator.bitwidths)
+    if list(known) != sorted(set(known) & set(BITWIDTHS)) or not known:
+        raise ValueError(
+            f"The bitwidths of {evaluator.name} are {known!r}; they have to be whole numbers from "
+            "1 to 8, ascending."
+        )
     if bitwidths is None:
-        return tuple(evaluator.bitwidths)
+        return known
     listed = as_list(bitwidths)
     missing = [bitwidth for bitwidth in listed if bitwidth not in evaluator.bitwidths]
     if missing or not listed:

@@ -420,6 +420,8 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         evaluation = evaluator.evaluate(bitwidths, repeat)
         if not 0 <= evaluation.accuracy <= 1:
             self.problem.refuse_accuracy(bitwidths, evaluation.accuracy)
+        if type(evaluation.accuracy) is not float:  # such as numpy's
+            evaluation = evaluation._replace(accuracy=float(evaluation.accuracy))
         self._note(evaluation)
         self._evaluated = True
         accuracy, milliseconds, _ = self._evaluation

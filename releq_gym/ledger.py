@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from releq_gym.plain_numbers import is_whole
+from releq_gym.plain_numbers import as_json, is_whole
 
 if TYPE_CHECKING:
     from releq_gym.problem import Problem
@@ -234,16 +234,19 @@ class Ledger:
         left = self.left
         if self._budget is None or left is None:
             return [True for _ in assignments]
-        unit, _ = self._budget
-        known = set(self.cells(problem)) if unit == "distinct" else set()
+        self._settle()
+        free = self._budget[0] == "distinct"  # what is known
+        known = self._cells.get(problem.evaluator.name, {})
+        granted: set[tuple[int, ...]] = set()
         answers = []
         for bitwidths in assignments:
-            free = bitwidths in known
-            answers.append(free or left > 0)
-            if not free and left > 0:
+            if free and (bitwidths in known or bitwidths in granted):
+                answers.append(True)
+                continue
+            answers.append(left > 0)
+            if left > 0:
                 left -= 1
-                if unit == "distinct":
-                    known.add(bitwidths)
+                granted.add(bitwidths)
         return answers
 
     def charge(
@@ -314,6 +317,11 @@ class Ledger:
         """
         self._settle()
         return self._cells[problem.evaluator.name][bitwidths]
+
+    def count(self, problem: Problem) -> int:
+        """Different assignments revealed about this problem."""
+        self._settle()
+        return len(self._cells.get(problem.evaluator.name, {}))
 
     def forget(self, problem: Problem) -> None:
         """Lets go of what was revealed about a problem; it stays counted."""
@@ -389,7 +397,7 @@ class Ledger:
                     "an environment with a log of its own."
                 )
             with self.log.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(record, separators=(",", ":")) + "\n")
+                stream.write(json.dumps(record, separators=(",", ":"), default=as_json) + "\n")
 
     def _answer(self, problem: Problem, bitwidths: tuple[int, ...], cell: Cell) -> Answer:
         full = problem.evaluator.full_precision_accuracy
@@ -398,7 +406,7 @@ class Ledger:
             objective=problem.objective(bitwidths, cell.accuracy),
             accuracy=cell.accuracy,
             loss_points=100.0 * (full - cell.accuracy),
-            repeats=len(cell.accuracies),
+            repeats=problem.evaluator.repeats if -1 in cell.accuracies else len(cell.accuracies),
             cost=problem.cost(bitwidths),
         )
 

@@ -188,7 +188,7 @@ def search(
     wanted = 50 + sum(map(len, choices)) if evaluation_budget is None else evaluation_budget
     ledger = Ledger(min(wanted, assignments(choices)))
     env = make_env(ledger)
-    env.reset(seed=seed)
+    env.reset(seed=int(seed))
     if assignments(choices) == 1:
         play = SEARCHERS["uniform"]  # nothing is to be chosen
     _warn_near_chance(evaluator)

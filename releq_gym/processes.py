@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ def process_pool(
         ValueError: Where one of them was killed, which ends all.
     """
     context = multiprocessing.get_context("spawn")
+    before = set(multiprocessing.active_children())
     try:
         with (
             _termination_interrupts(),
@@ -37,20 +39,30 @@ def process_pool(
             try:
                 yield pool
             except BaseException:
-                for process in multiprocessing.active_children():
+                for process in set(multiprocessing.active_children()) - before:
                     process.terminate()
                 raise
     except BrokenProcessPool as error:
         raise ValueError(
-            "A process was killed, as the system does where memory runs out. Try again with fewer "
-            "--workers; what is on disk by now is kept."
+            "A process ended before its work did. Where it printed no error, the system killed it, "
+            "as it does where memory runs out: try again with fewer workers. A script of your own "
+            "has to do its work under if __name__ == '__main__'. What is on disk by now is kept."
         ) from error
 
 
 def _started(start: Callable[[], object] | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if start is not None:
         start()
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the first one is killed, which cannot do so any more."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 @contextmanager

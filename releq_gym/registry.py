@@ -94,7 +94,7 @@ class Registry(Generic[T]):
             raise UnknownNameError(self.kind, name, self._entries)
         return self._entries[name]
 
-    def make(self, name: Any, **kwargs: Any) -> Any:
+    def make(self, name: Any, /, **kwargs: Any) -> Any:
         """What is called ``name``, built with its parameters; a callable is returned as it is.
 
         Args:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from releq_gym.plain_numbers import as_json
 from releq_gym.whole_files import written_whole
 
 RESULT_FILE = "result.json"
@@ -129,7 +130,7 @@ def describe_figures(result: Result) -> str:
 
 def write_result(folder: str | os.PathLike, result: Result) -> None:
     """Writes ``result.json``; it appears whole or not at all."""
-    text = json.dumps(dataclasses.asdict(result), indent=1) + "\n"
+    text = json.dumps(dataclasses.asdict(result), indent=1, default=as_json) + "\n"
     with written_whole(Path(folder) / RESULT_FILE) as partial:
         partial.write_text(text, encoding="utf-8")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from releq_gym.costs import CostModel
 from releq_gym.env import QuantizeNetEnv
+from releq_gym.evaluators.resolve import known_nets
 from releq_gym.evaluators.synthetic import LAYERS, is_synthetic
 from releq_gym.ledger import Ledger
 from releq_gym.problem import Problem
@@ -198,7 +200,7 @@ def draw_named(name: str, rng: np.random.Generator) -> dict[str, Any]:
         name: Of a network, a task or a family.
         rng: Draws.
     """
-    if name == "synthetic" or "-" not in name:
+    if name in known_nets() or ("-" not in name and not Path(name).is_dir()):
         return {"net": name}
     if not is_family(name):
         return {"task": name}

@@ -75,8 +75,8 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             )
         if isinstance(autoreset_mode, str) and autoreset_mode not in AUTORESET:
             raise UnknownNameError("autoreset_mode", autoreset_mode, AUTORESET)
-        if num_envs < 1:
-            raise ValueError(f"num_envs={num_envs!r} has to be at least 1.")
+        if not is_whole(num_envs) or num_envs < 1:
+            raise ValueError(f"num_envs={num_envs!r} has to be a whole number, at least 1.")
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.num_envs = num_envs

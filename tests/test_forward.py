@@ -55,6 +55,21 @@ class Residual(nn.Module):
         return self.fc(kept.mul_(0.5).flatten(1))
 
 
+class Overwriting(nn.Module):
+    """A function writes to a value that a later layer's assignments start from."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.fc = nn.Linear(6, 4)
+
+    def forward(self, images):
+        kept = self.stem(images)
+        inner = self.conv(kept)
+        inner = functional.elu_(inner)
+        return self.fc((inner + torch.relu_(kept)).mean(dim=(2, 3)))
+
+
 class Twice(nn.Module):
     """A layer that is used before and after another one, its batch norm in between."""
 
@@ -104,7 +119,7 @@ class Tied(Chain):
         return self.fc(self.last(features.relu()).mean(dim=(2, 3)))
 
 
-NETS = [Chain, Residual, Twice, Undecided, Direct, Tied]
+NETS = [Chain, Residual, Overwriting, Twice, Undecided, Direct, Tied]
 
 
 @pytest.fixture(params=NETS, ids=lambda net: net.__name__)

@@ -278,3 +278,15 @@ def test_accuracies_that_so_many_images_cannot_give_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"csv, 2 8: accuracy 0\.9527 cannot come from images=450"):
         import_task(file, tmp_path / "tasks", images=450, **options)
     assert import_task(file, tmp_path / "tasks", images=10_000, **options)
+
+
+@pytest.mark.parametrize("typed", [repr(1 - 0.07), repr(float(np.float32(0.93))), "0.93", "1e-02"])
+def test_accuracies_are_taken_with_their_rounding(tmp_path, typed):
+    file = tmp_path / "mine.csv"
+    file.write_text(f"bitwidths, accuracy\n2 2, {typed}\n")
+    layers = [toy_layer("first", 10, 100), toy_layer("last", 30, 50)]
+    options = {"net": "mine", "layers": layers, "full_precision_accuracy": 0.96, "images": 100}
+    assert import_task(file, tmp_path / "tasks", **options)
+    file.write_text("bitwidths, accuracy\n2 2, 1.4e-03\n")
+    with pytest.raises(ValueError, match="cannot come from images=100"):
+        import_task(file, tmp_path / "others", **options)

@@ -147,8 +147,30 @@ def test_what_is_no_file_cannot_be_a_log(log, sentence):
         Ledger(log=log)
 
 
-def test_numbers_of_numpy_are_numbers():
+def test_numbers_of_numpy_are_numbers(tmp_path):
     assert Ledger(np.int64(3)).evaluation_budget == {"distinct": 3}
+    ledger = Ledger(log=tmp_path / "log.jsonl")
+    ledger.write({"limit": np.float32(0.5), "bits": np.array([2, 4]), "seed": np.int64(1)})
+    assert json.loads(ledger.log.read_text()) == {"limit": 0.5, "bits": [2, 4], "seed": 1}
+    with pytest.raises(TypeError, match="cannot be written as JSON"):
+        ledger.write({"object": object()})
+
+
+def test_an_answer_by_the_mean_knows_all_repeats():
+    ledger, problem = Ledger(), toy_problem()
+    ledger.charge(problem, (8, 8, 8), 0.9, repeat=-1)
+    assert ledger.best(problem).repeats == 4
+
+
+def test_assignments_are_granted_in_turn():
+    ledger, problem = Ledger(2), toy_problem()
+    ledger.charge(problem, (8, 8, 8), 0.9)
+    asked = [(4, 8, 8), (8, 8, 8), (2, 8, 8), (4, 8, 8)]
+    assert ledger.affords_in_turn(problem, asked) == [True, True, False, True]
+    assert ledger.count(problem) == 1
+    fresh = Ledger({"fresh": 3})
+    fresh.charge(problem, (8, 8, 8), 0.9)
+    assert fresh.affords_in_turn(problem, asked) == [True, True, False, False]
 
 
 def test_what_is_forgotten_stays_counted():

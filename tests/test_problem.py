@@ -106,7 +106,14 @@ def test_bitwidths_may_be_any_subset():
     assert problem.start == (4, 4, 4)
 
 
-@pytest.mark.parametrize("bitwidths", [[3], [2, 9], [0], []])
+@pytest.mark.parametrize("bitwidths", [(8, 4, 2), (2, 4, 16), (2, 2, 4), (), (0, 8)])
+def test_an_evaluators_bitwidths_are_ascending_and_from_1_to_8(bitwidths, monkeypatch):
+    monkeypatch.setattr(ToyEvaluator, "bitwidths", bitwidths)
+    with pytest.raises(ValueError, match="have to be whole numbers from 1 to 8, ascending"):
+        toy_problem()
+
+
+@pytest.mark.parametrize("bitwidths", [[3], [2, 9], [0], [], [[2, 4]]])
 def test_bitwidths_outside_the_evaluators_are_refused(bitwidths):
     with pytest.raises(ValueError, match=r"non-empty subset of what toy has: 2, 4, 8"):
         toy_problem(bitwidths=bitwidths)

@@ -1,7 +1,11 @@
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -51,8 +55,41 @@ def test_each_process_starts_as_it_is_told_and_leaves_interruptions_to_the_first
     assert (tmp_path / "started").exists()
 
 
+def test_a_failure_ends_the_processes_of_the_pool_alone():
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    other.start()
+    with pytest.raises(ZeroDivisionError), process_pool(1):
+        raise ZeroDivisionError
+    assert other.is_alive()
+    other.terminate()
+    other.join()
+
+
+def test_processes_end_with_a_first_one_that_is_killed(tmp_path):
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "sys.path.insert(0, sys.argv[2])\n"
+        "from test_processes import process_pool, sleep\n"
+        "if __name__ == '__main__':\n"
+        "    with process_pool(1) as pool:\n"
+        "        pool.submit(sleep, Path(sys.argv[1]))\n"
+    )
+    here = Path(__file__).parent
+    first = subprocess.Popen([sys.executable, "-c", script, tmp_path, here])
+    while not (begun := list(tmp_path.glob("*.begun"))):
+        assert first.poll() is None
+        time.sleep(0.05)
+    first.kill()
+    first.wait()
+    assert gone(int(begun[0].stem))
+
+
 def test_a_killed_process_is_a_sentence():
-    with pytest.raises(ValueError, match="A process was killed"), process_pool(1) as pool:
+    with (
+        pytest.raises(ValueError, match="A process ended before its work did"),
+        process_pool(1) as pool,
+    ):
         pool.submit(killed, 0).result()
 
 

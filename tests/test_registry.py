@@ -111,6 +111,8 @@ def test_a_dataclass_of_ones_own_is_built_with_its_parameters():
     assert registry.make(Tolerant) == Tolerant()
     with pytest.raises(ValueError, match="'Tolerant' has no parameter 'x'; it takes floor"):
         registry.make(Tolerant, x=1)
+    with pytest.raises(ValueError, match="'Tolerant' has no parameter 'name'"):
+        registry.make(Tolerant, name=1)
     with pytest.raises(ValueError, match="reward_kwargs go with a name"):
         registry.make(Tolerant(), floor=0.2)
     with pytest.raises(ValueError, match="'dict' is a plain class"):

@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env, data_equivalence
+from toys import toy_task
 
 import releq_gym  # noqa: F401
 from releq_gym.several_nets import SeveralNetsEnv, is_family
@@ -118,6 +119,12 @@ def test_copies_side_by_side_work():
 def test_wrong_lists_get_a_sentence(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         gym.make(ID, **options)
+
+
+def test_a_task_folder_is_one_of_several_nets(tmp_path):
+    folder = toy_task(tmp_path / "mine")
+    env = gym.make(ID, net=[str(folder), "digits"], bitwidths=[2, 4, 8])
+    assert env.reset(options={"net": str(folder)})[1]["net"] == str(folder)
 
 
 def test_unknown_nets_at_reset_get_a_sentence():

@@ -118,7 +118,7 @@ def test_wrong_cards_are_refused(tmp_path):
         load_task(tmp_path)
     card.write_text('{"schema": "releq-task/1"}')
     with pytest.raises(
-        TaskError, match="lacks bitwidths, card_sha256, completeness, full_precision"
+        TaskError, match="lacks activation_bitwidth, bitwidths, card_sha256, completeness"
     ):
         load_task(tmp_path)
 

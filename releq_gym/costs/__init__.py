@@ -27,7 +27,7 @@ CostModel = Callable[[Sequence[Layer], Sequence[int]], Figures]
 COSTS: Registry[Callable[..., CostModel]] = Registry("cost", "releq_gym.costs")
 
 
-def make_cost(name: str | CostModel, **kwargs: Any) -> CostModel:
+def make_cost(name: str | CostModel, /, **kwargs: Any) -> CostModel:
     """The cost model called ``name`` with its parameters; a callable is returned as it is.
 
     Raises:

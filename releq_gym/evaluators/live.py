@@ -48,6 +48,7 @@ from releq_gym.evaluators.measurement import Measurement, check_assignment, pool
 from releq_gym.evaluators.memo import Memo, hash_fields, open_memo
 from releq_gym.layers import FULL_PRECISION
 from releq_gym.networks import NetworkLike, Recipe, network_layers, resolve_network
+from releq_gym.plain_numbers import is_whole
 from releq_gym.quantized import bake, check_weight, load_weights
 from releq_gym.quantizers.base import Quantizer, make_quantizer
 from releq_gym.registry import UnknownNameError, named_arguments
@@ -67,7 +68,7 @@ from releq_gym.training.weights import read_record
 REPORT_SEED = 1_000_000
 """Retraining for the report uses the seeds from here on, the search those from 0."""
 
-CODE_VERSION = 4
+CODE_VERSION = 5
 """Raised whenever a change of the code changes what is measured; old results are then ignored."""
 
 ACTIVATION_VERSION = 3
@@ -257,6 +258,7 @@ class LiveEvaluator:
                 # Nothing would tell its results from those of another one.
                 self._memo, self.forgets = None, f"{name}= uses {why}"
         self._forwards: dict[tuple[str, str, bool], SharedForward] = {}
+        self._warned = False
         self.precision = self._choose_precision(precision)
         self.stack = self._choose_stack(stack)
         self.name = self._describe(recipe)
@@ -452,6 +454,7 @@ class LiveEvaluator:
     def _forward(self, split: str, precision: str, subject: nn.Module) -> SharedForward:
         key = split, precision, subject is self.module
         if key not in self._forwards:
+            self._forwards.clear()  # `memory` is what one of them may keep
             self._forwards[key] = SharedForward(
                 subject,
                 self._names,
@@ -462,7 +465,8 @@ class LiveEvaluator:
                 memory=self.memory,
             )
             reason = self._forwards[key].reason
-            if reason and len(self._forwards) == 1:
+            if reason and not self._warned:
+                self._warned = True
                 warnings.warn(
                     f"Assignments of {self.net} cannot share activations, so that measuring them "
                     f"takes longer: torch.fx cannot trace the network ({reason}).",
@@ -525,14 +529,17 @@ class LiveEvaluator:
         checked = [(check_assignment(bitwidths, self), seed) for bitwidths, seed in jobs]
         fields = self._fields(checked, split, recipe)
         found = self._recall(fields)
-        missing = [job for job, known in enumerate(found) if known is None]
+        keys = [(tuple(assignment), seed) for assignment, seed in checked]
+        # What is asked for several times is retrained once.
+        missing = list({key: job for job, key in enumerate(keys) if found[job] is None}.values())
+        measured: dict[tuple[tuple[int, ...], int], Measurement] = {}
         for start in range(0, len(missing), self.stack):
             stacked = missing[start : start + self.stack]
             retrained = self._retrain_stack([checked[job] for job in stacked], recipe)
             for job, one in zip(stacked, retrained, strict=True):
-                found[job] = measured = self._test(one, split)
-                self._keep([(fields[job], measured)])
-        return [known for known in found if known is not None]
+                measured[keys[job]] = answer = self._test(one, split)
+                self._keep([(fields[job], answer)])
+        return [known or measured[key] for key, known in zip(keys, found, strict=True)]
 
     def _retrain_stack(
         self, jobs: Sequence[tuple[list[int], int]], recipe: Recipe
@@ -552,8 +559,8 @@ class LiveEvaluator:
             weights = sum(layer.weights for layer in self.layers)
             small = self.device.type == "cuda" and weights <= STACKED_WEIGHTS
             return STACK if small and can_stack(self.module) else 1
-        if stack < 1:
-            raise ValueError(f"stack={stack!r} has to be at least 1.")
+        if not is_whole(stack) or stack < 1:
+            raise ValueError(f"stack={stack!r} has to be a whole number, at least 1.")
         return stack
 
     def _test(self, retrained: Retrained, split: str) -> Measurement:
@@ -693,9 +700,16 @@ class LiveEvaluator:
         repeats += "" if precision == "float32" else f" {precision}"
         repeats += "" if self.activation_bitwidth == FULL_PRECISION else " a8"
         seen = ", search images from train" if self.search_from_train else ""
+        # Ledgers tell assignments of one evaluator from those of another by its name.
+        functions = [describe_callable(each) for each in (self.metric, self.loss)]
+        told_apart = {
+            "weights": self.weights_sha256,
+            "images": self.splits.search.sha256,
+            "functions": functions,
+        }
         return (
             f"live {self.net}/{self.splits.name} {describe_quantizer(self.quantizer)} "
-            f"{described}{repeats} {self.weights_sha256[:SHORT_HASH]}{seen}"
+            f"{described}{repeats} {hash_fields(told_apart).hex()[:SHORT_HASH]}{seen}"
         )
 
     def _resolve_recipe(self, recipe: str | Recipe) -> Recipe:

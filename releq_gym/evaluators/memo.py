@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from releq_gym.cache import cache_folder
+from releq_gym.plain_numbers import as_json
 
 T = TypeVar("T")
 
@@ -163,5 +164,7 @@ def _decoded(row: tuple[bytes] | None) -> Any:
 
 def hash_fields(fields: Mapping[str, Any]) -> bytes:
     """The sha256 of ``fields`` as canonical JSON; the order of the keys does not matter."""
-    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(
+        fields, sort_keys=True, separators=(",", ":"), allow_nan=False, default=as_json
+    )
     return hashlib.sha256(text.encode()).digest()

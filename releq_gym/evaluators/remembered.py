@@ -181,7 +181,8 @@ def recall_or_build(net: Any, **keywords: Any) -> Evaluator:
     """
     # Before torch is imported: afterwards other things decide its number of threads.
     key, started = _key(net, keywords), time.time_ns()
-    if key is None or (memo := open_memo(keywords.get("memo", True))) is None:
+    kept_in = True if keywords.get("memo") is None else keywords["memo"]
+    if key is None or (memo := open_memo(kept_in)) is None:
         return _build(net, **keywords)
     card = memo.get(key)
     if card is not None and card.get("stamp") == _stamp(card.get("files", [])):

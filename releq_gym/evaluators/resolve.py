@@ -100,7 +100,7 @@ def _from_task(
     if net is not None and net != found.net:
         raise ValueError(f"The task {str(task)!r} is about the net {found.net!r}, not {net!r}.")
     wrong = {k: v for k, v in stated.items() if v is not None and v != card.get(k)}
-    if isinstance(bitwidths, Sequence) and not set(bitwidths) <= set(found.bitwidths):
+    if isinstance(bitwidths, Sequence) and any(each not in found.bitwidths for each in bitwidths):
         wrong["bitwidths"] = list(bitwidths)
     if wrong:
         asked = ", ".join(f"{name}={value!r}" for name, value in wrong.items())
@@ -132,7 +132,7 @@ def _default_task(net: Any, stated: dict[str, Any]) -> str:
     about_net = [name for name in candidates if is_synthetic(name) or _net_of(name) == net]
     about_net = [name for name in about_net if not is_synthetic(name) or net == "synthetic"]
     if not about_net:
-        known = _known_nets()
+        known = known_nets()
         if net not in known:
             hint = "A net of your own goes in as 'package.module:factory' with evaluator='live'."
             raise UnknownNameError("net", net, known, hint)
@@ -173,7 +173,7 @@ def _listed() -> str:
     return ", ".join([*shipped_tasks(), DEFAULT_TASKS["synthetic"]])
 
 
-def _known_nets() -> list[str]:
+def known_nets() -> list[str]:
     """Every net by name; those that need torch only where it is installed."""
     known = set(DEFAULT_TASKS)
     try:

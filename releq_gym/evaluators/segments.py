@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -228,9 +228,11 @@ def _make_functional(traced: fx.GraphModule) -> None:
             setattr(part, "inplace", False)  # noqa: B010
     for node in traced.graph.nodes:
         if node.op == "call_function":
-            node.target = OUT_OF_PLACE.get(node.target, node.target)
+            node.target = _out_of_place(node.target)
             if node.kwargs.get("inplace"):
                 node.kwargs = node.kwargs | {"inplace": False}
+            if node.kwargs.get("out") is not None:
+                raise ValueError("it writes into a value, by out=")
         elif node.op == "call_method" and node.target.endswith("_"):
             functional_name = node.target.rstrip("_")
             if not hasattr(Tensor, functional_name):
@@ -238,6 +240,21 @@ def _make_functional(traced: fx.GraphModule) -> None:
             node.target = functional_name
         if node.op == "call_function" and node.target is operator.setitem:
             raise ValueError("it assigns to a part of a value")
+
+
+def _out_of_place(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What computes the same without changing its argument.
+
+    Raises:
+        ValueError: Where there is no such function.
+    """
+    name = getattr(function, "__name__", "")
+    if not name.endswith("_") or name.endswith("__"):
+        return OUT_OF_PLACE.get(function, function)
+    for module in (torch, functional):
+        if hasattr(module, name[:-1]):
+            return getattr(module, name[:-1])
+    raise ValueError(f"it calls {name} on a value, which changes that")
 
 
 def _fold_batch_norms(traced: fx.GraphModule, layers: Sequence[str]) -> dict[int, Tensor]:

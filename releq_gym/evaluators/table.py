@@ -65,7 +65,13 @@ class _MeasuredRows:
         )
 
     def _answers(self, rows: NDArray[np.intp], repeats: NDArray[np.intp]) -> ManyEvaluations:
-        if repeats.size and repeats[0] < 0:
+        least, most = (repeats.min(), repeats.max()) if repeats.size else (0, 0)
+        if least < -1 or most >= self.repeats or (least < 0 <= most):
+            raise ValueError(
+                f"repeats={repeats.tolist()} have to be from 0 to {self.repeats - 1}, or all -1, "
+                "which asks for the mean."
+            )
+        if least < 0:
             return ManyEvaluations(
                 self._mean[rows],
                 self._milliseconds[rows].sum(axis=1),

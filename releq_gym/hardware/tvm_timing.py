@@ -26,6 +26,7 @@ from releq_gym.hardware.tvm_operator import (
     require_tvm,
 )
 from releq_gym.layers import BITWIDTHS, Layer
+from releq_gym.whole_files import written_whole
 
 SCHEMA = "releq-lookup/1"
 
@@ -242,7 +243,5 @@ def _taken_up(partial: Path, head: dict[str, Any]) -> dict[tuple[str, int], dict
 
 
 def _write(file: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all."""
-    fresh = file.with_name(f"{file.name}.new")
-    fresh.write_text(json.dumps(content, indent=1) + "\n")
-    fresh.replace(file)
+    with written_whole(file) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n")

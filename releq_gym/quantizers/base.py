@@ -144,7 +144,7 @@ class Quantizer(ABC):
 QUANTIZERS: Registry[type[Quantizer]] = Registry("quantizer", "releq_gym.quantizers")
 
 
-def make_quantizer(name: str | Quantizer, **kwargs: object) -> Quantizer:
+def make_quantizer(name: str | Quantizer, /, **kwargs: object) -> Quantizer:
     """The quantizer called ``name``, built with ``kwargs``; a quantizer is returned as it is.
 
     Raises:

@@ -16,7 +16,7 @@ Reward = Callable[[Transition], float]
 REWARDS: Registry[Callable[..., Reward]] = Registry("reward", "releq_gym.rewards")
 
 
-def make_reward(name: str | Reward, **kwargs: float) -> Reward:
+def make_reward(name: str | Reward, /, **kwargs: float) -> Reward:
     """The reward called ``name`` with its parameters; a callable is returned as it is.
 
     Raises:

@@ -85,6 +85,8 @@ class Player:
         self._masks = self.problem.has_masks and base.on_masked == "nearest"
         self.spent = False
         self.known: dict[Choice, Played] = {}
+        self._best: Any = None
+        self._ranked = 0
         self._executed: dict[Choice, Played] = {}
         self._idle = 0
 
@@ -102,10 +104,13 @@ class Player:
     def best(self) -> Played:
         """What `ask` was told that has the best cautious objective, ties to the lower cost."""
         asked = list(self.known.values())
+        if len(asked) == self._ranked:
+            return self._best
         choices = [one.choice for one in asked]
         worths = self.worths(choices, np.array([one.loss_points for one in asked]))
         costs = self.totals[np.arange(len(self.choices)), self.digits(choices), 0].sum(axis=1)
-        return asked[np.lexsort((costs, -worths))[0]]
+        self._best, self._ranked = asked[np.lexsort((costs, -worths))[0]], len(asked)
+        return self._best
 
     @property
     def start(self) -> Choice:
@@ -151,7 +156,7 @@ class Player:
     @property
     def _revealed(self) -> int:
         """Different assignments of this problem: a ledger may hold those of others, too."""
-        return len(self.ledger.cells(self.problem))
+        return self.ledger.count(self.problem)
 
     @property
     def _size(self) -> int:

@@ -136,6 +136,6 @@ def add_landscape(task: Task) -> Task:
     """Puts the facts of `releq_gym.tasks.landscape` into a task's card; shows who is at work."""
     if task.configurations == 1:
         return task
-    with Console().status("") as status:
+    with Console(stderr=True).status("") as status:
         facts = landscape(task, lambda name: status.update(f"{task.name}, landscape: {name}"))
     return extend_card(task, landscape=facts)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from releq_gym.archives import DAMAGED
 from releq_gym.layers import BITWIDTHS, Layer
+from releq_gym.plain_numbers import as_json
 from releq_gym.whole_files import written_whole
 
 SCHEMA = "releq-task/1"
@@ -221,6 +222,7 @@ def check_card(card: Any, path: Path) -> None:
         raise TaskError(f"{path} is not of schema {SCHEMA!r}.")
     required = {"id", "version", "net", "layers", "bitwidths", "splits", "repeats", "sha256"}
     required |= {"full_precision", "quantizer", "recipe", "completeness", "card_sha256"}
+    required |= {"activation_bitwidth"}
     if missing := sorted(required - card.keys()):
         raise TaskError(f"{path} lacks {', '.join(missing)}.")
     if card["card_sha256"] != card_sha256(card):
@@ -290,7 +292,7 @@ def write_task(
     seeds = {split: values.seed.tolist() for split, values in measured.items()}
     derived = {"repeats": repeats, "rows": rows, "seeds": seeds, "sha256": hashes}
     complete = _sealed({"schema": SCHEMA, **card, **derived})
-    check_card(json.loads(json.dumps(complete)), folder / "card.json")
+    check_card(complete, folder / "card.json")
     for stem, arrays in files.items():
         with written_whole(folder / f"{stem}.npz") as partial:
             np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]  # its stub knows allow_pickle
@@ -306,8 +308,9 @@ def extend_card(task: Task, **entries: Any) -> Task:
 
 
 def _sealed(card: dict[str, Any]) -> dict[str, Any]:
-    """With its hash."""
+    """With its hash, and as JSON gives it back."""
     card = {name: value for name, value in card.items() if name != "card_sha256"}
+    card = json.loads(json.dumps(card, default=as_json))
     return {**card, "card_sha256": card_sha256(card)}
 
 

@@ -33,6 +33,10 @@ EXACT_IMAGES = 1_000_000
 """In how many accuracies are counted where nobody says how many images measured them."""
 
 
+ROUNDING = 1e-6
+"""Of accuracies that were computed in float32 and are printed with more digits."""
+
+
 def import_task(
     file: str | os.PathLike,
     folder: str | os.PathLike,
@@ -208,8 +212,9 @@ def _check_multiples(
         where = f"{file}, {' '.join(map(str, assignment))}: accuracy"
         told += [(where, accuracy) for accuracy in accuracies]
     for where, accuracy in told:
-        printed = len(f"{accuracy!r}".partition(".")[2])
-        if abs(round(accuracy * images) / images - accuracy) > 0.51 * 10.0**-printed:
+        digits = len(np.format_float_positional(accuracy).partition(".")[2])
+        printed = max(0.51 * 10.0**-digits, ROUNDING)
+        if abs(round(accuracy * images) / images - accuracy) > printed:
             raise ValueError(
                 f"{where} {accuracy!r} cannot come from images={images}; correct their number, or "
                 "leave it out where accuracies are averages."

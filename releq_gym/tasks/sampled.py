@@ -141,7 +141,7 @@ def _first_sample(measurer: Measurer, wanted: int) -> dict[tuple[int, ...], str]
     sources = {each.bitwidths: each.source for each in drawn}
     measurer.measure("search", list(sources))
     missing = wanted - len(sources)
-    with Console().status("") as status:
+    with Console(stderr=True).status("") as status:
         asked = ask_searchers(
             evaluator,
             missing,
@@ -170,6 +170,8 @@ def _refine(
         arrays = export(fit_noise(sample), sample.images)
         table = NoiseTable(**arrays, bitwidths=evaluator.bitwidths)
         best = optimised(evaluator, table, OPTIMISED)
+        if not best:
+            return best, gaps
         found = _sample(evaluator, best, measurer.measure("search", best))
         predicted = 1 - table.wrong(found.bitwidths) / found.images
         gaps.append(100 * float((predicted - found.accuracy).mean()))

@@ -101,7 +101,9 @@ def _row(task: Task) -> tuple[str, ...]:
 
 def _lines(task: Task) -> Iterator[str]:
     card = task.card
-    arguments = ", ".join(f"{name}={value}" for name, value in card["quantizer_kwargs"].items())
+    arguments = ", ".join(
+        f"{name}={value}" for name, value in card.get("quantizer_kwargs", {}).items()
+    )
     quantizer = f"{card['quantizer']}({arguments})" if arguments else card["quantizer"]
     recipe = card["recipe"]
     if images := card.get("recipe_kwargs", {}).get("reestimate_batch_norm"):

@@ -68,6 +68,6 @@ def killed_rows(number):
 
 def test_a_killed_process_is_said_in_a_sentence(tmp_path):
     path = tmp_path / "rows.csv"
-    with pytest.raises(ValueError, match="A process was killed"):
+    with pytest.raises(ValueError, match="A process ended before its work did"):
         append_each(killed_rows, [(number,) for number in range(6)], path, ["number"], 1)
     assert {row["number"] for row in read_rows(path)} <= {"0"}
