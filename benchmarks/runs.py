@@ -63,6 +63,11 @@ def run(
     ledger = Ledger(budgets[-1], log)
 
     def make_env(**options: Any) -> QuantizeNetEnv:
+        if options.get("noise", "sample") != "sample":
+            raise ValueError(
+                f"{job.searcher} asks for noise={options['noise']!r}, which reveals the mean of "
+                "all repeats where a budget counts one accuracy; runs are compared under 'sample'."
+            )
         return QuantizeNetEnv(task=job.task, ledger=ledger, **options)
 
     played = play(make_env, job.searcher, job.seed, changes, search)

@@ -67,7 +67,7 @@ def at(scores: dict[int, NDArray[np.float64]], budget: int) -> NDArray[np.float6
 
 
 def standings(rows: pd.DataFrame, track: Track) -> list[Standing]:
-    """Everybody who has finished a seed on all tasks of a track, best at its shared budget first.
+    """Everybody who has finished a seed on all tasks of a track, the best where it is ranked first.
 
     Args:
         rows: As `benchmarks.runs.run` returns them.
@@ -92,13 +92,14 @@ def standings(rows: pd.DataFrame, track: Track) -> list[Standing]:
                 float(last["seconds"].median()),
             )
         )
-    return sorted(found, key=lambda one: one.iqm(shared_budget(found, track)))
+    return sorted(found, key=lambda one: one.iqm(track.ranked_at))
 
 
-def shared_budget(found: Iterable[Standing], track: Track) -> int:
-    """The largest budget of a track that everybody has reached."""
-    reached = [max(one.scores) for one in found if ENTRANTS[one.entrant].kind != "known"]
-    return min([*reached, track.budgets[-1]])
+def has_report(found: Iterable[Standing]) -> bool:
+    """Whether there are data that no search sees, on which answers are worth something else."""
+    return any(
+        not np.array_equal(one.scores[b], one.report[b]) for one in found for b in one.scores
+    )
 
 
 def _matrices(
@@ -128,7 +129,7 @@ def tables(rows: pd.DataFrame, track: Track) -> Iterator[Table]:
 
 
 def _board(found: Sequence[Standing], track: Track) -> Table:
-    shared = shared_budget(found, track)
+    ranked, report = track.ranked_at, has_report(found)
     lines = []
     for one in found:
         cells = []
@@ -137,12 +138,11 @@ def _board(found: Sequence[Standing], track: Track) -> Table:
                 cells.append("")
                 continue
             cells.append(summary(at(one.scores, budget)))
-        report = float(interquartile_mean(at(one.report, shared)))
         lines.append(
             (
                 one.label,
                 *cells,
-                f"{report:.3f}",
+                *([summary(at(one.report, ranked))] if report else []),
                 "" if np.isnan(one.walk) else f"{one.walk:.3f}",
                 f"{one.excess:+.2f}",
                 "" if np.isnan(one.seconds) else f"{one.seconds:.0f}",
@@ -151,17 +151,23 @@ def _board(found: Sequence[Standing], track: Track) -> Table:
     return Table(
         track.title,
         "Search regret after so many different assignments, 0 the best that search data can tell, "
-        "1 a random assignment: interquartile mean over tasks and the seeds that all of them have, "
-        f"and its stratified bootstrap 95 % interval from {FEWEST_RUNS} seeds on; report regret at "
-        f"{shared:,}; search regret of a policy's greedy walk, bits per weight above the optimum's "
-        "and seconds of computing, medians at the end.",
-        ("", *(f"{budget:,}" for budget in track.budgets), "report", "walk", "bits", "seconds"),
+        "1 a random assignment: interquartile mean over the seeds that all tasks have, mean over "
+        f"tasks, and its stratified bootstrap 95 % interval from {FEWEST_RUNS} seeds on. Ranked at "
+        f"{ranked:,}. {f'Report regret at {ranked:,}. ' if report else ''}Search regret of a "
+        "policy's greedy walk, bits per weight above the optimum's and seconds of computing: "
+        "medians at the end.",
+        (
+            *("", *(f"{budget:,}" for budget in track.budgets)),
+            *([f"report at {ranked:,}"] if report else []),
+            *("walk", "bits", "seconds"),
+        ),
         lines,
     )
 
 
 def _differences(found: Sequence[Standing], track: Track) -> Table:
     ours = next(one for one in found if one.entrant == REFERENCE)
+    ranked, report = track.ranked_at, has_report(found)
     lines = []
     for other in found:
         if other is ours or ENTRANTS[other.entrant].kind == "known":
@@ -171,16 +177,25 @@ def _differences(found: Sequence[Standing], track: Track) -> Table:
             if budget > max(other.scores):
                 cells.append("")
                 continue
-            scores = at(ours.scores, budget), at(other.scores, budget)
-            cells.append(verdict(*scores, enough=min(map(len, scores)) >= FEWEST_RUNS))
+            cells.append(_verdict(at(ours.scores, budget), at(other.scores, budget)))
+        if report:
+            cells.append(_verdict(at(ours.report, ranked), at(other.report, ranked)))
         lines.append((other.label, *cells))
     return Table(
         f"{ENTRANTS[REFERENCE].label} against the others",
         "Its search regret minus theirs, 95 % interval of the difference; ahead or behind where "
-        f"that excludes 0. With fewer than {FEWEST_RUNS} seeds of either, the difference alone.",
-        ("against", *(f"{budget:,}" for budget in track.budgets)),
+        f"that excludes 0. With fewer than {FEWEST_RUNS} seeds of either, the difference alone."
+        + (" In the end likewise, of report regret." if report else ""),
+        (
+            *("against", *(f"{budget:,}" for budget in track.budgets)),
+            *([f"report at {ranked:,}"] if report else []),
+        ),
         lines,
     )
+
+
+def _verdict(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> str:
+    return verdict(ours, theirs, enough=min(len(ours), len(theirs)) >= FEWEST_RUNS)
 
 
 def _task(rows: pd.DataFrame, task: str, track: Track) -> Table:

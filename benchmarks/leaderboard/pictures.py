@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib import color_sequences
 from matplotlib.figure import Figure
 
-from benchmarks.leaderboard.analysis import at, shared_budget, standings
+from benchmarks.leaderboard.analysis import at, standings
 from benchmarks.leaderboard.sweep import ENTRANTS, Track
 from benchmarks.statistics import FEWEST_RUNS, interval, performance_profile
 
@@ -74,9 +74,9 @@ def anytime(rows: pd.DataFrame, track: Track, random_curves: pd.DataFrame) -> Fi
 
 
 def standing_bars(rows: pd.DataFrame, track: Track) -> Figure:
-    """Interquartile means at the shared budget, the best on top; intervals of enough runs."""
+    """Interquartile means where the track is ranked, the best on top; intervals of enough runs."""
     found = [one for one in standings(rows, track) if ENTRANTS[one.entrant].kind != "known"]
-    budget = shared_budget(found, track)
+    budget = track.ranked_at
     figure = Figure(figsize=(7.0, 0.6 + 0.28 * len(found)), layout="constrained")
     axes = figure.subplots()
     for height, one in enumerate(reversed(found)):
@@ -93,9 +93,9 @@ def standing_bars(rows: pd.DataFrame, track: Track) -> Figure:
 
 
 def profiles(rows: pd.DataFrame, track: Track) -> Figure:
-    """Share of runs that come within a regret, at the shared budget."""
+    """Share of runs that come within a regret, where the track is ranked."""
     found = [one for one in standings(rows, track) if ENTRANTS[one.entrant].kind != "known"]
-    budget = shared_budget(found, track)
+    budget = track.ranked_at
     thresholds = np.linspace(0.0, 0.5, 201)
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
     axes = figure.subplots()

@@ -66,12 +66,15 @@ class Track:
         title: Of its tables.
         tasks: By name.
         budgets: Different assignments revealed at which answers are taken; the last ends a run.
+        ranked_at: That of them by which the board is in order; who ends before it stands where its
+            last answer puts it.
         seeds: Of every run.
     """
 
     title: str
     tasks: tuple[str, ...]
     budgets: tuple[int, ...]
+    ranked_at: int
     seeds: tuple[int, ...]
 
 
@@ -84,6 +87,7 @@ TRACKS = {
             "lenet-mnist-uniform-ptq-w1to8-loss0",
         ),
         (24, 60, 120, 240, 600),
+        600,
         SEEDS,
     ),
     "deep": Track(
@@ -95,6 +99,7 @@ TRACKS = {
             "vgg16-cifar10-uniformpc-ptq-w1to8",
         ),
         (100, 300, 1_000, 3_000),
+        1_000,
         SEEDS[:10],
     ),
 }

@@ -119,6 +119,11 @@ def check_rows(rows: Sequence[Row], replayed: Replayed) -> Iterator[str]:
         yield f"{rows[0].source} is about {name}, of which the log tells nothing"
         return
     problem = problems[0]
+    if any(one.repeat < 0 for one in replayed.revealed(problem)) and problem.evaluator.repeats > 1:
+        yield (
+            f"{rows[0].source} is of single repeats, and the log asks for the means of all "
+            "(noise='mean'), each of which a budget counts as one"
+        )
     budgets = sorted({int(row.values["budget"]) for row in rows})
     scored = {
         one["budget"]: one for one in score(job, replayed.revealed(problem), problem, budgets)

@@ -163,7 +163,7 @@ def _refine(
     Returns:
         The last of these, and by how many points they were flattered, round by round.
     """
-    evaluator, gaps = measurer.evaluator, []
+    evaluator, gaps = measurer.evaluator, list[float]()
     while True:
         searched = measurer.measure("search", list(sources))
         sample = _sample(evaluator, list(sources), searched)

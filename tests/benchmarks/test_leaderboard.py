@@ -18,7 +18,7 @@ from benchmarks.validate.__main__ import main as validate_main
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.tasks.score import make_scorer
 
-TRACK = Track("Toys", ("one", "two"), (10, 20), (0, 1, 2))
+TRACK = Track("Toys", ("one", "two"), (10, 20), 20, (0, 1, 2))
 
 
 def rows(searcher, regrets, budgets=(10, 20), tasks=("one", "two")):
@@ -50,7 +50,7 @@ def board(*parts):
     return pd.DataFrame([row for part in parts for row in part])
 
 
-def test_the_best_at_the_budget_that_all_have_reached_stands_first():
+def test_the_best_where_the_track_is_ranked_stands_first():
     found = standings(
         board(
             rows("random", [0.4] * 3),
@@ -59,8 +59,8 @@ def test_the_best_at_the_budget_that_all_have_reached_stands_first():
         ),
         TRACK,
     )
-    # At 10: 0.6, 0.375 and 0.45.
-    assert [one.entrant for one in found] == ["greedy", "local_search", "random"]
+    # At 20, or in the end: 0.4, 0.375 and 0.3.
+    assert [one.entrant for one in found] == ["local_search", "greedy", "random"]
 
 
 def test_who_lacks_runs_is_not_on_the_board():
@@ -87,7 +87,7 @@ def test_who_has_run_a_part_stands_in_the_tables_of_tasks():
 def test_nobody_is_ahead_by_one_run():
     few = board(rows("recurrent_ppo", [0.1, 0.1]), rows("random", [0.4, 0.4]))
     text = markdown(list(tables(few, TRACK)))
-    assert "| random search | -0.450 | -0.300 |" in text
+    assert "| random search | -0.450 | -0.300 | -0.300 |" in text
     assert "ahead (" not in text and "(0.100 to 0.100)" not in text
 
 
@@ -106,10 +106,21 @@ def test_differences_say_who_is_ahead():
     assert verdicts["| one-flip local search"].startswith("undecided")
 
 
+def test_report_regret_has_verdicts_of_its_own_where_there_are_report_data():
+    both = board(rows("recurrent_ppo", [0.1, 0.11, 0.12]), rows("random", [0.4, 0.41, 0.42]))
+    both["regret"] = np.where(both["searcher"] == "random", 0.5, 0.9)
+    text = markdown(tables(both, TRACK))
+    assert "report at 20 |" in text
+    (verdict,) = (line for line in text.splitlines() if "| ahead" in line)
+    assert verdict.count("ahead") == 2 and verdict.endswith("| behind (+0.400 to +0.400) |")
+    both["regret"] = both["search_regret"]
+    assert "report at" not in markdown([*tables(both, TRACK)][:2])
+
+
 def test_the_board_has_regrets_intervals_and_report():
     text = markdown(tables(board(rows("random", [0.4] * 3)), TRACK))
-    regrets = "| random search | 0.600 (0.600 to 0.600) | 0.400 (0.400 to 0.400) | 1.400 "
-    assert f"{regrets}| 0.250 | +0.50 | 2 |" in text
+    regrets = "| random search | 0.600 (0.600 to 0.600) | 0.400 (0.400 to 0.400) "
+    assert f"{regrets}| 1.400 (1.400 to 1.400) | 0.250 | +0.50 | 2 |" in text
     assert (
         "| random search | 0.600 / 1.400 | 0.400 / 1.400 | 3.00 | +0.20 | 0.100 | 22 | 4 | 2 |"
         in text
@@ -119,7 +130,7 @@ def test_the_board_has_regrets_intervals_and_report():
 def test_who_stops_early_has_no_later_cells(monkeypatch):
     monkeypatch.setitem(ENTRANTS, "tpe", replace(ENTRANTS["tpe"], most=10))
     text = markdown(tables(board(rows("tpe", [0.4] * 3, (10,)), rows("random", [0.4] * 3)), TRACK))
-    assert "| TPE | 0.600 (0.600 to 0.600) |  | 1.400 |  | +0.50" in text
+    assert "| TPE | 0.600 (0.600 to 0.600) |  | 1.400 (1.400 to 1.400) |  | +0.50" in text
 
 
 def test_the_page_is_one_file_and_escapes_what_it_is_told():
@@ -137,11 +148,12 @@ def test_every_planned_run_can_be_made():
     for name, entrant in ENTRANTS.items():
         assert name in registered[entrant.kind]
     assert all(list(track.budgets) == sorted(track.budgets) for track in TRACKS.values())
+    assert all(track.ranked_at in track.budgets for track in TRACKS.values())
 
 
 def test_a_run_gives_rows_and_a_log_and_is_not_repeated(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
-        leaderboard, "TRACKS", {"toy": Track("Toy", ("synthetic-4-0",), (5, 20), (0, 1))}
+        leaderboard, "TRACKS", {"toy": Track("Toy", ("synthetic-4-0",), (5, 20), 20, (0, 1))}
     )
     asked = ["--searcher", "random", "--workers", "1", "--results", str(tmp_path)]
     assert leaderboard.main(asked) == 0
@@ -161,7 +173,7 @@ def test_a_run_gives_rows_and_a_log_and_is_not_repeated(tmp_path, monkeypatch, c
 
 
 def test_hashes_vouch_for_logs_that_are_not_kept(tmp_path, monkeypatch, capsys):
-    toy = Track("Toy", ("synthetic-4-0",), (5, 20), (0, 1, 2))
+    toy = Track("Toy", ("synthetic-4-0",), (5, 20), 20, (0, 1, 2))
     monkeypatch.setattr(leaderboard, "TRACKS", {"toy": toy})
     asked = ["--searcher", "random", "--workers", "1", "--results", str(tmp_path)]
     assert leaderboard.main([*asked, "--seeds", "2"]) == 0
@@ -190,7 +202,7 @@ def test_hashes_vouch_for_logs_that_are_not_kept(tmp_path, monkeypatch, capsys):
 
 
 def test_who_plans_has_a_run_for_every_budget(tmp_path, monkeypatch):
-    toy = Track("Toy", ("synthetic-4-0",), (5, 20), (0, 1))
+    toy = Track("Toy", ("synthetic-4-0",), (5, 20), 20, (0, 1))
     monkeypatch.setattr(leaderboard, "TRACKS", {"toy": toy})
     asked = ["--searcher", "simulated_annealing", "--workers", "1", "--results", str(tmp_path)]
     assert leaderboard.main(asked) == 0

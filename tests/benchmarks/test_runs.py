@@ -6,10 +6,17 @@ import pytest
 
 import benchmarks
 from benchmarks.rows import read_rows
+from benchmarks.runs import Job, run
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.tasks.score import make_scorer
 
 FOLDER = Path(benchmarks.__file__).parent
+
+
+def test_a_mean_is_not_one_accuracy_of_a_budget(tmp_path):
+    job = Job("digits-digits-wrpn-short-w2to8", "random", 0)
+    with pytest.raises(ValueError, match="reveals the mean of all repeats where a budget counts"):
+        run(job, (5,), tmp_path / "log.jsonl", {"noise": "mean"})
 
 
 @pytest.mark.parametrize(

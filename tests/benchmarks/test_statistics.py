@@ -12,10 +12,12 @@ from benchmarks.statistics import (
 )
 
 
-def test_the_interquartile_mean_pools_tasks_and_ignores_the_outer_quarters():
-    scores = np.array([[0.0, 9.0], [0.2, 0.4], [0.3, 0.1], [-5.0, 0.5]])
-    assert interquartile_mean(scores) == pytest.approx(np.mean([0.1, 0.2, 0.3, 0.4]))
-    assert interquartile_mean(np.stack([scores, scores + 1])) == pytest.approx([0.25, 1.25])
+def test_the_interquartile_mean_ignores_outer_runs_and_no_task():
+    scores = np.array([[0.0, 9.0], [0.2, 9.4], [0.3, 9.1], [-5.0, 9.5]])
+    assert interquartile_mean(scores) == pytest.approx(np.mean([0.0, 0.2, 9.1, 9.4]))
+    both = interquartile_mean(np.stack([scores, scores + 1]))
+    assert both == pytest.approx([4.675, 5.675])
+    assert interquartile_mean(np.array([[0.1, 0.2, 5.0]])) == pytest.approx(5.3 / 3)
 
 
 def test_the_interquartile_mean_is_that_of_all_scores_twice_over():

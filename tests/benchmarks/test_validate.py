@@ -10,7 +10,7 @@ from toys import ToyEvaluator, toy_task
 
 import releq_gym
 from benchmarks.rows import append_rows
-from benchmarks.runs import Job, answers
+from benchmarks.runs import Job, answers, score
 from benchmarks.validate.__main__ import main
 from benchmarks.validate.verdict import validate
 from releq_gym.env import QuantizeNetEnv
@@ -550,6 +550,20 @@ def test_rows_are_validated_at_each_budget(searched, tmp_path, capsys):
     stranger = log.rename(log.with_name("stranger.jsonl"))
     assert main([str(stranger), "--claims", str(path)]) == 2
     assert "No row of the claims is about it" in capsys.readouterr().out
+
+
+def test_rows_of_a_search_that_saw_means_are_refused(tmp_path, capsys):
+    log = tmp_path / DIGITS / "random" / "0.jsonl"
+    env = QuantizeNetEnv(task=DIGITS, noise="mean", ledger=Ledger(10, log))
+    env.reset(seed=0)
+    SEARCHERS["random"](env, np.random.default_rng(0))
+    env.close()
+    job = Job(DIGITS, "random", 0)
+    rows = list(score(job, read_revealed(log, env.problem), env.problem, (10,)))
+    path = tmp_path / "rows.csv"
+    append_rows(path, rows, list(rows[0]))
+    assert main([str(log), "--claims", str(path)]) == 1
+    assert "the log asks for the means of all (noise='mean')" in capsys.readouterr().out
 
 
 def test_many_logs_are_shared_among_workers_and_the_worst_counts(tmp_path, honest, capsys):
