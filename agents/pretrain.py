@@ -57,6 +57,10 @@ class PPOPlan:
 
     def __post_init__(self) -> None:
         check_numbers(self, but=self.unchecked)
+        if self.rollout * self.copies == 1:
+            raise ValueError(
+                "PPO learns from two steps or more at a time; raise rollout or copies."
+            )
 
     def options(self) -> dict[str, Any]:
         """Arguments of ``PPO`` and ``RecurrentPPO``."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from benchmarks.rows import append_rows, read_rows, replace_rows
+from releq_gym.registry import UnknownNameError
 
 
 class Part(NamedTuple):
@@ -63,6 +64,11 @@ def run(
     if unknown:
         print(f"--part {unknown[0]}: there are {', '.join(parts)}", file=sys.stderr)
         return 2
+    known = {key[0] for name in options.part or parts for key in parts[name].jobs}
+    for name in chosen or ():
+        if name not in known:
+            print(UnknownNameError("name", name, known), file=sys.stderr)
+            return 2
     console = Console()
     results.mkdir(exist_ok=True)
     try:

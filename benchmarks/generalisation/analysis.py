@@ -79,9 +79,9 @@ def _board(rows: pd.DataFrame, found: dict[str, Scores]) -> Table:
     return Table(
         "On networks that were held out",
         "Search regret of the answer after so many evaluations of the network, 0 the best that "
-        "search data can tell, 1 a random assignment: interquartile mean over networks and seeds, "
-        "and its stratified bootstrap 95 % interval. Then the share of answers that keep the "
-        "tolerated loss on search data.",
+        "search data can tell, 1 a random assignment: interquartile mean over seeds, mean over "
+        "networks, and its stratified bootstrap 95 % interval. Then the share of answers that keep "
+        "the tolerated loss on search data.",
         (
             *("", "seeds"),
             *(f"{budget} evaluations" for budget in BUDGETS),

@@ -203,23 +203,27 @@ def table(rows: pd.DataFrame) -> Table:
     lines: list[tuple[str, ...]] = []
     for feature in _order(counted):
         group = counted[counted["feature"] == feature]
+        regret = _matrix(group, group["regret_without"] - group["regret"])
+        by_net = regret.mean(axis=0)
         lines.append(
             (
                 f"`{feature}`",
                 summary(_matrix(group, group["changed_percent"]), ".1f"),
-                summary(_matrix(group, group["regret_without"] - group["regret"]), "+.3f"),
+                summary(regret, "+.3f"),
+                f"{by_net.min():+.3f} to {by_net.max():+.3f}",
                 f"{_iqm(group, group['bits_without'] - group['bits']):+.2f}",
             )
         )
     nets = ", ".join(dict.fromkeys(counted["net"]))
     return Table(
         "What a policy looks at, on networks that it has never seen",
-        f"Interquartile means over {nets} and {counted['seed'].nunique()} seeds with stratified "
-        "bootstrap 95 % intervals. Changed: by how many percent of the probability the choice "
-        "moves (total variation) when the feature is that of a layer of another net. Regret: how "
-        "much more the answer without evaluations has when the feature shows what it is on "
-        "average elsewhere; below 0 the policy is better off without. Bits per weight likewise.",
-        ("feature", "changed", "regret", "bits"),
+        f"Interquartile means over {counted['seed'].nunique()} seeds, means over {nets}, and "
+        "stratified bootstrap 95 % intervals. Changed: by how many percent of the probability the "
+        "choice moves (total variation) when the feature is that of a layer of another net. "
+        "Regret: how much more the answer without evaluations has when the feature shows what it "
+        "is on average elsewhere; below 0 the policy is better off without; then the least and "
+        "the most that is on one network, mean over seeds. Bits per weight likewise.",
+        ("feature", "changed", "regret", "on one network", "bits"),
         lines,
     )
 

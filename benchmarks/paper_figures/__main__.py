@@ -60,8 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.results.mkdir(parents=True, exist_ok=True)
     path = options.results / "runs.csv"
     try:
-        jobs = {} if options.draw else {job: (options.results,) for job in _jobs(options)}
-        append_missing(run, jobs, path, COLUMNS, options.workers)
+        jobs = {job: (options.results,) for job in _jobs(options)}
+        append_missing(run, {} if options.draw else jobs, path, COLUMNS, options.workers)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

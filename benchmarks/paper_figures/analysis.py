@@ -246,9 +246,9 @@ def _board(title: str, runs: pd.DataFrame, variants: Sequence[str]) -> Table:
     tasks = runs["task"].nunique()
     return Table(
         title,
-        f"Tasks: {tasks}; seeds of each: {_seeds(runs)}. Interquartile mean over both and, from "
-        f"{FEWEST_RUNS} seeds on, its 95 % interval; then of the walks the share within the "
-        "tolerated loss, and medians of points lost and bits per weight.",
+        f"Tasks: {tasks}; seeds of each: {_seeds(runs)}. Interquartile mean over seeds, mean over "
+        f"tasks and, from {FEWEST_RUNS} seeds on, its 95 % interval; then of the walks the share "
+        "within the tolerated loss, and medians of points lost and bits per weight.",
         ("", *(one.label for one in MEASURES), "within", "lost", "bits"),
         lines,
     )

@@ -54,6 +54,11 @@ def test_the_same_plan_gives_the_same_policy(policy, tmp_path):
     assert (tmp_path / "other.safetensors").read_bytes() != policy.read_bytes()
 
 
+def test_one_step_at_a_time_teaches_nothing():
+    with pytest.raises(ValueError, match="PPO learns from two steps or more"):
+        Pretraining(copies=1, rollout=1)
+
+
 def test_its_card_says_what_it_knows(policy):
     card = read_card(policy)
     assert card.nets == ("lenet", "synthetic")

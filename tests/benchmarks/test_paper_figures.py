@@ -259,7 +259,11 @@ def in_this_process(function, calls, path, columns, workers):
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
-    [(["--part", "cloud"], "Did you mean 'clouds'"), (["--task", "x"], "Unknown task")],
+    [
+        (["--part", "cloud"], "Did you mean 'clouds'"),
+        (["--task", "x"], "Unknown task"),
+        (["--draw", "--task", "x"], "Unknown task"),
+    ],
 )
 def test_unknown_names_are_answered_in_a_sentence(tmp_path, capsys, options, sentence):
     assert paper_figures.main([*options, "--results", str(tmp_path)]) == 2
