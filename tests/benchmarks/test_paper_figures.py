@@ -192,7 +192,7 @@ def test_curves_are_drawn_of_one_seed_and_of_many(tmp_path):
         made = table(rows("releq", [0.0, 1.0], seeds), rows("ratio", [0.0, 0.5], seeds))
         figure = draw_curves(made, ("releq", "ratio"), {"reward": "r", "search_regret": "s"})
         assert len(figure.axes) == 4 and len(figure.axes[0].lines) == 2
-        assert list(figure.axes[0].lines[1].get_ydata()) == [0.0, 0.5]
+        assert figure.axes[0].lines[1].get_ydata() == pytest.approx([0.0, 0.5])
 
 
 def test_episodes_are_counted_until_a_budget_is_reached():
