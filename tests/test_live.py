@@ -489,6 +489,7 @@ def test_images_without_a_training_split_allow_ptq_only():
         ({"bitwidths": [0, 4]}, "one or more of 1 to 8"),
         ({"bitwidths": []}, "one or more of 1 to 8"),
         ({"recipe": "shrt"}, "Did you mean 'short'"),
+        ({"stack": 1.5}, "stack=1.5 has to be a whole number"),
         ({"quantizer": "wrnp"}, "Did you mean 'wrpn'"),
         ({"device": "gpu"}, "Unknown device"),
         ({"weights": "missing.safetensors"}, "no file"),

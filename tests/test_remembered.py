@@ -87,6 +87,11 @@ def test_a_second_start_imports_no_torch_until_something_new_is_asked(tmp_path):
         assert info["accuracy"] == live.evaluate(info["bitwidths"], 0).accuracy
 
 
+def test_none_stands_for_the_default_place_of_the_memo():
+    make(memo=None)
+    assert isinstance(make(), RememberedEvaluator)
+
+
 def test_it_states_what_the_live_one_states():
     live, known = make(), make()
     assert isinstance(live, LiveEvaluator) and isinstance(known, RememberedEvaluator)

@@ -104,3 +104,7 @@ def test_wrong_rewards_get_a_sentence():
         make_reward(3)
     with pytest.raises(ValueError, match="carries its own"):
         make_reward(math.sin, a=1)
+    with pytest.raises(ValueError, match="no parameter 'name'"):
+        make_reward("releq", name=1)
+    with pytest.raises(ValueError, match="'ratio' divides by the cost"):
+        make_reward("ratio")(transition(cost=0.0))

@@ -1,4 +1,5 @@
 import itertools
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -8,7 +9,7 @@ import releq_gym  # noqa: F401
 from releq_gym.cli import main
 from releq_gym.evaluators.resolve import task_evaluator
 from releq_gym.evaluators.surrogate import NoiseTable, SurrogateEvaluator
-from releq_gym.tasks import TaskError, load_task
+from releq_gym.tasks import TaskError, load_task, sampled
 from releq_gym.tasks.format import Measurements
 from releq_gym.tasks.plan import Plan, make_card
 from releq_gym.tasks.sample import DRAWN, SEARCHED, SOURCES, ask_searchers, draw
@@ -69,6 +70,16 @@ def test_the_cheapest_assignment_is_that_of_trying_all(most_wrong):
 def test_where_nothing_is_good_enough_a_sentence_says_so():
     with pytest.raises(ValueError, match="gets only 2 images wrong; 3 are the least"):
         noise_table().cheapest(np.ones((4, 8)), 2)
+
+
+def test_where_every_loss_is_out_of_reach_a_build_keeps_its_sample(monkeypatch):
+    bitwidths = np.array([[8, 8], [2, 2], [4, 8]], dtype=np.uint8)
+    drawn = Sample(bitwidths, np.array([50, 10, 40]), 100, 95, np.zeros((2, 8)))
+    evaluator = SimpleNamespace(bitwidths=BITWIDTHS, full_precision_accuracy=0.95, images=100)
+    measurer = SimpleNamespace(evaluator=evaluator, measure=lambda split, assignments: None)
+    monkeypatch.setattr(sampled, "_sample", lambda *_: drawn)
+    monkeypatch.setattr(sampled, "optimised", lambda *_: [])
+    assert sampled._refine(measurer, {(8, 8): "uniform"}) == ([], [])
 
 
 def test_where_no_assignment_keeps_the_loss_the_optimum_loses_least(built):

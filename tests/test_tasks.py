@@ -48,6 +48,18 @@ def test_the_mean_is_the_mean_of_the_repeats(tmp_path):
     assert evaluator.evaluate((4, 4), 1).milliseconds == 7
 
 
+def test_many_repeats_are_single_ones_or_all_the_mean(tmp_path):
+    evaluator = TableEvaluator(load_task(toy_task(tmp_path / "task")))
+    rows = np.array([[4, 4], [2, 8]])
+    for repeats in ([0, 2], [-1, -1]):
+        many = evaluator.evaluate_many(rows, np.array(repeats))
+        pairs = zip(rows.tolist(), repeats, strict=True)
+        assert many.accuracy.tolist() == [evaluator.evaluate(*pair).accuracy for pair in pairs]
+    for repeats in ([0, -1], [-1, 0], [0, 3], [-2, 0]):
+        with pytest.raises(ValueError, match="have to be from 0 to 2, or all -1"):
+            evaluator.evaluate_many(rows, np.array(repeats))
+
+
 def test_report_data_is_another_split(tmp_path):
     task = load_task(toy_task(tmp_path / "task"))
     report = TableEvaluator(task, "report")

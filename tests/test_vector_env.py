@@ -330,6 +330,12 @@ def test_after_a_failed_measurement_comes_a_reset(monkeypatch, mode):
     assert env.step(actions)[2].all()
 
 
+@pytest.mark.parametrize("count", [0, 2.5])
+def test_a_number_of_environments_is_whole(count):
+    with pytest.raises(ValueError, match=rf"num_envs={count} has to be a whole number, at least 1"):
+        QuantizeNetVectorEnv(count, net="digits")
+
+
 @pytest.mark.parametrize("returned", ["x", np.ones(1)])
 def test_a_reward_that_is_no_number_is_a_sentence(returned):
     envs = gym.make_vec(
