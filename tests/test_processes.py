@@ -60,6 +60,7 @@ def test_a_failure_ends_the_processes_of_the_pool_alone():
     other.start()
     with pytest.raises(ZeroDivisionError), process_pool(1):
         raise ZeroDivisionError
+    other.join(1)
     assert other.is_alive()
     other.terminate()
     other.join()

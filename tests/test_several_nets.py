@@ -121,10 +121,11 @@ def test_wrong_lists_get_a_sentence(options, sentence):
         gym.make(ID, **options)
 
 
-def test_a_task_folder_is_one_of_several_nets(tmp_path):
-    folder = toy_task(tmp_path / "mine")
-    env = gym.make(ID, net=[str(folder), "digits"], bitwidths=[2, 4, 8])
-    assert env.reset(options={"net": str(folder)})[1]["net"] == str(folder)
+def test_a_task_folder_is_one_of_several_nets(tmp_path, monkeypatch):
+    toy_task(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    env = gym.make(ID, net=["mine", "digits"], bitwidths=[2, 4, 8])
+    assert env.reset(options={"net": "mine"})[1]["net"] == "mine"
 
 
 def test_unknown_nets_at_reset_get_a_sentence():
