@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # What a shell reports of a program that ended so.
     except KeyboardInterrupt:
-        print("Stopped; the same command goes on from here.", file=sys.stderr)
+        kept = getattr(options, "kept", "the same command goes on from here")
+        print(f"Stopped; {kept}.", file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:
         extras = [extra for extra, modules in EXTRAS.items() if error.name in modules]

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from releq_gym.activations import QuantizeActivation, activation_bitwidth, attach
@@ -221,17 +222,22 @@ def _parametrizations(module: nn.Module) -> dict[str, Any]:
 def save_weights(module: nn.Module, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
     """Writes a full-precision checkpoint as safetensors; the file appears whole or not at all.
 
-    Only weights (floating tensors of two or more axes) are stored in ``dtype``. Biases and batch
-    norm hardly take space, and variances can leave the range of float16.
+    Only weights (floating parameters of two or more axes) are stored in ``dtype``. Biases and
+    batch norm hardly take space; variances and masks can leave the range of float16.
 
     Args:
         module: Without parametrizations.
         path: Where to write; missing folders are made.
         dtype: Of the stored weights, for instance ``torch.float32`` to keep them exactly.
     """
+    weights = {
+        name
+        for name, parameter in module.named_parameters(remove_duplicate=False)
+        if parameter.is_floating_point() and parameter.dim() > 1
+    }
     tensors = {
-        name: tensor.to(dtype) if tensor.is_floating_point() and tensor.dim() > 1 else tensor
-        for name, tensor in module.state_dict().items()
+        name: tensor.to(dtype) if name in weights else tensor
+        for name, tensor in _tensors(module).items()
     }
     _write(path, tensors)
 
@@ -258,7 +264,8 @@ def save_quantized(path: str | Path, module: nn.Module, meta: Mapping[str, Any])
     """Writes a quantized network as safetensors: integer codes, scales, and all else exactly.
 
     The tensors are ``<layer>.weight.codes`` (int8, or int16 where codes exceed 127),
-    ``<layer>.weight.scale`` (float32), and every other parameter and buffer under its own name.
+    ``<layer>.weight.scale`` (float32), and every other parameter and buffer under its own name;
+    what a module keeps by ``get_extra_state`` is left out.
     A quantized weight that several modules share is there once, under the layer's name.
     The header's ``releq`` is JSON: ``meta`` and ``format``, ``bitwidths`` (by layer), ``quantizer``
     (name and arguments), ``activation_bitwidth`` (8 where every quantized layer rounds its inputs,
@@ -289,7 +296,7 @@ def save_quantized(path: str | Path, module: nn.Module, meta: Mapping[str, Any])
     if taken := sorted(header.keys() & meta.keys()):
         raise ValueError(f"meta may not hold {', '.join(taken)}: the file format sets them itself.")
     baked = bake(module)
-    tensors = baked.state_dict()
+    tensors = _tensors(baked)
     for names in _names(baked):
         if any(f"{name}.weight" in names for name in fakes):
             for name in names:
@@ -304,7 +311,8 @@ def save_quantized(path: str | Path, module: nn.Module, meta: Mapping[str, Any])
 def load_quantized(path: str | Path, net: NetworkLike | None = None) -> nn.Module:
     """The network that `save_quantized` wrote, in evaluation mode, on the CPU.
 
-    Its weights are plain float32 and its outputs equal those of ``bake(module)`` to the bit.
+    Its weights are plain parameters and its outputs, of a float32 module, equal those of
+    ``bake(module)`` to the bit.
 
     Args:
         path: The file, or the folder of a run or a search that holds it.
@@ -315,8 +323,9 @@ def load_quantized(path: str | Path, net: NetworkLike | None = None) -> nn.Modul
         ValueError: If there is no such file, it is not of this format or damaged, names no
             registered net while ``net`` is not given, or does not fit the net.
     """
-    if Path(path).is_dir():
-        path = Path(path) / QUANTIZED_FILE
+    path = Path(path).expanduser()
+    if path.is_dir():
+        path = path / QUANTIZED_FILE
     header = read_header(path)
     if net is None and header.get("net") not in NETWORKS:
         raise ValueError(
@@ -326,7 +335,8 @@ def load_quantized(path: str | Path, net: NetworkLike | None = None) -> nn.Modul
     tensors = _read(path)
     for name, bitwidth in header["bitwidths"].items():
         tensors[f"{name}.weight"] = _pop_weight(tensors, name, bitwidth, path)
-    module = resolve_network(header["net"] if net is None else net).build()
+    with torch.random.fork_rng(devices=[]):  # drawn weights are replaced at once
+        module = resolve_network(header["net"] if net is None else net).build()
     if header.get("activation_bitwidth", FULL_PRECISION) != FULL_PRECISION:
         layers = dict(module.named_modules())
         for name in header["bitwidths"]:
@@ -395,7 +405,8 @@ def _pop_weight(tensors: dict[str, Tensor], name: str, bitwidth: int, path: str 
 
 
 def _open(path: str | Path) -> safe_open:
-    if not Path(path).is_file():
+    path = Path(path).expanduser()
+    if not path.is_file():
         raise ValueError(f"There is no file {str(path)!r}.")
     try:
         return safe_open(path, framework="pt")
@@ -421,6 +432,25 @@ def _write(
         partial.write_bytes(content)
 
 
+def weights_and_statistics(module: nn.Module) -> dict[str, Tensor]:
+    """What has to be finite, by all its names: parameters and what batch norms measured.
+
+    Other buffers may be masks, of which -inf is a part.
+    """
+    statistics = {
+        f"{name}.{buffer}".removeprefix("."): tensor
+        for name, part in module.named_modules()
+        if isinstance(part, _BatchNorm)
+        for buffer, tensor in part.named_buffers(recurse=False)
+    }
+    return {**dict(module.named_parameters(remove_duplicate=False)), **statistics}
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Its state without what ``get_extra_state`` adds, which may be anything."""
+    return {name: each for name, each in module.state_dict().items() if isinstance(each, Tensor)}
+
+
 def _names(module: nn.Module) -> list[list[str]]:
     """All names of every parameter: several where modules share it, or a module has several."""
     names: dict[int, list[str]] = {}
@@ -441,7 +471,7 @@ def _load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: str |
         # Files may hold a shared parameter under one of its names.
         held = [name for name in names if name in tensors]
         tensors |= {name: tensors[held[0]] for name in names if held and name not in tensors}
-    expected = module.state_dict()
+    expected, numbers = _tensors(module), weights_and_statistics(module)
     kind = type(module).__name__
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected)
     if missing or extra:
@@ -455,6 +485,6 @@ def _load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: str |
                 f"{path} does not fit {kind}: {name} has the shape {tuple(tensor.shape)} where "
                 f"the network has {tuple(expected[name].shape)}."
             )
-        if not tensor.isfinite().all():
+        if name in numbers and not tensor.float().isfinite().all():
             raise ValueError(f"{path} holds NaN or infinity in {name}; train the network anew.")
-    module.load_state_dict(tensors)
+    module.load_state_dict(tensors, strict=False)  # extra state is in no file

@@ -232,7 +232,7 @@ def evaluate_run(
     Raises:
         ValueError: Where the run is not finished, has retrained nothing, or data are missing.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     result, path = read_result(folder), folder / QUANTIZED_FILE
     if not result.finished:
         raise ValueError(f"The run in {folder} is not finished; continue it with --resume.")
@@ -251,6 +251,14 @@ def evaluate_run(
         raise ValueError(
             f"The run in {folder} measured "
             + ("top-1 accuracy; leave metric= out." if metric else _needs_metric(result, folder))
+        )
+    held = read_header(path)["bitwidths"]
+    reported = result.report.chosen
+    if not result.bitwidths == reported.bitwidths == tuple(map(held.get, result.layers)):
+        raise ValueError(
+            f"{path} holds another assignment than {folder / RESULT_FILE} tells of "
+            f"({' '.join(map(str, held.values()))} bits, not "
+            f"{' '.join(map(str, result.bitwidths))}): these files are not of one run."
         )
     module = load_quantized(path, net)
     network = resolve_network(result.net if net is None else net)
@@ -271,9 +279,13 @@ def evaluate_run(
         splits = load_splits(network.dataset, named) if network.dataset else load_splits(str(named))
     normalise = Normalise(network.mean, network.std)
     right = right_answers(module, splits.report, resolve_device("auto"), normalise, metric or top1)
-    reported = result.report.chosen.accuracy
     return Reproduction(
-        result.bitwidths, _mean(right), reported, len(right), result.report.images, result.metric
+        result.bitwidths,
+        _mean(right),
+        reported.accuracy,
+        len(right),
+        result.report.images,
+        result.metric,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from releq_gym.plain_numbers import as_json
+from releq_gym.plain_numbers import as_json, is_real, is_whole
 from releq_gym.whole_files import written_whole
 
 RESULT_FILE = "result.json"
@@ -152,9 +152,28 @@ def read_result(folder: str | os.PathLike) -> Result:
                 for name in ("full_precision", "checkpoint", "uniform", "chosen")
             }
             record["report"] = Report(**{**report, **measured})
-        return Result(**_tuples(record))
+        unknown = record.keys() - {field.name for field in dataclasses.fields(Result)}
+        if unknown:
+            raise ValueError(
+                f"it has {', '.join(sorted(unknown))}, which this version of releq_gym does not "
+                f"know; it was written by {record.get('version')}"
+            )
+        return _checked(Result(**_tuples(record)))
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is damaged: {error!r}.") from None
+
+
+def _checked(result: Result) -> Result:
+    """Refuses what no run writes, lest it is shown, or compared, as if it were one's."""
+    bitwidths = [result.bitwidths]
+    if result.report is not None:
+        bitwidths.append(result.report.chosen.bitwidths or ())
+        if not is_whole(result.report.images) or not is_real(result.report.chosen.accuracy):
+            raise ValueError("images and accuracy of its report have to be numbers")
+    for one in bitwidths:
+        if len(one) != len(result.layers) or not all(map(is_whole, one)):
+            raise ValueError(f"bitwidths={one!r} have to be a whole number for each layer")
+    return result
 
 
 def _tuples(record: dict[str, Any]) -> dict[str, Any]:

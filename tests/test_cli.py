@@ -14,6 +14,7 @@ from PIL import Image
 from benchmarks.validate.__main__ import main as validate
 from releq_gym.cli import main
 from releq_gym.commands.pairs import name_and_value
+from releq_gym.commands.tasks import without_places
 from releq_gym.costs import COSTS
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.evaluators.live import LiveEvaluator
@@ -333,6 +334,25 @@ def test_search_finds_bitwidths_and_its_folder_can_be_evaluated(capsys, tmp_path
     write_result(folder, dataclasses.replace(result, report=other))
     assert main(["evaluate", str(folder)]) == 1
     assert "but 50.00 % was reported" in capsys.readouterr().out
+    edited = (2, *result.bitwidths[1:-1], 2)
+    told = dataclasses.replace(result.report.chosen, bitwidths=edited)
+    other = dataclasses.replace(result.report, chosen=told)
+    write_result(folder, dataclasses.replace(result, bitwidths=edited, report=other))
+    error = printed(capsys, "evaluate", str(folder), code=2)
+    assert "holds another assignment than" in error
+    write_result(folder, dataclasses.replace(result, bitwidths=edited))
+    assert "holds another assignment than" in printed(capsys, "evaluate", str(folder), code=2)
+
+
+def test_a_folder_that_is_called_as_a_net_is_no_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    assert "report images" in printed(capsys, "evaluate", "digits")
+
+
+def test_places_are_left_out_of_a_command_however_they_are_typed():
+    typed = "releq task build --net lenet --out /a --weight=/c --data=/d --seed 1"
+    assert without_places(typed.split()) == "releq task build --net lenet --seed 1"
 
 
 @pytest.mark.filterwarnings("ignore:In full precision own_net:UserWarning")
@@ -437,7 +457,10 @@ def test_a_figure_that_is_called_as_an_option_is_not_taken_for_it(capsys):
     assert "cost=abc has to read FIGURE=LIMIT" in error and "cost is --cost" not in error
 
 
-@pytest.mark.parametrize(("typed", "value"), [("False", False), ("true", True), ("no", "no")])
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [("False", False), ("true", True), ("no", "no"), (".5", 0.5), ("nan", "nan")],
+)
 def test_python_s_way_to_write_true_and_false_is_understood(typed, value):
     assert name_and_value(f"interpolate={typed}") == ("interpolate", value)
 

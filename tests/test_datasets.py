@@ -439,6 +439,36 @@ def test_a_part_may_be_called_valid_and_hidden_folders_are_no_classes(tmp_path):
     assert len(load_splits(str(tmp_path / "valid")).search) == 10
 
 
+def test_a_class_folder_without_images_is_refused_for_it_would_shift_the_others(tmp_path):
+    for part in ("train", "val"):
+        write_folder(tmp_path / part, random_images(20))
+    (tmp_path / "val" / "c3").rename(tmp_path / "c3")
+    (tmp_path / "val" / "c3").mkdir()
+    assert load_splits(str(tmp_path)).search.labels.max() == 9  # train has images of that class
+    (tmp_path / "train" / "c05").mkdir()
+    (tmp_path / "train" / "c05" / "0.gif").touch()
+    with pytest.raises(ValueError, match=r"c05 holds no image .*, or to be removed"):
+        load_splits(str(tmp_path))
+
+
+def test_a_part_without_class_folders_is_refused(tmp_path):
+    write_folder(tmp_path / "train", random_images(20))
+    (tmp_path / "val").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "val" / "0.png")
+    with pytest.raises(ValueError, match="val holds images, but no folder per class"):
+        load_splits(str(tmp_path))
+
+
+def test_pictures_beside_a_data_set_do_not_hide_it(tiny_mnist):
+    write_folder(tiny_mnist, random_images(20, size=28))
+    (tiny_mnist / "c0" / "._0.png").write_bytes(b"of macOS")
+    assert load_splits("mnist", tiny_mnist).official
+    with pytest.raises(ValueError, match="MNIST holds no image"):
+        load_splits("cifar10", tiny_mnist)
+    write_folder(tiny_mnist / "mine", random_images(20, size=28))
+    assert not load_splits("digits", tiny_mnist / "mine").official  # a user's, for that network
+
+
 def test_splits_are_made_of_splits():
     search = Split(torch.rand(4, 1), torch.zeros(4, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"search= of Splits is a NoneType; .*labels\)\.$"):

@@ -230,6 +230,7 @@ def test_the_file_holds_a_row_per_layer_and_bitwidth(measured, tmp_path):
         "net": "toy",
         "threads": 1,
         "activation_bitwidth": 8,
+        "rounds": 101,
         "command": "releq x",
     }
 
@@ -278,6 +279,8 @@ def test_files_that_do_not_fit_are_left_alone_with_a_sentence(measured, tmp_path
         measure_net("toy", LAYERS, file)
     with pytest.raises(ValueError, match="begun with another net"):
         measure_net("other", LAYERS, file)
+    with pytest.raises(ValueError, match="begun with another rounds"):
+        measure_net("toy", LAYERS, file, rounds=3)
     with pytest.raises(ValueError, match="begun with another layers"):
         measure_net("toy", LAYERS[:2], file)
 

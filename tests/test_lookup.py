@@ -33,8 +33,9 @@ def test_csv_and_json_say_the_same(tmp_path, kind):
     found = make_cost("lookup", path=str(path))(LAYERS, [2, 3, 8])
     assert list(found) == [figure]
     assert np.array_equal(found[figure], [[2, np.nan, 8], [4, np.nan, 16], [6, np.nan, 24]], True)
-    named = make_cost("lookup", path=path, figure="millijoules")
-    assert list(named(LAYERS, [2])) == ["millijoules"]
+    if kind != "object":  # which says itself what it holds
+        named = make_cost("lookup", path=path, figure="millijoules")
+        assert list(named(LAYERS, [2])) == ["millijoules"]
 
 
 def test_a_table_may_hold_several_figures(tmp_path):
@@ -42,6 +43,12 @@ def test_a_table_may_hold_several_figures(tmp_path):
     path.write_text(path.read_text().replace("value", "joules", 1))
     found = make_cost("lookup", path=path, figure="joules")(LAYERS, [8])
     assert found["joules"].tolist() == [[8], [16], [24]]
+    stated = tmp_path / "stated.json"
+    rows = [{"layer": layer.name, "bitwidth": 8, "value": 1.0} for layer in LAYERS]
+    stated.write_text(json.dumps({"figure": "milliseconds", "rows": rows}))
+    assert list(make_cost("lookup", path=stated)(LAYERS, [8])) == ["milliseconds"]
+    with pytest.raises(ValueError, match="states milliseconds, and has no column 'joules'"):
+        make_cost("lookup", path=stated, figure="joules")(LAYERS, [8])
     with pytest.raises(ValueError, match="value, and none called seconds; it has"):
         make_cost("lookup", path=path, figure="seconds")(LAYERS, [8])
 

@@ -16,6 +16,7 @@ from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.networks import (
     NETWORKS,
     Network,
+    Recipe,
     network_layers,
     register_network,
     resolve_network,
@@ -252,6 +253,17 @@ def test_mobilenet_takes_the_checkpoint_of_timm(tmp_path):
     copied = NETWORKS["mobilenet"].build().eval()
     copied.load_state_dict(ours.state_dict())  # which padding it needs goes with the weights
     assert torch.equal(copied(images), ours(images))
+
+
+def test_another_network_of_timm_does_not_fit_mobilenet(tmp_path):
+    save_file({"conv_stem.weight": torch.zeros(1), "bn1.weight": torch.zeros(1)}, tmp_path / "f")
+    with pytest.raises(ValueError, match="does not fit MobileNet: it lacks"):
+        load_weights(NETWORKS["mobilenet"].build(), tmp_path / "f")
+
+
+def test_a_flag_of_a_recipe_is_true_or_false():
+    with pytest.raises(ValueError, match="fold_batch_norm='no' has to be True or False"):
+        Recipe(fold_batch_norm="no")
 
 
 def test_mobilenet_pads_foreign_weights_with_folded_batch_norm_as_tensorflow_does(tmp_path):

@@ -363,6 +363,41 @@ def test_batch_norm_counters_and_tied_weights_survive_a_checkpoint(images, tmp_p
     assert torch.equal(module.eval()(images), other.eval()(images))
 
 
+class Masked(nn.Module):
+    """With a mask, and a state that is no tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.register_buffer("mask", torch.tensor([[0.0, -torch.inf, -1e9, 0.0]]))
+
+    def forward(self, inputs):
+        return self.fc(inputs) + self.mask
+
+    def get_extra_state(self):
+        return {"step": 1}
+
+    def set_extra_state(self, state):
+        raise AssertionError("no file holds it")
+
+
+def test_masks_are_kept_as_they_are_and_extra_state_is_left_out(tmp_path):
+    module, path = Masked(), tmp_path / "masked.safetensors"
+    save_weights(module, path)
+    load_weights(other := Masked(), path)
+    assert torch.equal(other.mask, module.mask)
+    quantized = quantize_network(module, ["fc"], [8], make_quantizer("uniform"))
+    save_quantized(path, quantized, {})
+    before = torch.get_rng_state()
+    loaded = load_quantized(path, Masked)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(loaded.mask, module.mask)
+    module.fc.weight.data[0, 0] = torch.inf
+    save_weights(module, path)
+    with pytest.raises(ValueError, match=r"NaN or infinity in fc\.weight"):
+        load_weights(Masked(), path)
+
+
 @pytest.mark.parametrize("load", [lambda p: load_weights(nn.Linear(2, 2), p), load_quantized])
 def test_missing_files_and_pickles_are_refused(load, tmp_path):
     with pytest.raises(ValueError, match="There is no file"):

@@ -131,6 +131,22 @@ def test_damaged_or_missing_result_is_named(tmp_path):
         read_result(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"bitwidths": ["a"]}, "bitwidths=.* have to be a whole number for each layer"),
+        ({"bitwidths": [8]}, "have to be a whole number for each layer"),
+        ({"newer": 1, "version": "9.9"}, "it has newer, which this version .* written by 9.9"),
+    ],
+)
+def test_results_that_no_run_writes_are_refused(tmp_path, change, sentence):
+    write_result(tmp_path, RESULT)
+    record = json.loads((tmp_path / "result.json").read_text())
+    (tmp_path / "result.json").write_text(json.dumps(record | change))
+    with pytest.raises(ValueError, match=sentence):
+        read_result(tmp_path)
+
+
 def test_unfinished_run_is_not_evaluated(tmp_path):
     write_result(tmp_path, dataclasses.replace(RESULT, finished=False))
     with pytest.raises(ValueError, match="is not finished; continue it with --resume"):
@@ -149,7 +165,10 @@ def test_answer_of_a_table_is_retrained(tmp_path):
     assert report.images == 449
     assert report.uniform.bitwidths == (8, 8, 8, 8)
     assert report.chosen.accuracy > 0.95
-    result = dataclasses.replace(RESULT, net="digits", bitwidths=(6, 8, 6, 6), report=report)
+    names = tuple(layer.name for layer in task.layers)
+    result = dataclasses.replace(
+        RESULT, net="digits", layers=names, bitwidths=(6, 8, 6, 6), report=report
+    )
     write_result(tmp_path, result)
     assert evaluate_run(tmp_path).agrees
     path = tmp_path / QUANTIZED_FILE

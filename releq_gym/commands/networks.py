@@ -37,7 +37,7 @@ def add_commands(commands: Any) -> None:
     evaluate.add_argument("--data", help="a data set: folder, .npz file or name")
     evaluate.add_argument("--weights", help="full-precision checkpoint of a network (safetensors)")
     evaluate.add_argument("--net", help="package.module:factory of a run folder's own net")
-    evaluate.set_defaults(run=_evaluate)
+    evaluate.set_defaults(run=_evaluate, kept="nothing was kept")
 
 
 def stated_input_shape(net: str, shape: Sequence[int]) -> tuple[int, ...]:
@@ -98,7 +98,11 @@ def _pretrain(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    if Path(options.target).is_dir():
+    from releq_gym.networks import NETWORKS
+    from releq_gym.result import RESULT_FILE
+
+    folder = Path(options.target).expanduser()
+    if folder.is_dir() and ((folder / RESULT_FILE).is_file() or options.target not in NETWORKS):
         from releq_gym.report import evaluate_run, read_result
 
         if options.weights is not None:
@@ -118,7 +122,6 @@ def _evaluate(options: argparse.Namespace) -> int:
             f"itself: releq evaluate {options.net}"
         )
     from releq_gym.evaluators.live import LiveEvaluator
-    from releq_gym.networks import NETWORKS
     from releq_gym.registry import UnknownNameError
 
     if ":" not in options.target and options.target not in NETWORKS:

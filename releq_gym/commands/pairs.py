@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -78,4 +79,9 @@ def name_and_value(typed: str) -> tuple[str, Any]:
     try:
         return name, json.loads(value.lower() if value in ("True", "False") else value)
     except json.JSONDecodeError:
+        pass
+    try:
+        number = float(value)  # such as .01, which JSON does not know
+    except ValueError:
         return name, value
+    return name, number if math.isfinite(number) else value

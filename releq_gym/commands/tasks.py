@@ -110,7 +110,7 @@ def add_commands(commands: Any) -> None:
         help="cells to measure again, 0 for none (default: 20; of an imported task none can be)",
     )
     _add_twin(verify)
-    verify.set_defaults(run=_task_verify)
+    verify.set_defaults(run=_task_verify, kept="nothing was kept")
 
     describe = actions.add_parser("landscape", help="work out a task's landscape facts again")
     describe.add_argument("task", help="a task folder; the facts go into its card")
@@ -319,10 +319,16 @@ def _task_show(options: argparse.Namespace) -> None:
 
 def without_places(words: Sequence[str]) -> str:
     """A command without the options that say where things lie on one machine."""
-    places = ("--data", "--output", "--weights", "--workers")
     kept = [
         word
         for before, word in zip(["", *words], words, strict=False)
-        if before not in places and not word.startswith(places)
+        if not _says_where(word) and ("=" in before or not _says_where(before))
     ]
     return shlex.join(kept)
+
+
+def _says_where(word: str) -> bool:
+    """Whether it is one of these options, which argparse takes by their first letters, too."""
+    name = word.partition("=")[0]
+    places = ("--data", "--output", "--weights", "--workers")
+    return len(name) > 2 and any(place.startswith(name) for place in places)

@@ -33,9 +33,9 @@ class Array:
 
     All tiles work on the same outputs' positions. Tiles that work on one group of channels share
     its inputs; a tile never works on two groups. Where a layer does not fill the array, the rest
-    idles. The weights of a layer are fetched from their memory once per image, while the layer
-    before is computed; a layer takes what takes longer, computing or that. Activations stay in a
-    buffer beside the array.
+    idles. The weights of a layer are fetched from their memory once per image, while the layer is
+    computed, tile by tile; a layer takes what takes longer, computing or that. Activations stay in
+    a buffer beside the array.
 
     Attributes:
         activation_bitwidth: Bits of every activation.

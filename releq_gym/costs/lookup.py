@@ -94,9 +94,14 @@ def _read_table(
         ValueError: For a file that cannot be read, lacks columns, or has rows that are no numbers,
             negative, or there twice.
     """
-    rows, figure, stated = _read(Path(path))
+    rows, figure, stated = _read(Path(path).expanduser())
     first = rows[0] if rows and isinstance(rows[0], Mapping) else {}
     column = wanted if wanted is not None and wanted in first else "value"
+    if wanted is not None and column == "value" and figure not in ("value", wanted):
+        raise ValueError(
+            f"{path} states {figure}, and has no column {wanted!r}; leave figure= out, or name a "
+            "file that has it."
+        )
     columns = ("layer", "bitwidth", column)
     table: dict[str, dict[int, float]] = {}
     for number, row in enumerate(rows, 1):

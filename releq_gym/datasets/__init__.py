@@ -7,6 +7,7 @@ loader under a name and is done.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +66,10 @@ def _read(dataset: str, data: str | os.PathLike | None) -> Splits:
     if str(path).endswith(".npz"):
         return npz(path)
     if path not in DATASETS and dataset != "imagenet" and is_image_folder(path):
+        if dataset in DATASETS and dataset != "digits":
+            # A folder of data sets, in which some pictures lie, too.
+            with contextlib.suppress(ValueError):
+                return replace(DATASETS[dataset](data), official=True)
         return image_folder(path)
     if dataset not in DATASETS:
         if Path(path).expanduser().exists():

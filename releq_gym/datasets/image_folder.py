@@ -76,7 +76,8 @@ def imagenet(data: str | os.PathLike | None = None) -> Splits:
     wnid among the 1,000, so that a folder with some of the classes suits the same networks, which
     still choose among all. Half of ``val``, 5,000 images at most, is ``search``; of the rest
     10,000 at most are ``report``, read when it is asked for. Of ``train`` 10,000 at most are used.
-    They are chosen by seed.
+    They are chosen by seed. Images are resized bilinearly, as torchvision does for its weights;
+    timm's weights of MobileNet were made for bicubic resizing.
 
     Args:
         data: A folder of this form, or one that holds it under a name that begins with
@@ -214,15 +215,39 @@ def _class_folders(path: Path) -> list[Path]:
     return sorted(
         folder
         for folder in path.iterdir()
-        if folder.is_dir()
-        and not folder.name.startswith(".")
-        and any(file.suffix.lower() in SUFFIXES for file in folder.iterdir())
+        if folder.is_dir() and not folder.name.startswith(".") and _images(folder)
     )
 
 
+def _images(folder: Path) -> list[Path]:
+    """Image files, by name on every platform; hidden ones, as macOS makes them, are none."""
+    files = [file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES]
+    return sorted((file for file in files if file.name[0] != "."), key=lambda file: file.name)
+
+
 def _all_classes(path: Path) -> list[str]:
-    folders = _part_folders(path).values()
-    return sorted({folder.name for part in folders for folder in _class_folders(part)})
+    """Names of the class folders, of which each part may lack some.
+
+    Raises:
+        ValueError: For one that holds no image anywhere, which would shift the classes behind it,
+            or a part whose images lie in no class folder.
+    """
+    folders = _part_folders(path)
+    found = {folder.name for part in folders.values() for folder in _class_folders(part)}
+    for part in folders.values():
+        if not _class_folders(part) and _images(part):
+            raise ValueError(
+                f"{part} holds images, but no folder per class; sort them as "
+                f"{part.name}/<class>/<image>, or move that folder elsewhere."
+            )
+        for folder in sorted(part.iterdir()):
+            hidden = folder.name.startswith(".") or folder in folders.values()
+            if folder.is_dir() and not hidden and folder.name not in found:
+                raise ValueError(
+                    f"{folder} holds no image ({', '.join(SUFFIXES)}). Classes are numbered by "
+                    "their folders, so it has to hold some, or to be removed."
+                )
+    return sorted(found)
 
 
 def _list_parts(
@@ -233,8 +258,7 @@ def _list_parts(
         files = [
             (file, places[of_class.name])
             for of_class in _class_folders(folder)
-            for file in sorted(of_class.iterdir())
-            if file.suffix.lower() in SUFFIXES
+            for file in _images(of_class)
         ]
         if files:
             paths, labels = zip(*files, strict=True)

@@ -52,6 +52,6 @@ def read_mnist(root: Path, train: bool, download: bool) -> Split:
 
     try:
         images = MNIST(root, train=train, download=download)
-    except (OSError, RuntimeError, ValueError, AssertionError, IndexError) as error:
+    except (OSError, RuntimeError, ValueError, AssertionError, LookupError) as error:
         raise unreadable("MNIST", root, "its four files as MNIST/raw/*-ubyte", error) from error
     return Split(images.data.unsqueeze(1), images.targets)

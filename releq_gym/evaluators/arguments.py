@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from releq_gym.activations import ACTIVATION_BITWIDTHS
 from releq_gym.choices import as_list
@@ -21,6 +20,7 @@ from releq_gym.layers import BITWIDTHS
 from releq_gym.networks import Recipe
 from releq_gym.networks.base import GENERIC_RECIPES, NETWORKS, Network
 from releq_gym.plain_numbers import is_whole
+from releq_gym.quantized import weights_and_statistics
 from releq_gym.quantizers.base import Quantizer
 from releq_gym.quantizers.uniform import Uniform
 from releq_gym.training.accuracy import Score
@@ -128,14 +128,7 @@ def _is_seen(splits: Splits) -> bool:
 
 def check_finite(module: nn.Module) -> None:
     """Refuses weights that are no numbers."""
-    statistics = {
-        f"{name}.{buffer}": tensor
-        for name, part in module.named_modules()
-        if isinstance(part, _BatchNorm)
-        for buffer, tensor in part.named_buffers(recurse=False)
-    }
-    # Other buffers may be masks, of which -inf is a part.
-    for name, tensor in (*module.named_parameters(), *statistics.items()):
+    for name, tensor in weights_and_statistics(module).items():
         if not tensor.isfinite().all():
             raise ValueError(
                 f"The weights of the network hold NaN or infinity in {name!r}; load a checkpoint "

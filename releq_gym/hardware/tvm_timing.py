@@ -135,7 +135,7 @@ def measure_net(
     if target.exists():
         raise ValueError(f"{target} exists; remove it to measure again, or name another output=.")
     partial = target.with_name(f"{target.name.removesuffix('.json')}.partial.json")
-    head = _head(net, layers, command)
+    head = {**_head(net, layers, command), "rounds": rounds}
     measured = _taken_up(partial, head)
     same: dict[Geometry, list[Layer]] = {}
     for layer in layers:

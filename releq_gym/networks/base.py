@@ -86,6 +86,10 @@ class Recipe:
                 kind = "whole number" if name in WHOLE else "number"
                 limits = f"{least} to {most}" if most < math.inf else f"{least} or more"
                 raise ValueError(f"A recipe's {name}={value!r} has to be a {kind}, {limits}.")
+        if not isinstance(self.fold_batch_norm, bool):
+            raise ValueError(
+                f"A recipe's fold_batch_norm={self.fold_batch_norm!r} has to be True or False."
+            )
         if self.reestimate_batch_norm == 1:
             raise ValueError(
                 "A recipe's reestimate_batch_norm=1 is too few: one image has no variance. Give "

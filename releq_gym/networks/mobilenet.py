@@ -137,7 +137,10 @@ class MobileNet(nn.Module):
                 else is returned as it is.
         """
         if "conv_stem.weight" in tensors:
-            return _from_timm(tensors)
+            try:
+                return _from_timm(tensors)
+            except KeyError:  # of another network of timm's, which will be found not to fit
+                return dict(tensors)
         return {"same_padding": torch.tensor(1, dtype=torch.uint8)} | dict(tensors)
 
 

@@ -44,7 +44,8 @@ def network_layers(
     module = net
     if not isinstance(module, nn.Module):
         network = resolve_network(net)
-        module, input_shape = network.build(), input_shape or network.input_shape
+        with torch.random.fork_rng(devices=[]):
+            module, input_shape = network.build(), input_shape or network.input_shape
     if not input_shape:
         raise ValueError(
             "This net does not state what it takes: pass input_shape=, that of one input without "
