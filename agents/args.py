@@ -108,7 +108,8 @@ class Args(Generic[S]):
     folder: Path | None = None
     """Where everything goes; by default a new folder under runs/."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Continue the run in --folder, with the settings it was begun with."""
+    """Continue the run in --folder, with the settings it was begun with. Its agent.zip is pickled,
+    and could run code: resume runs of your own, or of people you trust."""
     report: bool = True
     """Whether to retrain the answer for long and test it on the report split."""
 

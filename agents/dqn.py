@@ -35,6 +35,11 @@ class DQNAgent(OffPolicyAgent):
     def options(self) -> dict[str, Any]:
         """See `SB3Agent.options`."""
         start = self.settings.exploration
+        if start > 1:
+            raise ValueError(
+                f"exploration={start} has to be at most 1: it is the probability of a random "
+                "bitwidth."
+            )
         return {
             **super().options(),
             "target_update_interval": self.episode,

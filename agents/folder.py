@@ -18,6 +18,7 @@ from releq_gym.whole_files import written_whole
 
 LOG_FILE = "log.jsonl"
 AGENT_FILE = "agent.zip"
+COMMAND_FILE = "command.txt"
 POLICY_FILE = "policy.npz"
 
 PACKAGES = (
@@ -42,7 +43,7 @@ def begin_folder(args: Args[Any], command: str) -> Path:
             )
         folder.mkdir(parents=True, exist_ok=True)
         write_settings(folder, args)
-        (folder / "command.txt").write_text(command + "\n", encoding="utf-8")
+        (folder / COMMAND_FILE).write_text(command + "\n", encoding="utf-8")
         (folder / "versions.json").write_text(json.dumps(_versions(), indent=1) + "\n")
     except OSError as error:
         raise ValueError(f"The folder {folder} cannot be written: {error}.") from None

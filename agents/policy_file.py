@@ -66,6 +66,16 @@ class PolicyCard:
             )
 
 
+def check_ascending(bitwidths: tuple[int, ...]) -> None:
+    """Refuses bitwidths that an environment would put into another order, as actions have it.
+
+    Raises:
+        ValueError: For any that do not ascend.
+    """
+    if list(bitwidths) != sorted(set(bitwidths)):
+        raise ValueError(f"bitwidths={bitwidths!r} have to ascend, each of them once.")
+
+
 def write_policy(path: Path, policy: torch.nn.Module, card: PolicyCard) -> None:
     """Writes weights and card, whole or not at all."""
     with written_whole(path) as partial:
@@ -95,6 +105,7 @@ def _read(path: Path) -> PolicyCard:
         with safe_open(path, framework="pt") as file:
             record = json.loads((file.metadata() or {})[RECORD])
         lists = {name: tuple(record[name]) for name in ("bitwidths", "groups", "nets")}
+        check_ascending(lists["bitwidths"])
         return PolicyCard(**{**record, **lists})
     except (OSError, SafetensorError) as error:
         raise ValueError(f"The policy {path} cannot be read: {error}.") from None

@@ -30,6 +30,11 @@ assignments; 20 epochs 0.054, 2 minibatches 0.054, `gae_lambda` 1.0 0.073, learn
 5 environments 0.098. One run tells such differences from luck no better than roughly."""
 
 
+def has_spread(steps: int, batch: int) -> bool:
+    """Whether no minibatch of a rollout is a single step, whose advantages have no deviation."""
+    return batch > 1 and steps % batch != 1
+
+
 @AGENTS.register("ppo")
 class PPOAgent(EntropyAgent):
     """stable-baselines3's ``PPO``; see `SB3Agent`."""
@@ -47,6 +52,5 @@ class PPOAgent(EntropyAgent):
             "batch_size": batch,
             "n_epochs": settings.n_epochs,
             "clip_range": settings.clip_range,
-            # Of a minibatch with a single step there is no spread.
-            "normalize_advantage": batch > 1 and steps % batch != 1,
+            "normalize_advantage": has_spread(steps, batch),
         }

@@ -19,7 +19,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 import releq_gym
 from agents.attention import extractor
 from agents.base import check_numbers
-from agents.policy_file import PolicyCard, write_policy
+from agents.policy_file import PolicyCard, check_ascending, write_policy
+from agents.ppo import has_spread
 from agents.recurrent_ppo import POLICY
 from agents.several_vec_env import SeveralNetsVecEnv
 from releq_gym.progress import ProgressBars
@@ -57,10 +58,16 @@ class PPOPlan:
 
     def __post_init__(self) -> None:
         check_numbers(self, but=self.unchecked)
-        if self.rollout * self.copies == 1:
+        if self.batch_size < 2 or self.rollout * self.copies < 2:
             raise ValueError(
-                "PPO learns from two steps or more at a time; raise rollout or copies."
+                f"batch_size={self.batch_size}, rollout={self.rollout} and copies={self.copies}: "
+                "PPO learns from two steps or more at a time; raise them."
             )
+
+    @property
+    def environments(self) -> int:
+        """How many there are side by side."""
+        return self.copies
 
     def options(self) -> dict[str, Any]:
         """Arguments of ``PPO`` and ``RecurrentPPO``."""
@@ -74,6 +81,7 @@ class PPOPlan:
             "ent_coef": self.ent_coef,
             "seed": self.seed,
             "device": "cpu",
+            "normalize_advantage": has_spread(self.rollout * self.environments, self.batch_size),
         }
 
 
@@ -111,6 +119,12 @@ class Pretraining(PPOPlan):
             raise ValueError(f"landscapes={self.landscapes} has to be 0 or more.")
         if not self.groups:
             raise ValueError("Name nets to pretrain on, or landscapes.")
+        check_ascending(self.bitwidths)
+
+    @property
+    def environments(self) -> int:
+        """See `PPOPlan`."""
+        return self.copies * len(self.groups)
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -111,13 +111,19 @@ class PretrainedAgent(Agent):
     def learn(self, steps: int, watch: Watch) -> None:
         """See `Agent.learn`."""
         last = self.steps + steps
-        if self.steps == 0 and not self._open(watch):
-            return
+        if not getattr(self.model, "opened", False):  # kept with the model
+            if not self._open(watch):
+                return
+            self.model.opened = True
         if self.steps < last:
             self._agent.learn(last - self.steps, _Spread(watch, self._places()))
 
     def _open(self, watch: Watch) -> bool:
-        """The first walks; the policy leans as the best of them. False where it was stopped."""
+        """The first walks; the policy leans as the best of them.
+
+        False where it was stopped: then they begin anew when the run is taken up, for nothing as
+        far as they were measured.
+        """
         earned: dict[float, float] = {}
 
         def after_step() -> bool:
@@ -137,7 +143,7 @@ class PretrainedAgent(Agent):
                 lean = trial.send(walked.earned)
             except StopIteration:
                 break
-        if earned:
+        if earned and not stopped:
             best = max(earned, key=earned.__getitem__)
             with torch.no_grad():
                 bias = self.model.policy.action_net.bias

@@ -15,7 +15,7 @@ from rich.console import Console
 import releq_gym
 from agents.args import Args
 from agents.base import AGENTS, EPISODES_PER_EVALUATION, Agent
-from agents.folder import AGENT_FILE, LOG_FILE, begin_folder, restore_ledger
+from agents.folder import AGENT_FILE, COMMAND_FILE, LOG_FILE, begin_folder, restore_ledger
 from agents.pictures import draw_pictures
 from agents.tables import print_answer, print_report
 from agents.watch import TrainingWatch, live_progress
@@ -72,7 +72,8 @@ class Run:
                 self._seconds_before = read_result(self.folder).seconds
         else:
             self.folder, self._seconds_before = begin_folder(args, command), 0.0
-        self.command = (self.folder / "command.txt").read_text(encoding="utf-8").strip()
+        typed = self.folder / COMMAND_FILE
+        self.command = typed.read_text(encoding="utf-8").strip() if typed.is_file() else ""
         restore_ledger(self.ledger, self.folder / LOG_FILE, self.problem)
 
     @property

@@ -79,8 +79,10 @@ class WarmStartAgent(RecurrentPPOAgent):
                 f"searcher={settings.searcher!r} plans the whole budget beforehand, of which it "
                 "would have a part here; take integer_program, greedy or another one."
             )
-        self._searcher, self._seed = SEARCHERS[settings.searcher], seed
+        self._searcher = SEARCHERS[settings.searcher]
         super().__init__(make_env, settings, seed, checkpoint)
+        if not hasattr(self.model, "search_seed"):
+            self.model.search_seed = seed  # kept with the model: a search is taken up by replaying
         self._env = make_env()
         Player(self._env)  # refuses what no searcher can play on
 
@@ -98,8 +100,8 @@ class WarmStartAgent(RecurrentPPOAgent):
         """Lets the searcher spend its part; False where the watch stopped it."""
         env = _Part(self._env, self.settings.searched, watch)
         try:
-            env.reset(seed=self._seed)
-            self._searcher(env, np.random.default_rng(self._seed))
+            env.reset(seed=self.model.search_seed)
+            self._searcher(env, np.random.default_rng(self.model.search_seed))
         except _OverError as over:
             return over.spent
         return True

@@ -184,6 +184,18 @@ def test_landscapes_that_are_gone_take_no_room():
     assert sum(map(len, env.ledger._cells.values())) == 1
 
 
+def test_landscapes_that_come_again_are_asked_once():
+    env = gym.make(ID, net=["synthetic-any-3"]).unwrapped
+    asked = set()
+    for _ in range(100):
+        asked.add((env.reset()[1]["net"], env.problem.evaluator.name))
+        over = False
+        while not over:
+            _, _, terminated, truncated, _ = env.step(0)
+            over = terminated or truncated
+    assert len(asked) < 62 and env.ledger.distinct == len(asked)
+
+
 def test_a_family_that_is_none_is_a_sentence():
     with pytest.raises(ValueError, match="such as synthetic-20-any"):
         gym.make(ID, task="synthetic-any")

@@ -4,6 +4,7 @@ import pickle
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from toys import ToyEvaluator
 
@@ -108,6 +109,8 @@ def test_hardware_cost_refuses_what_cannot_be():
         HardwareCost(gym.make("CartPole-v1"), "model_size")
     with pytest.raises(ValueError, match="Unknown cost"):
         HardwareCost(make(), "modelsize")
+    with pytest.raises(ValueError, match="cost_kwargs=5 has to be a dict"):
+        HardwareCost(make(), "model_size", cost_kwargs=5)
     for model, said in {
         "wrong signature": (lambda layers: {}, "cannot be called on"),
         "no numbers": (lambda layers, bitwidths: {"ms": "x"}, "array of real numbers"),
@@ -182,6 +185,17 @@ def test_one_shot_keeps_budgets():
     env.reset()
     _, reward, terminated, truncated, info = env.step(np.array([0, 0, 0]))
     assert truncated and not terminated and reward == 0 and not info["evaluated"]
+
+
+def test_one_shot_begins_anew_after_an_action_that_was_refused_on_its_way():
+    env = OneShot(make(cost="model_size", cost_budget={"bytes": 50.0}, on_masked="raise"))
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="would break the cost budget"):
+        env.step(np.array([0, 2, 0]))
+    with pytest.raises(ResetNeeded, match="refused on its way"):
+        env.step(np.array([1, 0, 1]))
+    env.reset()
+    assert env.step(np.array([1, 0, 1]))[-1]["bitwidths"] == (4, 2, 4)
 
 
 def test_one_shot_masks_say_what_each_step_may_take():
@@ -334,6 +348,8 @@ def test_incumbent_refuses_what_it_cannot_search():
         searching(evaluate="every_step")
     with pytest.raises(ValueError, match="such as observation='layer'"):
         searching(observation="full")
+    with pytest.raises(ValueError, match=r"has the shape \(\d+,\) and is of all"):
+        Incumbent(gym.wrappers.FlattenObservation(make(observation="full")))
     with pytest.raises(ValueError, match="changes a Discrete action"):
         Incumbent(ContinuousBitwidth(make()))
     with pytest.raises(ValueError, match="walks=0"):

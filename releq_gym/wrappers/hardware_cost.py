@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium as gym
 
 from releq_gym.costs import CostModel, make_cost
+from releq_gym.registry import named_arguments
 
 
 class HardwareCost(gym.Wrapper, gym.utils.RecordConstructorArgs):
@@ -48,4 +49,5 @@ class HardwareCost(gym.Wrapper, gym.utils.RecordConstructorArgs):
         gym.Wrapper.__init__(self, env)
         if not env.has_wrapper_attr("set_cost"):
             raise ValueError(f"HardwareCost goes over a releq environment, not over {env}.")
-        env.get_wrapper_attr("set_cost")(make_cost(model, **dict(cost_kwargs or {})), cost_budget)
+        made = make_cost(model, **named_arguments("cost_kwargs", cost_kwargs))
+        env.get_wrapper_attr("set_cost")(made, cost_budget)

@@ -88,6 +88,11 @@ class Incumbent(gym.Wrapper, gym.utils.RecordConstructorArgs):
                 "Incumbent adds to an observation that is an array, such as observation='layer', "
                 f"and changes a Discrete action; these are {inner} and {env.action_space}."
             )
+        if inner.shape != (len(env.get_wrapper_attr("feature_names")),):
+            raise ValueError(
+                f"Incumbent adds to an observation of one layer, such as observation='layer'; this "
+                f"one has the shape {inner.shape} and is of all."
+            )
         bitwidths = env.get_wrapper_attr("problem").bitwidths
         if int(env.action_space.n) != len(bitwidths) or env.has_wrapper_attr("walks"):
             raise ValueError(

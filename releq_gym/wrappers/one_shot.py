@@ -6,6 +6,7 @@ from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 
@@ -44,6 +45,14 @@ class OneShot(gym.Wrapper, gym.utils.RecordConstructorArgs):
             )
         steps = len(env.get_wrapper_attr("problem").steps)
         self.action_space = gym.spaces.MultiDiscrete([int(env.action_space.n)] * steps)
+        self._halfway = False
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """As the environment's."""
+        self._halfway = False
+        return self.env.reset(seed=seed, options=options)
 
     def step(
         self, action: NDArray[np.int64]
@@ -57,10 +66,14 @@ class OneShot(gym.Wrapper, gym.utils.RecordConstructorArgs):
                 f"The action {chosen.tolist()} is none of {self.action_space}: one index into the "
                 "bitwidths per step."
             )
+        if self._halfway:
+            raise ResetNeeded("The last action was refused on its way; call reset() first.")
+        self._halfway = True
         for index in chosen.tolist():
             outcome = self.env.step(int(index))
             if outcome[2] or outcome[3]:
                 break
+        self._halfway = False
         return outcome
 
     def action_masks(self) -> NDArray[np.bool_]:

@@ -297,6 +297,13 @@ def test_exploration_that_never_falls_is_refused(fields, sentence):
     dataclasses.replace(default, novelty=0.0, exploration=0.1, least_exploration=0.1)
 
 
+@pytest.mark.parametrize("name", ["dqn", "qr_dqn"])
+def test_a_probability_of_a_random_bitwidth_is_at_most_1(name):
+    settings = dataclasses.replace(AGENTS[name].presets["default"].settings, exploration=5.0)
+    with pytest.raises(ValueError, match=r"exploration=5\.0 has to be at most 1"):
+        make(name, settings, Ledger())
+
+
 @pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 @pytest.mark.parametrize("name", ["ppo", "recurrent_ppo"])
 def test_a_minibatch_of_a_single_step_does_no_harm(name):

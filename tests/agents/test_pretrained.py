@@ -1,13 +1,14 @@
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from agents.leaning import leans
-from agents.policy_file import load_policy, read_card
+from agents.policy_file import RECORD, load_policy, read_card
 from agents.pretrain import Pretraining, pretrain
 from agents.pretrain import main as pretrain_command
 from agents.pretrained import SHIPPED, PretrainedAgent, PretrainedSettings
@@ -55,8 +56,25 @@ def test_the_same_plan_gives_the_same_policy(policy, tmp_path):
 
 
 def test_one_step_at_a_time_teaches_nothing():
-    with pytest.raises(ValueError, match="PPO learns from two steps or more"):
-        Pretraining(copies=1, rollout=1)
+    for sizes in ({"copies": 1, "rollout": 1}, {"batch_size": 1}):
+        with pytest.raises(ValueError, match="PPO learns from two steps or more"):
+            Pretraining(**sizes)
+
+
+def test_a_last_minibatch_of_one_step_does_no_harm(tmp_path):
+    sizes = {"steps": 33, "copies": 3, "rollout": 11, "batch_size": 32, "n_epochs": 1}
+    pretrain(Pretraining(landscapes=1, memory=True, **sizes), tmp_path / "p.safetensors")
+    assert all(tensor.isfinite().all() for tensor in load_file(tmp_path / "p.safetensors").values())
+
+
+@pytest.mark.parametrize("bitwidths", [(8, 4, 2), (2, 4, 4)])
+def test_bitwidths_of_a_policy_ascend(bitwidths, policy, tmp_path):
+    with pytest.raises(ValueError, match="have to ascend, each of them once"):
+        Pretraining(bitwidths=bitwidths)
+    card = json.dumps({**dataclasses.asdict(read_card(policy)), "bitwidths": bitwidths})
+    save_file(load_file(policy), tmp_path / "p.safetensors", {RECORD: card})
+    with pytest.raises(ValueError, match="have to ascend"):
+        read_card(tmp_path / "p.safetensors")
 
 
 def test_its_card_says_what_it_knows(policy):
@@ -171,9 +189,25 @@ def test_a_resumed_run_goes_on_by_ppo(policy, tmp_path):
     assert again.steps == one.steps >= 200
     ours, theirs = (each.model.policy.state_dict() for each in (again, one))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    again._open = None  # the first walks were taken
+    again._open = None  # the first walks were taken, all of them
     again.learn(20, Silent())
     assert again.steps > one.steps
+    again.close()
+
+
+def test_walks_that_were_interrupted_are_taken_up_again(policy, tmp_path):
+    one = agent(policy)
+    before = one.model.policy.action_net.bias.detach().clone()
+    steps = iter([True] * 10 + [False])
+    one.learn(200, SimpleNamespace(after_step=lambda: next(steps)))
+    assert 0 < one.steps < 12 and torch.equal(one.model.policy.action_net.bias, before)
+    one.save(tmp_path / "agent.zip")
+    one.close()
+    again = PretrainedAgent(one_env, one.settings, 1, tmp_path / "agent.zip")
+    opened = []
+    again._open = lambda watch: opened.append(watch)
+    again.learn(20, Silent())
+    assert len(opened) == 1
     again.close()
 
 

@@ -100,6 +100,23 @@ def test_a_stopped_search_is_taken_up_again():
     assert ledger.distinct >= 20 and made.steps >= 40
 
 
+def test_a_search_that_was_saved_is_replayed_by_its_own_seed(tmp_path):
+    ledger = Ledger()
+    made = agent(ledger)
+    made.learn(400, Stopping(50))
+    made.save(tmp_path / "agent.zip")
+    made.close()
+    again = WarmStartAgent(
+        lambda: QuantizeNetEnv(task=TASK, ledger=ledger), QUICK, 7, tmp_path / "agent.zip"
+    )
+    begun = ledger.distinct
+    assert again._search(Stopping(10_000)) and ledger.distinct == 20 > begun
+    whole = agent(alone := Ledger())
+    assert whole._search(Stopping(10_000))
+    assert ledger.cells(again.problem).keys() == alone.cells(whole.problem).keys()
+    again.close(), whole.close()
+
+
 def test_a_search_that_was_over_before_anything_was_learned_is_taken_up_again():
     ledger = Ledger()
     before = agent(ledger)
