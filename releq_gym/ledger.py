@@ -143,7 +143,8 @@ class Ledger:
 
     Assignments are told apart per evaluator, by its name. Copies of an environment
     (``copy.deepcopy``, as planners make them) share its ledger, so that nobody looks ahead for
-    free. Pickling copies it: workers in other processes count alone. A log has one writer, though:
+    free. It keeps every different assignment, some hundred bytes of each, as long as it lives.
+    Pickling copies it: workers in other processes count alone. A log has one writer, though:
     what was pickled, or forked, refuses to write it; give each worker a ledger of its own.
 
     Args:
