@@ -64,7 +64,7 @@ def run(
     if unknown:
         print(f"--part {unknown[0]}: there are {', '.join(parts)}", file=sys.stderr)
         return 2
-    known = {key[0] for name in options.part or parts for key in parts[name].jobs}
+    known = {key[0] for part in parts.values() for key in part.jobs}
     for name in chosen or ():
         if name not in known:
             print(UnknownNameError("name", name, known), file=sys.stderr)
