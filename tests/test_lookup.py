@@ -6,6 +6,7 @@ import pytest
 from toys import ToyEvaluator, toy_problem
 
 from releq_gym.costs import make_cost
+from releq_gym.tasks.score import make_scorer
 
 LAYERS = ToyEvaluator.layers
 ROWS = [
@@ -114,6 +115,18 @@ def test_a_wrong_table_gets_a_sentence(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
         make_cost("lookup", path=path)(LAYERS, [8])
+
+
+def test_regret_is_known_where_the_table_has_what_may_be_chosen(tmp_path):
+    path = tmp_path / "table.csv"
+    lines = [f"{name},{b},{b}" for name in ("conv1", "conv2", "fc1", "fc2") for b in (2, 4, 8)]
+    path.write_text("layer,bitwidth,value\n" + "\n".join(lines))
+    options = {"cost": "lookup", "cost_kwargs": {"path": str(path)}, "bitwidths": [2, 4, 8]}
+    scorer = make_scorer(
+        gym.make("releq/QuantizeNet-v0", net="digits", **options).unwrapped.problem
+    )
+    assert set(scorer.oracle) <= {2, 4, 8} and scorer.search_regret(scorer.oracle) == 0
+    assert scorer.regret(scorer.optimum) == 0 < scorer.regret((8, 8, 8, 8))
 
 
 def test_whether_to_interpolate_is_said_by_a_bool(tmp_path):

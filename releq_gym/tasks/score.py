@@ -81,7 +81,7 @@ class TableScorer:
 
     @cached_property
     def worth(self) -> NDArray[np.float64]:
-        """``mu`` of every assignment."""
+        """``mu`` of every assignment; -inf of what is not admitted."""
         accuracies = self._report_table.mean_accuracies()
         doubt = np.array([self._report.caution(accuracy) for accuracy in accuracies.tolist()])
         return self._worth(self._report, np.minimum(accuracies + BENEFIT * doubt, 1.0))
@@ -158,12 +158,10 @@ class TableScorer:
         return float((best - worth[row]) / (best - random)) if best > random else 0.0
 
     def _worth(self, problem: Problem, accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.array(
-            [
-                problem.objective(bitwidths, accuracy)
-                for bitwidths, accuracy in zip(self.assignments, accuracies.tolist(), strict=True)
-            ]
-        )
+        worth = np.full(len(self.assignments), -np.inf)
+        for row in np.flatnonzero(self.admitted):  # a cost may be known of these alone
+            worth[row] = problem.objective(self.assignments[row], float(accuracies[row]))
+        return worth
 
 
 class ExactScorer:
