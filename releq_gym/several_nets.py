@@ -18,6 +18,7 @@ from releq_gym.evaluators.synthetic import LAYERS, is_synthetic
 from releq_gym.ledger import Ledger
 from releq_gym.problem import Problem
 from releq_gym.registry import UnknownNameError
+from releq_gym.tasks import DEFAULT_TASKS, shipped_tasks
 
 ANY = "any"
 """In the place of the layers or the seed of a synthetic task: another one in each episode."""
@@ -201,10 +202,8 @@ def draw_named(name: str, rng: np.random.Generator) -> dict[str, Any]:
         name: Of a network, a task or a family.
         rng: Draws.
     """
-    if name in known_nets() or ("-" not in name and not Path(name).is_dir()):
-        return {"net": name}
     if not is_family(name):
-        return {"task": name}
+        return {"net" if _is_net(name) else "task": name}
     parts = name.split("-")[1:]
     if len(parts) != 2:
         raise ValueError(
@@ -217,6 +216,15 @@ def draw_named(name: str, rng: np.random.Generator) -> dict[str, Any]:
     if seed == ANY:
         seed = str(rng.integers(*FAMILY_SEEDS))
     return {"task": f"synthetic-{layers}-{seed}"}
+
+
+def _is_net(name: str) -> bool:
+    """Whether a name is a network's, not a task's; networks that need torch are asked for last."""
+    if name in DEFAULT_TASKS:
+        return True
+    if is_synthetic(name) or name.partition("/")[0] in shipped_tasks():
+        return False
+    return ("-" not in name and not Path(name).is_dir()) or name in known_nets()
 
 
 def make_env(net: Any = None, **options: Any) -> QuantizeNetEnv | SeveralNetsEnv:

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import gymnasium as gym
 import numpy as np
@@ -182,6 +184,16 @@ def test_landscapes_that_are_gone_take_no_room():
         play(env, rng)
     assert env.ledger.distinct == 30
     assert sum(map(len, env.ledger._cells.values())) == 1
+
+
+def test_drawing_networks_and_landscapes_needs_no_torch():
+    script = (
+        "import sys, gymnasium as gym, releq_gym\n"
+        f"for options in ({{'net': {NETS!r}}}, {{'task': 'synthetic-any-any'}}):\n"
+        f"    gym.make({ID!r}, bitwidths=[2, 4, 8], **options).reset(seed=0)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_landscapes_that_come_again_are_asked_once():

@@ -107,13 +107,13 @@ def _evaluate(options: argparse.Namespace) -> int:
 
         if options.weights is not None:
             raise ValueError("--weights goes with a network; a run folder holds its own weights.")
-        named = read_result(options.target).net
+        named = read_result(folder).net
         if options.net is None and ":" in named:
             raise ValueError(
                 f"{options.target} is of the net {named}, and what a file names is not imported; "
                 f"if you trust it: releq evaluate {options.target} --net {named}"
             )
-        reproduced = evaluate_run(options.target, data=options.data, net=options.net)
+        reproduced = evaluate_run(folder, data=options.data, net=options.net)
         print(reproduced)
         return 0 if reproduced.agrees else 1
     if options.net is not None:

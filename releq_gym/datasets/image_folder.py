@@ -215,14 +215,17 @@ def _class_folders(path: Path) -> list[Path]:
     return sorted(
         folder
         for folder in path.iterdir()
-        if folder.is_dir() and not folder.name.startswith(".") and _images(folder)
+        if folder.is_dir() and not folder.name.startswith(".") and any(_images(folder))
     )
 
 
-def _images(folder: Path) -> list[Path]:
-    """Image files, by name on every platform; hidden ones, as macOS makes them, are none."""
-    files = [file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES]
-    return sorted((file for file in files if file.name[0] != "."), key=lambda file: file.name)
+def _images(folder: Path) -> Iterator[Path]:
+    """Image files in no order; hidden ones, as macOS makes them, are none."""
+    return (
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+    )
 
 
 def _all_classes(path: Path) -> list[str]:
@@ -232,16 +235,16 @@ def _all_classes(path: Path) -> list[str]:
         ValueError: For one that holds no image anywhere, which would shift the classes behind it,
             or a part whose images lie in no class folder.
     """
-    folders = _part_folders(path)
-    found = {folder.name for part in folders.values() for folder in _class_folders(part)}
-    for part in folders.values():
-        if not _class_folders(part) and _images(part):
+    folders = {part: _class_folders(part) for part in _part_folders(path).values()}
+    found = {folder.name for classes in folders.values() for folder in classes}
+    for part, classes in folders.items():
+        if not classes and any(_images(part)):
             raise ValueError(
                 f"{part} holds images, but no folder per class; sort them as "
                 f"{part.name}/<class>/<image>, or move that folder elsewhere."
             )
         for folder in sorted(part.iterdir()):
-            hidden = folder.name.startswith(".") or folder in folders.values()
+            hidden = folder.name.startswith(".") or folder in folders
             if folder.is_dir() and not hidden and folder.name not in found:
                 raise ValueError(
                     f"{folder} holds no image ({', '.join(SUFFIXES)}). Classes are numbered by "
@@ -258,7 +261,7 @@ def _list_parts(
         files = [
             (file, places[of_class.name])
             for of_class in _class_folders(folder)
-            for file in _images(of_class)
+            for file in sorted(_images(of_class), key=lambda file: file.name)
         ]
         if files:
             paths, labels = zip(*files, strict=True)

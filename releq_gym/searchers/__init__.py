@@ -103,9 +103,9 @@ class Player:
     @property
     def best(self) -> Played:
         """What `ask` was told that has the best cautious objective, ties to the lower cost."""
-        asked = list(self.known.values())
-        if len(asked) == self._ranked:
+        if len(self.known) == self._ranked:
             return self._best
+        asked = list(self.known.values())
         choices = [one.choice for one in asked]
         worths = self.worths(choices, np.array([one.loss_points for one in asked]))
         costs = self.totals[np.arange(len(self.choices)), self.digits(choices), 0].sum(axis=1)
