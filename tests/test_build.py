@@ -300,3 +300,10 @@ def test_a_table_of_too_many_assignments_is_refused_at_once(tmp_path, monkeypatc
     error = capsys.readouterr().err
     assert "2 bitwidths in 4 layers are 16 assignments; a table holds 15 at most" in error
     assert not (tmp_path / "tasks").exists()
+
+
+def test_a_build_by_no_process_is_refused(tmp_path, capsys):
+    command = ["task", "build", *OPTIONS[:-1], "0", "--output", str(tmp_path / "tasks")]
+    assert main(command) == 2
+    assert "workers=0 has to be 1 or more" in capsys.readouterr().err
+    assert not (tmp_path / "tasks").exists()

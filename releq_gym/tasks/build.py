@@ -89,7 +89,10 @@ def prepare(
 
     Raises:
         TaskError: Where that version of the task exists already.
+        ValueError: For fewer than one process.
     """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers={workers} has to be 1 or more; None means one per core.")
     folder = Path(folder)
     evaluator = plan.evaluator(data, memo=False)
     check(evaluator)
@@ -97,7 +100,10 @@ def prepare(
     target = folder / name / plan.version
     half = unfinished(target, stated(plan, evaluator))
     if half is None and (target / "card.json").exists():
-        raise TaskError(f"{target} holds a task already; a changed task needs a new version.")
+        raise TaskError(
+            f"{target} holds a task already; a changed task needs a new version (version=, on the "
+            "command line --version), or another folder (--output)."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     memo = folder / f"{name}-{plan.version}.partial.sqlite"
     return Measurer(plan, name, data, memo, workers or os.cpu_count() or 1), target, half
