@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from releq_gym.plain_numbers import is_real, is_whole
 from releq_gym.registry import Registry
 
 
@@ -37,8 +38,8 @@ def check_numbers(settings: Any, but: Sequence[str] = ()) -> None:
     """Refuses settings that no training can be made with.
 
     Args:
-        settings: A dataclass; its whole numbers have to be at least 1, its others finite and at
-            least 0.
+        settings: A dataclass; fields annotated ``int`` have to be whole numbers from 1 on, those
+            annotated ``float`` finite numbers from 0 on.
         but: Fields that may be less.
 
     Raises:
@@ -46,12 +47,13 @@ def check_numbers(settings: Any, but: Sequence[str] = ()) -> None:
     """
     for one in dataclasses.fields(settings):
         name, value = one.name, getattr(settings, one.name)
+        kind = getattr(one.type, "__name__", one.type)  # a string under postponed annotations
         if name in but:
             continue
-        if type(value) is int and value < 1:
-            raise ValueError(f"{name}={value} has to be at least 1.")
-        if type(value) is float and not 0.0 <= value < math.inf:
-            raise ValueError(f"{name}={value} has to be a finite number, 0 or more.")
+        if kind == "int" and not (is_whole(value) and value >= 1):
+            raise ValueError(f"{name}={value!r} has to be at least 1, a whole number.")
+        if kind == "float" and not (is_real(value) and 0.0 <= value < math.inf):
+            raise ValueError(f"{name}={value!r} has to be a finite number, 0 or more.")
         if name in SHARES and value > 1:
             raise ValueError(f"{name}={value} has to be at most 1.")
 

@@ -216,11 +216,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
                 f"{resolved.name} lacks assignments, among them such as an episode passes on its "
                 "way; use evaluate='final'."
             )
-        if not isinstance(ledger, Ledger | None):
-            raise ValueError(f"ledger={ledger!r} is no releq_gym.Ledger.")
-        if ledger is not None and (evaluation_budget is not None or log is not None):
-            raise ValueError("A shared ledger carries its own evaluation_budget and log.")
-        self.ledger: Ledger = Ledger(evaluation_budget, log) if ledger is None else ledger
+        self.ledger = Ledger.given(ledger, evaluation_budget, log)
         self.observation: str = observation
         self._noise_key: int | None = None
         self._visits: dict[int, int] = {}
@@ -303,16 +299,21 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             raise ResetNeeded("Call reset() before the first step().")
         if self._over:
             raise ResetNeeded("The episode is over; call reset() before the next step().")
-        choice = self._allowed_choice(action)
-        self._move(self._prefixes.after(self._at, choice))
+        choice, before = self._allowed_choice(action), self._at
+        self._move(self._prefixes.after(before, choice))
         self._executed = self.problem.bitwidths[choice]
         terminated = bool(self._prefixes.complete(self._at))
         truncated, reward = False, 0.0
         self._evaluated = False
         if terminated or self.evaluate == "every_step":
-            self._over = True  # should measuring fail: the layer at hand is decided, but not paid
             if self.ledger.affords(self.problem, self._bitwidths):
-                self._reveal()
+                self._over = True  # until it is paid
+                try:
+                    self._reveal()
+                except BaseException:  # as if the step had not been taken
+                    self._move(before)
+                    self._noise_key = None  # the visit is counted: the next reset begins anew
+                    raise
                 reward = self._credit(terminated)
             else:
                 terminated, truncated = False, True
@@ -327,7 +328,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         """Which bitwidths the layer at hand may take, bool ``[bitwidths]``."""
         if self._at is None:
             return np.ones(len(self.problem.bitwidths), dtype=np.bool_)
-        return self._prefixes.allowed(self._at)
+        return self._prefixes.allowed(self._at).copy()
 
     def executed(self, chosen: Sequence[int]) -> tuple[int, ...]:
         """The bitwidths that an episode which asks for these would execute, one per step.

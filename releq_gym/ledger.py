@@ -151,7 +151,8 @@ class Ledger:
         evaluation_budget: Accuracies that may be revealed. An int, or ``{"distinct": n}``,
             counts different assignments (asking again is free); ``{"fresh": n}`` counts every
             answer. None sets no limit.
-        log: File that gets one JSON line per episode; must not exist, or be empty.
+        log: File that gets one JSON line per environment that joins, and one per episode; must
+            not exist, or be empty.
 
     Attributes:
         fresh: Accuracies revealed, repeats included.
@@ -189,6 +190,27 @@ class Ledger:
                 self.log.write_text("", encoding="utf-8")
             except OSError as error:
                 raise ValueError(f"The log {self.log} cannot be written: {error}.") from error
+
+    @classmethod
+    def given(
+        cls,
+        ledger: Ledger | None,
+        evaluation_budget: int | Mapping[str, int] | None,
+        log: str | Path | None,
+    ) -> Ledger:
+        """The ledger of an environment: one that is shared, or a new one.
+
+        Raises:
+            ValueError: For something else in its place, or a shared one beside what a new one
+                would be made of.
+        """
+        if not isinstance(ledger, Ledger | None):
+            raise ValueError(f"ledger={ledger!r} is no releq_gym.Ledger.")
+        if ledger is None:
+            return cls(evaluation_budget, log)
+        if evaluation_budget is not None or log is not None:
+            raise ValueError("A shared ledger carries its own evaluation_budget and log.")
+        return ledger
 
     def __deepcopy__(self, memo: dict) -> Ledger:
         return self
@@ -267,6 +289,8 @@ class Ledger:
             milliseconds: What measuring it cost.
             repeat: Which one; -1 for the mean of all.
         """
+        if self._pending:  # came before
+            self._settle()
         known = self._cells[problem.evaluator.name]
         cell = known.get(bitwidths)
         if cell is None:

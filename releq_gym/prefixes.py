@@ -322,7 +322,9 @@ class TabledPrefixes(Prefixes):
     @cached_property
     def _allowed(self) -> NDArray[np.bool_]:
         """Made when it is asked for: many problems mask nothing."""
-        return super().allowed(np.arange(len(self._step)))
+        table = super().allowed(np.arange(len(self._step)))
+        table.setflags(write=False)  # rows of it are handed out
+        return table
 
     def _masks(self, position: Any) -> Any:
         return self._allowed_masks[position]

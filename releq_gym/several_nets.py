@@ -65,11 +65,8 @@ class SeveralNetsEnv(gym.Env[Any, int]):
                     f"{name}= is about one net, and there are several; net= may hold names of "
                     "tasks."
                 )
-        budget, log = options.pop("evaluation_budget", None), options.pop("log", None)
-        shared = options.pop("ledger", None)
-        if shared is not None and (budget is not None or log is not None):
-            raise ValueError("A shared ledger carries its own evaluation_budget and log.")
-        self.ledger = Ledger(budget, log) if shared is None else shared
+        told = ("ledger", "evaluation_budget", "log")
+        self.ledger = Ledger.given(*(options.pop(name, None) for name in told))
         self.render_mode: str | None = options.get("render_mode")
         self._options = options
         # Each joins the ledger, and its log, once all of them are known to be alike.

@@ -158,14 +158,22 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             if self.autoreset_mode == AutoresetMode.DISABLED:
                 raise ResetNeeded("Some episodes are over; reset them by reset_mask.")
             rows = np.flatnonzero(~self._over)
+        executed = self._executable(rows, actions[rows])
+        if self._over.any():
             self._restart(_rows(self._over))
-        self._decide(rows, actions[rows])
+        before = self._at
+        self._decide(rows, executed)
         terminated = self._prefixes.complete(self._at)
         self._evaluated[:] = False
         if self.evaluate == "every_step" or terminated.any():
             asking = rows if self.evaluate == "every_step" else _rows(terminated)
-            self._interrupted = True  # should measuring fail: layers are decided, but not paid
-            answered = self._reveal(asking)
+            self._interrupted = True  # until it is paid
+            try:
+                answered = self._reveal(asking)
+            except BaseException:  # as if the step had not been taken
+                self._move(before)
+                self._seeded[:] = False  # visits are counted: the next reset begins anew
+                raise
             rewards[answered] = self._credit(answered, terminated[answered])
             self._interrupted = False
             if answered is not asking:
@@ -239,10 +247,7 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self._previous_rewards[rows] = 0.0
 
     def _decide(self, rows: Rows, actions: NDArray[np.intp]) -> None:
-        positions = self._positions(rows)
-        if self.problem.has_masks:
-            actions = self._allowed_actions(positions, actions)
-        after = self._prefixes.after(positions, actions)
+        after = self._prefixes.after(self._positions(rows), actions)
         if not isinstance(rows, slice):
             after = self._prefixes.replaced(self._at, rows, after)
         self._move(after)
@@ -256,9 +261,11 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     def _positions(self, rows: Rows) -> Any:
         return self._at if isinstance(rows, slice) else self._prefixes.part(self._at, rows)
 
-    def _allowed_actions(self, positions: Any, actions: NDArray[np.intp]) -> NDArray[np.intp]:
+    def _executable(self, rows: Rows, actions: NDArray[np.intp]) -> NDArray[np.intp]:
         """The actions that are taken instead of those that are masked."""
-        executed = self._prefixes.executed(positions, actions)
+        if not self.problem.has_masks:
+            return actions
+        executed = self._prefixes.executed(self._positions(rows), actions)
         if self.on_masked == "raise" and (executed != actions).any():
             raise ValueError(
                 f"{int((executed != actions).sum())} actions would break the cost budget, or were "

@@ -247,6 +247,16 @@ def test_no_budget_masks_nothing():
     assert env.get_wrapper_attr("action_masks")().all()
 
 
+def test_masks_are_the_callers_own():
+    env = toy_env(cost_budget={"cost": 0.3}).unwrapped
+    env.reset()
+    before = env.action_masks()
+    env.action_masks()[:] = ~before
+    assert env.action_masks().tolist() == before.tolist()
+    chosen = env.step(2)[-1]["executed_bitwidth"]
+    assert chosen == env.problem.bitwidths[np.flatnonzero(before)[-1]]
+
+
 def test_a_spent_evaluation_budget_truncates_and_reveals_nothing():
     env = toy_env(evaluation_budget=2)
     walk(env, [2, 2, 2], seed=0)
@@ -494,6 +504,10 @@ def test_wrong_keywords_get_a_sentence(options, sentence):
         gym.make(ID, **options)
 
 
+def test_a_reward_may_be_an_array_without_axes():
+    assert walk(toy_env(reward=lambda transition: np.array(0.5)), [2, 2, 2])[0][-1] == 0.5
+
+
 @pytest.mark.parametrize("value", [None, "much", float("nan"), float("inf")])
 def test_a_reward_that_is_no_number_is_refused(value):
     env = toy_env(reward=lambda transition: value)
@@ -587,10 +601,11 @@ def test_arguments_are_copied():
 
 
 @pytest.mark.parametrize("evaluate", ["final", "every_step"])
-def test_after_a_failed_measurement_comes_a_reset(monkeypatch, evaluate):
-    env = toy_env(evaluate=evaluate)
+def test_after_a_failed_measurement_comes_a_reset(monkeypatch, tmp_path, evaluate):
+    env = toy_env(evaluate=evaluate, log=tmp_path / "log.jsonl")
     env.reset()
-    for _ in range(2 if evaluate == "final" else 1):
+    taken = 2 if evaluate == "final" else 1
+    for _ in range(taken):
         env.step(1)
 
     def fail(self, bitwidths, repeat):
@@ -604,6 +619,10 @@ def test_after_a_failed_measurement_comes_a_reset(monkeypatch, evaluate):
         env.step(1)
     assert walk(env, [1, 1, 1])[1]["evaluated"]
     assert env.unwrapped.ledger.fresh == (1 if evaluate == "final" else 4)
+    _, cut, again = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    assert (cut["actions"], cut["cut"]) == ([1] * taken, True)
+    assert cut["bitwidths"] == [4] * taken + [8] * (3 - taken)
+    assert cut["seed"] != again["seed"]  # the failed visit was counted
 
 
 @pytest.mark.parametrize("accuracy", [float("nan"), -0.1, 92.0])

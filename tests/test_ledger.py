@@ -98,6 +98,13 @@ def test_charging_many_at_once_is_charging_each(monkeypatch, pending, dense):
     assert list(together.cells(problem).items()) == list(alone.cells(problem).items())
 
 
+def test_cells_are_in_the_order_of_first_visits():
+    ledger, problem = Ledger(), toy_problem()
+    ledger.charge_many(problem, np.array([[8, 8, 8]]), np.array([0.9]), np.array([0]))
+    ledger.charge(problem, (2, 2, 2), 0.6)
+    assert list(ledger.cells(problem)) == [(8, 8, 8), (2, 2, 2)]
+
+
 def test_copies_share_and_pickles_do_not():
     ledger = Ledger(evaluation_budget=5)
     assert copy.deepcopy(ledger) is ledger

@@ -20,6 +20,21 @@ def twin_figures(layers, bitwidths):
     }
 
 
+def test_a_budget_of_what_an_assignment_costs_admits_it():
+    every = list(product([2, 4, 8], repeat=3))
+    for bitwidths in every:
+        cost = toy_problem().totals(bitwidths)[0] / toy_problem().totals((8, 8, 8))[0]
+        assert toy_problem(cost_budget={"cost": cost}).admits(bitwidths)
+
+
+def test_a_figure_limited_under_both_of_its_names_keeps_the_lower_limit():
+    size = make_cost("model_size")  # 112 bytes at 8 bits
+    for budget, least in (({"cost": 0.5, "bytes": 90}, 56), ({"cost": 1.0, "bytes": 50}, 50)):
+        for order in (budget, dict(reversed(budget.items()))):
+            limits = toy_problem(cost_model=size, cost_budget=order).limits
+            assert list(limits.values()) == pytest.approx([least])
+
+
 def test_index_is_mixed_radix_first_layer_most_significant():
     problem = toy_problem()
     assert problem.index(np.array([2, 2, 2])) == 0

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from releq_gym.quantizers import QUANTIZERS, make_quantizer, sqnr_db
-from releq_gym.quantizers.base import Quantizer
+from releq_gym.quantizers.base import SMALLEST_SCALE, Quantizer
 from releq_gym.quantizers.uniform import least_squares_step
 from releq_gym.registry import UnknownNameError
 
@@ -386,6 +386,12 @@ def test_lsq_survives_a_step_trained_through_zero():
     for step in (0.0, -0.1):
         quantized = make_quantizer("lsq").quantize(weight, {"step": torch.tensor(step)}, 4)
         assert quantized.isfinite().all()
+
+
+def test_the_step_of_zero_weights_learns():
+    step = torch.tensor(SMALLEST_SCALE, requires_grad=True)
+    make_quantizer("lsq").quantize(torch.full((4,), 0.1), {"step": step}, 4).sum().backward()
+    assert step.grad > 0
 
 
 def test_only_lsq_learns():

@@ -8,7 +8,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from toys import toy_task
 
-import releq_gym  # noqa: F401
+from releq_gym import Ledger
 from releq_gym.several_nets import SeveralNetsEnv, is_family
 
 ID = "releq/QuantizeNet-v0"
@@ -115,6 +115,8 @@ def test_copies_side_by_side_work():
         ({"net": NETS, "task": "synthetic-4-0"}, "task= is about one net"),
         ({"net": NETS, "fixed_bitwidths": {"conv1": 8}}, "fixed_bitwidths= is about one net"),
         ({"net": NETS, "rewrad": "ratio"}, "Did you mean 'reward'"),
+        ({"net": NETS, "ledger": "x"}, "ledger='x' is no releq_gym.Ledger"),
+        ({"net": NETS, "ledger": Ledger(), "log": "x"}, "carries its own"),
         ({"net": NETS, "cost_budget": {"cost": 0.01}}, f"{NETS[0]}: .*cost"),
     ],
 )

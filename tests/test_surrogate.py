@@ -67,6 +67,13 @@ def test_the_cheapest_assignment_is_that_of_trying_all(most_wrong):
     assert costs[np.arange(4), found - 1].sum() == pytest.approx(cheapest)
 
 
+def test_what_the_solver_takes_for_allowed_is_tried_no_more():
+    noise = np.zeros((2, 9), dtype=np.int64)
+    noise[:, 2], noise[:, 4] = 10**9 + 1, 10**9  # nearer to the limit than solvers can tell
+    table = NoiseTable(noise, np.array([2 * 10**9]), (2, 4, 8))
+    assert table.cheapest([[2.0, 4.0, 8.0]] * 2, 0) == (4, 4)
+
+
 def test_where_nothing_is_good_enough_a_sentence_says_so():
     with pytest.raises(ValueError, match="gets only 2 images wrong; 3 are the least"):
         noise_table().cheapest(np.ones((4, 8)), 2)

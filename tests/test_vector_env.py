@@ -308,8 +308,9 @@ def test_the_ledger_keeps_what_was_answered():
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_after_a_failed_measurement_comes_a_reset(monkeypatch, mode):
-    env = QuantizeNetVectorEnv(2, evaluator=ToyEvaluator(), autoreset_mode=mode)
+def test_after_a_failed_measurement_comes_a_reset(monkeypatch, tmp_path, mode):
+    log = tmp_path / "log.jsonl"
+    env = QuantizeNetVectorEnv(2, evaluator=ToyEvaluator(), autoreset_mode=mode, log=log)
     env.reset()
     actions = np.ones(2, dtype=int)
     env.step(actions), env.step(actions)
@@ -328,6 +329,30 @@ def test_after_a_failed_measurement_comes_a_reset(monkeypatch, mode):
     env.reset()
     env.step(actions), env.step(actions)
     assert env.step(actions)[2].all()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    cut = [line for line in lines if line.get("cut") and line["actions"]]
+    assert [line["bitwidths"] for line in cut] == [[4, 4, 8]] * 2
+    whole = [line for line in lines if "actions" in line and not line["cut"]]
+    assert not {line["seed"] for line in cut} & {line["seed"] for line in whole}
+
+
+def test_a_refused_step_leaves_those_that_are_over_to_the_next_one():
+    env = QuantizeNetVectorEnv(
+        2,
+        "NextStep",
+        evaluator=ToyEvaluator(),
+        evaluate="every_step",
+        evaluation_budget=1,
+        cost_budget={"cost": 0.3},
+        on_masked="raise",
+    )
+    env.reset()
+    over = env.step([0, 1])[3]
+    assert over.tolist() == [False, True]
+    with pytest.raises(ValueError, match="1 actions would break"):
+        env.step([2, 0])
+    _, _, _, over, info = env.step([0, 0])
+    assert info["executed_bitwidth"].tolist() == [2, 0]
 
 
 @pytest.mark.parametrize("count", [0, 2.5])

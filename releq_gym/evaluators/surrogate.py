@@ -97,13 +97,15 @@ class NoiseTable:
         noise = self.noise[:, self.bitwidths]
         most = int(noise.max(axis=1).sum())
         limit = min(int(self.limits[most_wrong]), most) if most_wrong < len(self.limits) else most
-        allowed = float(limit)
-        digits = cheapest(layer_costs, noise, allowed)
-        while digits is not None and noise[self._rows, digits].sum() > limit:
-            allowed *= 1 - 1e-7  # the solver keeps constraints only so well
-            digits = cheapest(layer_costs, noise, allowed)
-        assert digits is not None
-        return tuple(self.bitwidths[digit] for digit in digits)
+        choices = np.eye(noise.shape[1])
+        excluded: list[NDArray] = []  # what the solver, which keeps limits to 1e-6, took for kept
+        while True:
+            most_alike = np.full(len(excluded), len(noise) - 1)
+            digits = cheapest(layer_costs, noise, float(limit), excluded, most_alike)
+            assert digits is not None
+            if noise[self._rows, digits].sum() <= limit:
+                return tuple(self.bitwidths[digit] for digit in digits)
+            excluded.append(choices[digits])
 
 
 class SurrogateEvaluator:

@@ -59,8 +59,13 @@ class LSQ(Uniform):
 
 
 def positive_step(state: dict[str, Tensor]) -> Tensor:
-    """Training may push a step through zero; only its magnitude has a meaning."""
-    return state["step"].abs().clamp_min(SMALLEST_SCALE)
+    """Training may push a step through zero; only its magnitude has a meaning.
+
+    The gradient is that of the magnitude below the smallest, too: the step of weights that are
+    all zero begins there, and has to learn like another.
+    """
+    magnitude = state["step"].abs()
+    return magnitude + (SMALLEST_SCALE - magnitude).clamp_min(0).detach()
 
 
 def step_gradient(weight: Tensor, step: Tensor, bitwidth: int) -> float:

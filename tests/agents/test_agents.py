@@ -277,10 +277,23 @@ def test_settings_below_one_are_refused(name):
             dataclasses.replace(settings, **{field: 0})
 
 
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"n_envs": 0.5}, "n_envs=0.5 has to be at least 1, a whole number"),
+        ({"learning_rate": True}, "learning_rate=True has to be a finite number, 0 or more"),
+        ({"learning_rate": "1e-3"}, "learning_rate='1e-3' has to be a finite number"),
+    ],
+)
+def test_settings_are_numbers_of_their_kind(fields, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        PPOSettings(**fields)
+
+
 def test_novelty_needs_an_entropy_to_strengthen():
     with pytest.raises(ValueError, match=r"novelty=0.3 is sought by .* ent_coef=0"):
         PPOSettings(ent_coef=0.0)
-    PPOSettings(ent_coef=0.0, novelty=0.0)
+    PPOSettings(ent_coef=0, novelty=0)
 
 
 @pytest.mark.parametrize(
