@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from agents.policy_file import PolicyCard
-from releq_gym.choices import nearest_allowed
 
 
 class PolicyBitwidths(gym.ActionWrapper):
@@ -73,13 +72,13 @@ class Walker:
         if self._base.evaluate != "final":
             raise ValueError("An answer without evaluations needs evaluate='final'.")
         observation, _ = self.env.reset()
-        choose, last = _Chooser(self._policy, self._memory, 0.0), len(self._base.problem.steps) - 1
+        choose, problem = _Chooser(self._policy, self._memory, 0.0), self._base.problem
         chosen: list[int] = []
-        for _ in range(last):
+        for _ in problem.steps[:-1]:
             observation, _, _, _, info = self.env.step(choose(observation))
             chosen.append(info["executed_bitwidth"])
-        chosen.append(self._executed(choose(observation)))
-        return self._base.problem.assignment(chosen)
+        chosen.append(problem.bitwidths[self.env.action(choose(observation))])
+        return problem.assignment(self._base.executed(chosen))
 
     def walk(self, lean: float = 0.0, after_step: Callable[[], bool] = lambda: True) -> Walked:
         """One episode.
@@ -97,12 +96,6 @@ class Walker:
             stopped = not after_step()
             if terminated or truncated or stopped:
                 return Walked(earned, truncated, stopped and not terminated)
-
-    def _executed(self, action: int) -> int:
-        """The bitwidth that the environment would execute for the decision at hand."""
-        mask = np.packbits(self._base.action_masks(), bitorder="little")[0]
-        bitwidths = self._base.problem.bitwidths
-        return bitwidths[nearest_allowed(len(bitwidths))[mask, self.env.action(action)]]
 
 
 class _Chooser:

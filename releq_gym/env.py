@@ -154,7 +154,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         evaluator_kwargs: Mapping[str, Any] | None = None,
         observation: str = "layer",
         reward: str | Reward = "accuracy_floor",
-        reward_kwargs: Mapping[str, float] | None = None,
+        reward_kwargs: Mapping[str, Any] | None = None,
         reward_timing: str = "final",
         gamma: float = 1.0,
         evaluate: str | None = None,

@@ -13,6 +13,9 @@ FULL_PRECISION = 32
 BITWIDTHS = range(1, 9)
 """Every bitwidth that a quantizer, a cost model and an observation can speak of."""
 
+MAX_LOSS_POINTS = 0.3
+"""The loss that is tolerated where nobody states one, in percentage points."""
+
 KINDS = ("conv", "depthwise", "transposed", "linear")
 """Layer kinds: any (grouped) convolution, depthwise, transposed convolution, fully connected."""
 

@@ -66,10 +66,10 @@ def search(
     bitwidths: Sequence[int] | None = None,
     fixed_bitwidths: Mapping[str, int] | None = None,
     groups: Sequence[Sequence[str]] | None = None,
-    activation_bitwidth: int | None = None,
+    activation_bitwidth: int = 32,
     metric: Callable[..., Any] | None = None,
     loss: Callable[..., Any] | None = None,
-    precision: str | None = None,
+    precision: str = "auto",
     cost: str | CostModel = "quantization_state",
     cost_kwargs: Mapping[str, Any] | None = None,
     cost_budget: Mapping[str, float] | None = None,
@@ -109,7 +109,7 @@ def search(
         fixed_bitwidths: ``{layer name: bitwidth}`` of layers that are not chosen; the bitwidth may
             be one that ``bitwidths`` does not offer.
         groups: Lists of names of layers that share one bitwidth.
-        activation_bitwidth: 32 or 8; None means 32.
+        activation_bitwidth: 32 or 8.
         metric: What to measure instead of top-1 accuracy, see `LiveEvaluator`.
         loss: What a retraining minimises, likewise.
         precision: In which the network is tested, likewise.
@@ -153,9 +153,10 @@ def search(
         memo=memo,
         search_from_train=search_from_train,
         device=device,
-        **_given(
-            activation_bitwidth=activation_bitwidth, metric=metric, loss=loss, precision=precision
-        ),
+        activation_bitwidth=activation_bitwidth,
+        metric=metric,
+        loss=loss,
+        precision=precision,
     )
 
     if loss is not None and not evaluator.recipe.images:
@@ -175,12 +176,12 @@ def search(
             evaluator=evaluator,
             bitwidths=bitwidths,
             fixed_bitwidths=fixed_bitwidths,
-            reward_kwargs=_given(max_loss_points=max_loss_points),
+            reward_kwargs={"max_loss_points": max_loss_points},
             cost=cost,
             cost_kwargs=cost_kwargs,
             cost_budget=cost_budget,
             ledger=ledger,
-            **_given(groups=groups),
+            groups=groups,
         )
 
     problem = make_env(None).problem
@@ -362,11 +363,6 @@ def _per_channel(quantizer: str | Quantizer) -> dict[str, Any]:
         return {}
     fields = {one.name for one in dataclasses.fields(QUANTIZERS[quantizer])}
     return {"per_channel": True} if "per_channel" in fields else {}
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    """The options that are stated."""
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def _warn_near_chance(evaluator: LiveEvaluator) -> None:

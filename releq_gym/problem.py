@@ -15,7 +15,7 @@ from releq_gym.choices import MeasuredChoices, check_bitwidths, check_fixed, che
 from releq_gym.costs import CostModel
 from releq_gym.costs.quantization_state import layer_importance
 from releq_gym.evaluators.base import Evaluator
-from releq_gym.layers import BITWIDTHS
+from releq_gym.layers import BITWIDTHS, MAX_LOSS_POINTS
 from releq_gym.plain_numbers import is_real
 from releq_gym.registry import UnknownNameError
 from releq_gym.rewards import Reward
@@ -127,7 +127,7 @@ class Problem:
         self.step_names = tuple(map(self._name, self.groups))
         self.start = tuple(fixed.get(i, self.bitwidths[-1]) for i in range(len(self.layers)))
         tolerated = getattr(reward, "max_loss_points", None)
-        stated = getattr(evaluator, "max_loss_points", 0.3)
+        stated = getattr(evaluator, "max_loss_points", MAX_LOSS_POINTS)
         self.max_loss_points: float = stated if tolerated is None else tolerated
 
         of_evaluator = getattr(cost_model, "of", None)

@@ -17,7 +17,8 @@ class Transition(NamedTuple):
         full_precision_accuracy: Of the unquantized network on the same images.
         relative_accuracy: ``accuracy / full_precision_accuracy``; may exceed 1.
         loss_points: Full-precision minus quantized accuracy, in percentage points.
-        max_loss_points: The loss that the task tolerates, in percentage points.
+        max_loss_points: The loss that the reward tolerates where it states one, else the task, in
+            percentage points.
         cost: Under the active cost model, all layers at 8 bits = 1.
         state_of_quantization: The paper's, in (0, 1].
         average_bitwidth: Plain mean over the layers.

@@ -39,7 +39,7 @@ def add_commands(commands: Any) -> None:
         default="ptq",
         help="what follows quantization: ptq, nothing (default), or a short or long retraining",
     )
-    add("--activation-bitwidth", type=int, help="32 (default) or 8")
+    add("--activation-bitwidth", type=int, default=32, help="32 (default) or 8")
     add_choice(search)
     add("--evaluation-budget", type=int, help="assignments to measure (default: from the layers)")
     add("--folder", help="folder for the result (default: a new one in ./runs)")

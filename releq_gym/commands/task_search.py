@@ -58,6 +58,7 @@ def _search(options: argparse.Namespace) -> int:
         with progress_of_search(Console(stderr=True)) as bar:
             watched = Watched(env, bar)
             play(watched, np.random.default_rng(options.seed))
+            watched.finish()
             confirm(watched)
     except KeyboardInterrupt:
         print("Stopped; this is the answer so far.", file=sys.stderr)

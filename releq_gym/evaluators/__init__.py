@@ -1,4 +1,4 @@
-"""Evaluators: one question (what accuracy?), several answers (table, synthetic, live)."""
+"""One question (what accuracy?), several answers: live, table, surrogate, synthetic."""
 
 from releq_gym.evaluators.base import Evaluation, Evaluator
 

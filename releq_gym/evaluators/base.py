@@ -44,6 +44,12 @@ class Evaluator(Protocol):
         bitwidths: The bitwidths it can evaluate, ascending.
         repeats: How many independent repeats a configuration has; 1 means deterministic.
         images: Size of the search split; 0 where accuracies are exact.
+
+    It may have more, which is made use of where it is there: ``max_loss_points``, the tolerated
+    loss in percentage points (else 0.3); ``activation_bitwidth`` (else 32) and ``per_channel``,
+    which cost models go by; ``measured``, the assignments that alone it can answer for;
+    ``provenance``, anything about it as JSON, for logs and results; the two methods of
+    `evaluate_many`.
     """
 
     name: str

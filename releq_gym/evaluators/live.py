@@ -165,6 +165,8 @@ class LiveEvaluator:
         module: The full-precision network; not to be changed.
         weights_sha256: Hash of its weights.
         activation_bitwidth: As given.
+        per_channel: Whether the quantizer has a step per output channel.
+        device: Where it computes.
         precision: What assignments that are not retrained are measured in on the search split.
         stack: Retrainings whose steps are taken together.
         metric: As given.

@@ -130,7 +130,7 @@ class SurrogateEvaluator:
         self.layers = task.layers
         self.bitwidths = task.bitwidths
         self.full_precision_accuracy = task.full_precision_accuracy("search")
-        self.max_loss_points = float(task.card.get("max_loss_points", 0.3))
+        self.max_loss_points = task.max_loss_points
         self.activation_bitwidth, self.per_channel = task.activation_bitwidth, task.per_channel
         self.provenance = task.provenance
         self._size = task.images("search")

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from releq_gym.evaluators.base import Evaluation, ManyEvaluations
 from releq_gym.evaluators.measurement import check_assignment
-from releq_gym.layers import Layer
+from releq_gym.layers import MAX_LOSS_POINTS, Layer
 
 IMAGES = 10_000
 FULL_PRECISION_CORRECT = 9_200
@@ -64,7 +64,7 @@ class SyntheticEvaluator:
     bitwidths = tuple(range(2, 9))
     images = 0
     full_precision_accuracy = FULL_PRECISION_CORRECT / IMAGES
-    max_loss_points = 0.3
+    max_loss_points = MAX_LOSS_POINTS
 
     def __init__(self, layers: int, seed: int):
         if layers not in LAYERS:

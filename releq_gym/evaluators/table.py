@@ -31,7 +31,7 @@ class _MeasuredRows:
         counted = task.images(split)
         self.images = 0 if task.card.get("exact") else counted
         self.full_precision_accuracy = task.full_precision_accuracy(split)
-        self.max_loss_points = float(task.card.get("max_loss_points", 0.3))
+        self.max_loss_points = task.max_loss_points
         self.activation_bitwidth, self.per_channel = task.activation_bitwidth, task.per_channel
         self.provenance = task.provenance
         self._measured = measured = task.measurements(split)
@@ -114,7 +114,10 @@ class TableEvaluator(_MeasuredRows):
 
         Args:
             bitwidths: ``[assignments, layers]``.
-            repeats: One per assignment; -1 asks for the mean.
+            repeats: One per assignment; all -1 for the mean.
+
+        Raises:
+            ValueError: Where some ask for the mean and others do not.
         """
         return self.evaluate_indices(self.index(bitwidths), repeats)
 
@@ -161,7 +164,10 @@ class PartialTableEvaluator(_MeasuredRows):
 
         Args:
             bitwidths: ``[assignments, layers]``.
-            repeats: One per assignment; -1 asks for the mean.
+            repeats: One per assignment; all -1 for the mean.
+
+        Raises:
+            ValueError: Where some ask for the mean and others do not.
         """
         rows = [self._row(tuple(assignment)) for assignment in bitwidths.tolist()]
         return self._answers(np.array(rows, dtype=np.intp), repeats)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from releq_gym.layers import MAX_LOSS_POINTS
 from releq_gym.plain_numbers import is_real, is_whole
 from releq_gym.registry import Registry, UnknownNameError
 
@@ -150,7 +151,7 @@ class Network:
     recipes: dict[str, Recipe] = field(default_factory=dict)
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
-    max_loss_points: float = 0.3
+    max_loss_points: float = MAX_LOSS_POINTS
     download: Callable[[], dict[str, Tensor]] | None = None
     source: str = ""
 

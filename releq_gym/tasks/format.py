@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from releq_gym.archives import DAMAGED
-from releq_gym.layers import BITWIDTHS, Layer
+from releq_gym.layers import BITWIDTHS, MAX_LOSS_POINTS, Layer
 from releq_gym.plain_numbers import as_json
 from releq_gym.whole_files import written_whole
 
@@ -132,6 +132,11 @@ class Task:
     def images(self, split: str) -> int:
         """Size of a split."""
         return self.card["splits"][split]["images"]
+
+    @property
+    def max_loss_points(self) -> float:
+        """The loss that it tolerates, in percentage points."""
+        return float(self.card.get("max_loss_points", MAX_LOSS_POINTS))
 
     def full_precision_accuracy(self, split: str) -> float:
         """Of the unquantized network, in [0, 1]."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from releq_gym.file_names import as_file_name
-from releq_gym.layers import BITWIDTHS, Layer
+from releq_gym.layers import BITWIDTHS, MAX_LOSS_POINTS, Layer
 from releq_gym.problem import BETTER_POINTS
 from releq_gym.registry import UnknownNameError
 from releq_gym.tasks.format import (
@@ -46,7 +46,7 @@ def import_task(
     full_precision_accuracy: float,
     images: int | None = None,
     bitwidths: Sequence[int] | None = None,
-    max_loss_points: float = 0.3,
+    max_loss_points: float = MAX_LOSS_POINTS,
     unmeasured: str = "mask",
     name: str | None = None,
     version: str = "1.0.0",

@@ -70,7 +70,7 @@ def _draw_losses(
     axes.scatter(
         costs[alike], losses[alike], s=30, marker="s", color="C1", label="uniform", zorder=3
     )
-    floor = float(task.card.get("max_loss_points", 0.3))
+    floor = task.max_loss_points
     axes.axhline(floor, color="C3", ls=":", label="may be lost")
     axes.set_yscale("symlog", linthresh=max(floor, 0.1))
     axes.set(xlabel="cost (all layers at 8 bits = 1)", ylabel="loss in percentage points")

@@ -113,7 +113,7 @@ def _lines(task: Task) -> Iterator[str]:
     yield f"  quantizer   {quantizer}, bitwidths {' '.join(map(str, task.bitwidths))}"
     yield f"  recipe      {recipe}"
     yield f"  space       {task.configurations:,} assignments, {_measured(task)}"
-    yield f"  objective   at most {card.get('max_loss_points', 0.3)} points lost"
+    yield f"  objective   at most {task.max_loss_points:g} points lost"
     for split in task.splits:
         yield from _split_lines(task, split)
     if "surrogate" in card:

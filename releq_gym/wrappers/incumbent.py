@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
+from releq_gym.env import QuantizeNetEnv
 from releq_gym.observation import Feature
 from releq_gym.plain_numbers import is_whole
 
@@ -73,7 +74,7 @@ class Incumbent(gym.Wrapper, gym.utils.RecordConstructorArgs):
     def __init__(self, env: gym.Env, walks: int | None = None):
         gym.utils.RecordConstructorArgs.__init__(self, walks=walks)
         gym.Wrapper.__init__(self, env)
-        if not env.has_wrapper_attr("evaluate"):
+        if not isinstance(env.unwrapped, QuantizeNetEnv):
             raise ValueError("Incumbent goes over an environment on one network.")
         if env.get_wrapper_attr("evaluate") != "final":
             raise ValueError(

@@ -9,6 +9,8 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
+from releq_gym.env import QuantizeNetEnv
+
 
 class OneShot(gym.Wrapper, gym.utils.RecordConstructorArgs):
     """``MultiDiscrete`` with a number per step of an episode: a contextual bandit.
@@ -29,7 +31,7 @@ class OneShot(gym.Wrapper, gym.utils.RecordConstructorArgs):
     def __init__(self, env: gym.Env):
         gym.utils.RecordConstructorArgs.__init__(self)
         gym.Wrapper.__init__(self, env)
-        if not env.has_wrapper_attr("evaluate"):
+        if not isinstance(env.unwrapped, QuantizeNetEnv):
             raise ValueError("OneShot goes over an environment on one network.")
         if env.get_wrapper_attr("evaluate") != "final":
             raise ValueError(
