@@ -392,7 +392,10 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             (whole and 0 <= action < len(problem.bitwidths)) or self.action_space.contains(action)
         ):
             listed = ", ".join(f"{i}: {b} bits" for i, b in enumerate(problem.bitwidths))
-            raise ValueError(f"Action {action!r} is not an index into the bitwidths ({listed}).")
+            raise ValueError(
+                f"Action {action!r} is no whole number that is an index into the bitwidths "
+                f"({listed}); of an array or tensor with one number take int(action)."
+            )
         action = int(action)
         if not problem.has_masks:
             return action

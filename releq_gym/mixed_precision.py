@@ -42,7 +42,13 @@ from releq_gym.report import (
 )
 from releq_gym.result import RESULT_FILE, Result
 from releq_gym.rewards.accuracy_floor import AccuracyFloor
-from releq_gym.search_display import Retrainings, Watched, announce, progress_of_search
+from releq_gym.search_display import (
+    Retrainings,
+    Watched,
+    announce,
+    best_when_stopped,
+    progress_of_search,
+)
 from releq_gym.search_result import SearchResult
 from releq_gym.searchers import SEARCHERS, assignments, confirm
 from releq_gym.whole_files import check_writable
@@ -165,11 +171,8 @@ def search(
             "out, or pass recipe='short'."
         )
 
-    if metric is not None and evaluator.full_precision_accuracy == 0:
-        raise ValueError(
-            "By metric= the full-precision network is worth 0, so that nothing can be lost. Is 1 "
-            "perfect, and 0 worthless? Of an error e take 1 / (1 + e)."
-        )
+    if metric is not None:
+        _check_metric(evaluator)
 
     def make_env(ledger: Ledger | None) -> QuantizeNetEnv:
         return QuantizeNetEnv(
@@ -203,7 +206,7 @@ def search(
     unquantized = unquantized_parameters(evaluator.module, evaluator.layers)
     last_recipe, retrainings = _last_retraining(evaluator, report)
     announce(console, evaluator, env, unquantized, retrainings)
-    with progress_of_search(console) as bar:
+    with best_when_stopped(console, env), progress_of_search(console) as bar:
         watched = Watched(env, bar)
         play(watched, np.random.default_rng(seed))
         confirm(watched)
@@ -211,12 +214,6 @@ def search(
     answer = ledger.best(problem)
     assert answer is not None  # the budget affords at least one
     chosen = measured_point(problem, answer.bitwidths, answer.accuracy)
-    if metric is not None and chosen.loss_points < -BETTER_POINTS:
-        warnings.warn(
-            f"By metric= the quantized network is {-chosen.loss_points:.1f} points better than "
-            "full precision. Is 1 perfect, and 0 worthless? Of an error e take 1 / (1 + e).",
-            stacklevel=2,
-        )
     untested = _why_untested(evaluator, report)
     if not untested:
         _warn_of_searched(evaluator.splits)
@@ -349,6 +346,27 @@ def _warn_of_searched(splits: Splits) -> None:
             f"{seen:,} of the {len(splits.report):,} report images of {splits.name!r} are among "
             "its search images, so that the report flatters the answer; keep them apart.",
             stacklevel=3,
+        )
+
+
+def _check_metric(evaluator: LiveEvaluator) -> None:
+    """Refuses a metric by which quantizing makes better, as it does by an error.
+
+    Raises:
+        ValueError: Names both scores.
+    """
+    advice = "Is 1 perfect, and 0 worthless? Of an error e take 1 / (1 + e)."
+    full = evaluator.full_precision_accuracy
+    if full == 0:
+        raise ValueError(
+            f"By metric= full precision is worth 0, so that nothing can be lost. {advice}"
+        )
+    fewest = evaluator.bitwidths[0]
+    coarse = evaluator.evaluate((fewest,) * len(evaluator.layers), 0).accuracy
+    if not 0 <= coarse <= 1 or coarse > min(2 * full, full + BETTER_POINTS / 100):
+        raise ValueError(
+            f"By metric= all layers at {fewest} bits are worth {100 * coarse:.2f} %, full "
+            f"precision {100 * full:.2f} %. {advice}"
         )
 
 

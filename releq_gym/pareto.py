@@ -128,7 +128,9 @@ def draw_pareto(
     )
     axes.axhline(max_loss_points, color="C3", ls=":", label="may be lost")
     # Networks at the far end lose everything; the interesting part would be a flat line.
-    axes.set_yscale("symlog", linthresh=max(max_loss_points, 0.1))
+    axes.set_yscale("symlog", linthresh=max(max_loss_points, 0.1), subs=(2, 5))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.set(xlabel="cost (all layers at 8 bits = 1)", ylabel="loss in percentage points")
     axes.set_title(title, fontsize="small")
     axes.legend()

@@ -123,7 +123,7 @@ class Registry(Generic[T]):
             if isinstance(factory, type):
                 raise ValueError(
                     f"The {self.kind} {name!r} is a plain class; make it a frozen dataclass, "
-                    "or register a function."
+                    f"or give an object of it ({self.kind}={name}(...)) or a function."
                 )
             if kwargs:
                 raise ValueError(

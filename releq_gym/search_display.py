@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -17,6 +18,7 @@ from rich.progress import (
 
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.ledger import Answer
+from releq_gym.networks.profile import described_unquantized
 from releq_gym.progress import ProgressBars
 
 if TYPE_CHECKING:
@@ -75,6 +77,23 @@ def progress_of_search(console: Console) -> ProgressBars:
     )
 
 
+@contextmanager
+def best_when_stopped(console: Console, env: QuantizeNetEnv) -> Iterator[None]:
+    """Says what has been found when Ctrl-C ends a search, and how to have it written."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        ledger, best = env.ledger, env.ledger.best(env.problem)
+        if best is not None:
+            console.print(
+                f"best of {ledger.distinct} assignments: {' '.join(map(str, best.bitwidths))}, "
+                f"cost {best.cost:.3f}, loses {best.loss_points:.2f} points; a search with "
+                f"evaluation_budget={ledger.distinct} (--evaluation-budget) goes no further",
+                soft_wrap=True,
+            )
+        raise
+
+
 def announce(
     console: Console,
     evaluator: LiveEvaluator,
@@ -97,7 +116,8 @@ def announce(
     lines = [f"{evaluator.name}: {len(evaluator.layers)} layers, {weights:,} weights"]
     lines.append(str(evaluator.splits))
     if unquantized:
-        lines.append(f"not quantized: {', '.join(unquantized)}")
+        left = described_unquantized(evaluator.module, unquantized)
+        lines.append(f"not quantized: {left}, of {', '.join(unquantized)}")
     first = [env.problem.start]
     if evaluator.shares(evaluator.recipe):
         # The very first measurement of a process takes much longer.

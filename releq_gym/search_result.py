@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from releq_gym.layers import Layer
+from releq_gym.networks.profile import described_unquantized
 from releq_gym.pareto import ParetoPoint, draw_pareto, write_pareto
 from releq_gym.quantized import load_quantized
 from releq_gym.report import QUANTIZED_FILE
@@ -129,6 +130,9 @@ class SearchResult:
             f"{_points(chosen.loss_points, record.margin_points)}{against}",
             self._limit(),
         ]
+        if self.unquantized:
+            left = described_unquantized(self._module, self.unquantized)
+            lines.insert(3, f"not quantized: {left}")
         if (report := record.report) is None:
             lines.append(f"report split: {self.untested}")
         else:
@@ -148,12 +152,25 @@ class SearchResult:
         if not self.tolerable:
             return (
                 f"{allowed}. Nothing that was measured keeps the loss within that; this is the "
-                f"best there is. Allow a higher loss, offer more bits, "
-                f"{'raise cost_budget, ' if self.record.cost_budget else ''}or retrain (recipe)."
+                f"best of it. Allow a higher loss, offer more bits, {self._budget_advice()}or "
+                "retrain (recipe)."
             )
+        away = f"one standard error ({error:.2f}"
+        away += ")" if self.record.metric is None else ", if scores were all 0 or 1)"
         if self.chosen.loss_points + error <= limit + 1e-9:
-            return f"{allowed}; the answer keeps one standard error ({error:.2f}) away"
-        return f"{allowed}; nothing that was measured keeps one standard error ({error:.2f}) away"
+            return f"{allowed}; the answer keeps {away} away"
+        return f"{allowed}; nothing that was measured keeps {away} away"
+
+    def _budget_advice(self) -> str:
+        """What else helps where a budget leaves too few bits."""
+        if not self.record.cost_budget:
+            return ""
+        if "bytes" in self.record.figures and "per_channel" in self.record.task:
+            return (
+                "raise cost_budget, spend none of it on a step per channel "
+                "(quantizer_kwargs={'per_channel': False}, --per-layer), "
+            )
+        return "raise cost_budget, "
 
     def _pareto_table(self) -> str:
         lines = ["    cost    loss  bits per weight  bitwidths"]

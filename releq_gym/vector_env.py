@@ -398,9 +398,11 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         count = len(self._choices)
         whole = checked.dtype.kind in "iu" and checked.shape == (self.num_envs,)
         if not whole or checked.min() < 0 or checked.max() >= count:
+            held = f" from {checked.min()} to {checked.max()}" if whole else ""
             raise ValueError(
                 f"actions must be {self.num_envs} integers from 0 to {count - 1}, indices into "
-                f"the bitwidths {', '.join(map(str, self._choices))}."
+                f"the bitwidths {', '.join(map(str, self._choices))}; these are {checked.dtype} "
+                f"of the shape {checked.shape}{held}."
             )
         return checked.astype(np.intp, copy=False)
 

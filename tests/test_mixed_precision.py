@@ -134,7 +134,9 @@ def test_the_same_seed_gives_the_same_result(toy):
     assert (first.chosen, first.pareto) == (second.chosen, second.pareto)
 
 
-def test_an_interrupted_search_goes_on_without_measuring_anything_again(toy, tmp_path, monkeypatch):
+def test_an_interrupted_search_goes_on_without_measuring_anything_again(
+    toy, tmp_path, monkeypatch, capfd
+):
     module, splits = toy
     options = {**OPTIONS, "memo": tmp_path / "memo.sqlite3"}
     whole = releq_gym.search(module, splits, **OPTIONS)
@@ -150,13 +152,15 @@ def test_an_interrupted_search_goes_on_without_measuring_anything_again(toy, tmp
 
     monkeypatch.setattr(SharedForward, "scores", counted)
     with pytest.raises(KeyboardInterrupt):
-        releq_gym.search(module, splits, **options)
+        releq_gym.search(module, splits, **options | {"progress": True})
+    assert re.search(r"best of 1[0-2] assignments: [\d ]+, cost [01]\.\d+", capfd.readouterr().err)
     before, limit = list(measured), 100
     assert len(before) == len(set(before)) == 12
     measured.clear()
     resumed = releq_gym.search(module, splits, report=False, **options)
     assert (resumed.chosen, resumed.pareto) == (whole.chosen, whole.pareto)
-    assert len(measured) == 8 and not set(measured) & set(before)
+    # One of the twelve was measured beforehand, to tell how long it takes.
+    assert len(measured) == 9 and not set(measured) & set(before)
 
 
 def test_the_network_is_what_the_saved_file_holds(toy, tmp_path):
@@ -367,10 +371,12 @@ def test_a_folder_that_is_a_file_is_refused(toy, tmp_path):
 
 def test_it_announces_time_and_what_is_not_quantized(capfd):
     module = Attention()
-    releq_gym.search(module, labelled(module, (4, 8)), **{**OPTIONS, "progress": True})
+    found = releq_gym.search(module, labelled(module, (4, 8)), **{**OPTIONS, "progress": True})
     captured = capfd.readouterr()
     assert captured.out == ""
-    assert "not quantized: tokens.weight, attention.in_proj_weight" in captured.err
+    left = r"not quantized: [\d,]+ weights, [\d,]+ bytes in float32, which no figure counts"
+    assert re.search(left + ", of tokens.weight, attention.in_proj_weight", captured.err)
+    assert re.search(left, str(found))
     assert "16 assignments at " in captured.err  # all there are
     assert captured.err.count("in_proj_weight") == 1
 
@@ -516,13 +522,14 @@ def test_a_metric_of_ones_own_is_searched_on(regression):
     assert found[0].chosen.cost > found[1].chosen.cost
 
 
-def test_an_error_for_a_metric_is_noticed(regression):
+@pytest.mark.parametrize("scale", [1e-3, 0.1, 100.0])
+def test_an_error_for_a_metric_is_refused(regression, scale):
     module, splits = regression
 
     def error(outputs, targets):
-        return (outputs - targets).abs().mean(1).add(1e-3).clamp(0, 1)
+        return (outputs - targets).abs().mean(1) * scale + 1e-4 * scale
 
-    with pytest.warns(UserWarning, match="points better than full precision. Is 1 perfect"):
+    with pytest.raises(ValueError, match=r"all layers at 1 bits are worth .* Is 1 perfect"):
         releq_gym.search(module, splits, max_loss_points=5.0, **METRIC | {"metric": error})
 
 
@@ -532,7 +539,7 @@ def test_a_metric_by_which_full_precision_is_worthless_is_refused(regression):
     def flat(outputs, targets):
         return outputs[:, 0] * 0
 
-    with pytest.raises(ValueError, match="full-precision network is worth 0"):
+    with pytest.raises(ValueError, match="full precision is worth 0"):
         releq_gym.search(module, splits, max_loss_points=5.0, **METRIC | {"metric": flat})
 
 

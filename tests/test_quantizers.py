@@ -394,6 +394,18 @@ def test_the_step_of_zero_weights_learns():
     assert step.grad > 0
 
 
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_steps_that_are_trained_leave_those_of_the_next_search_alone(per_channel):
+    weight, quantizer = gaussian(4, 30), make_quantizer("lsq", per_channel=per_channel)
+    first = quantizer.init(weight, 4)["step"]
+    known = first.clone()
+    first.mul_(2)
+    assert torch.equal(quantizer.init(weight, 4)["step"], known)
+    # More bits, and other weights, are fitted by themselves.
+    assert set(quantizer.init_each(weight, range(1, 9))) == set(range(1, 9))
+    assert not torch.equal(quantizer.init(weight * 2, 4)["step"], known)
+
+
 def test_only_lsq_learns():
     assert {name: QUANTIZERS[name].learned for name in NAMES if QUANTIZERS[name].learned} == {
         "lsq": ("step",)

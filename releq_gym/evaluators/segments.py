@@ -334,7 +334,9 @@ def _pieces(graph: fx.Graph, layers: Sequence[str]) -> list[list[fx.Node]]:
             continue
         if node.op == "call_module" and node.target in layers and node.target not in seen:
             if layers[len(seen)] != node.target:
-                raise ValueError(f"its traced form runs {node.target} out of order")
+                raise ValueError(
+                    f"its traced form runs {node.target} where {layers[len(seen)]} was run before"
+                )
             seen.add(node.target)
             pieces.append([])
         pieces[-1].append(node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -34,6 +35,11 @@ FINALISTS = 3
 REFINEMENTS = 3
 """So many alternations of codes and step do that; none raises the error."""
 
+REMEMBERED = 512
+"""Layers whose steps are remembered, a few kilobytes each."""
+
+_FITTED: dict[tuple[bytes, torch.Size, torch.device], list[Tensor]] = {}
+
 
 @QUANTIZERS.register("uniform")
 @dataclass(frozen=True)
@@ -65,11 +71,11 @@ class Uniform(Quantizer):
         with torch.no_grad():
             weight = weight.detach().to(torch.float32)
             rows = weight.movedim(axis, 0).flatten(1) if self.per_channel else weight.reshape(1, -1)
-            steps = least_squares_steps(rows, max(chosen, default=1))
-        shape = [-1 if dim == axis else 1 for dim in range(weight.dim())]
+            steps = _fitted(rows, max(chosen, default=1))
+        channels = [-1 if dim == axis else 1 for dim in range(weight.dim())]
+        shape = channels if self.per_channel else ()
         return {
-            bitwidth: {"step": steps[bitwidth - 1].reshape(shape if self.per_channel else ())}
-            for bitwidth in chosen
+            bitwidth: {"step": steps[bitwidth - 1].reshape(shape).clone()} for bitwidth in chosen
         }
 
     def scaled_codes(
@@ -155,6 +161,19 @@ def least_squares_steps(rows: Tensor, bitwidth: int) -> list[Tensor]:
             steps, errors = _refit(exact, sums, steps, largest)
         found.append(_best(steps, errors))
     return [step[:, 0].to(rows) for step in found]
+
+
+def _fitted(rows: Tensor, bitwidth: int) -> list[Tensor]:
+    """`least_squares_steps`, remembered: a search quantizes the same weights again and again."""
+    content = rows.detach().cpu().contiguous().numpy()
+    key = hashlib.blake2b(content.data, digest_size=16).digest(), rows.shape, rows.device
+    steps = _FITTED.pop(key, [])
+    if len(steps) < bitwidth:
+        steps = least_squares_steps(rows, bitwidth)
+    _FITTED[key] = steps  # the last that was used comes last
+    while len(_FITTED) > REMEMBERED:
+        _FITTED.pop(next(iter(_FITTED)), None)
+    return steps
 
 
 def _best(steps: Tensor, errors: Tensor, count: int = 1) -> Tensor:
