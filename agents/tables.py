@@ -28,7 +28,8 @@ def print_answer(console: Console, problem: Problem, result: Result) -> None:
         f"bits per weight {result.weighted_bitwidth:.2f}, plain average "
         f"{result.average_bitwidth:.2f}, {describe_figures(result)}\n"
         f"search accuracy {100 * result.accuracy:.2f} % (full precision {100 * full:.2f} %): loss "
-        f"{result.loss_points:+.2f} points, objective {result.objective:.4f}",
+        f"{result.loss_points:+.2f} points, {result.max_loss_points:g} may be lost, objective "
+        f"{result.objective:.4f}",
         highlight=False,
     )
     if result.loss_points > result.max_loss_points + 1e-9:

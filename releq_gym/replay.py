@@ -54,7 +54,12 @@ def read_records(log: str | Path) -> list[dict[str, Any]]:
 
 def read_lines(log: str | Path) -> list[str]:
     """The complete lines of a log, which may be compressed (``.gz``)."""
-    lines = read_content(log).decode("utf-8").splitlines(keepends=True)
+    return whole_lines(read_content(log))
+
+
+def whole_lines(content: bytes) -> list[str]:
+    """The complete lines of what a log says."""
+    lines = content.decode("utf-8").splitlines(keepends=True)
     return lines[:-1] if lines and not lines[-1].endswith("\n") else lines
 
 

@@ -129,6 +129,7 @@ def describe(verdict: Verdict, show: int) -> str:
         f"fresh {verdict.fresh}, distinct {verdict.distinct}{budget and f', budget{budget}'}, "
         f"claims {verdict.claims}",
         *(f"  {answer}" for answer in verdict.answers),
+        *(["  its last line is incomplete, and not counted"] if verdict.is_cut else []),
         *(f"  {text}" for text in verdict.unchecked),
         *(f"  {text}" for text in verdict.differences[:show]),
     ]

@@ -13,7 +13,7 @@ from benchmarks.validate.claims import Row, check_result, check_rows
 from benchmarks.validate.digests import log_sha256
 from benchmarks.validate.replay import Difference, Replayed, replay
 from releq_gym.problem import Problem
-from releq_gym.replay import read_lines
+from releq_gym.replay import read_content, read_lines, whole_lines
 from releq_gym.result import RESULT_FILE, read_result
 from releq_gym.tasks.score import ExactScorer, TableScorer, make_scorer
 from releq_gym.whole_files import written_whole
@@ -41,6 +41,7 @@ class Verdict:
         distinct: Different assignments among them.
         budget: ``{unit: limit}``; None where there is none.
         answers: A line about each.
+        is_cut: Whether its last line is incomplete, and left out.
         differences: Everything that is told or claimed and is not so.
         unchecked: What could not be found out, a sentence each.
     """
@@ -53,6 +54,7 @@ class Verdict:
     distinct: int = 0
     budget: dict[str, int] | None = None
     answers: tuple[str, ...] = ()
+    is_cut: bool = False
     differences: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
 
@@ -96,8 +98,8 @@ def validate(
     """
     try:
         found_sha256 = None if sha256 is None else log_sha256(log)
-        lines = read_lines(log)
-        replayed = replay(lines, folders)
+        content = read_content(log)
+        replayed = replay(whole_lines(content), folders)
     except (OSError, ValueError, EOFError, zlib.error) as error:
         return Verdict(log, unchecked=(f"It cannot be read: {error}",))
     differences = [_at(found) for found in replayed.differences]
@@ -126,6 +128,7 @@ def validate(
         distinct=ledger.distinct,
         budget=replayed.budget,
         answers=tuple(_answers(replayed)),
+        is_cut=not content.endswith(b"\n"),
         differences=tuple(differences),
         unchecked=tuple(unchecked),
     )

@@ -433,6 +433,33 @@ def test_what_is_no_log_is_refused(tmp_path, text, expected):
     assert verdict.status == "cannot be checked" and expected in " ".join(verdict.unchecked)
 
 
+def test_a_measurement_that_failed_leaves_an_honest_log(tmp_path, monkeypatch):
+    log = tmp_path / "some.jsonl"
+    env = QuantizeNetEnv(task=DIGITS, log=log)
+    play(env, 5, seed=3)
+
+    def fail(bitwidths, repeat):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(env.problem.evaluator, "evaluate", fail)
+        with pytest.raises(KeyboardInterrupt):
+            play(env, 1)
+    play(env, 5)
+    assert validate(log).status == "agrees"
+
+
+def test_a_last_line_that_is_cut_is_told(tmp_path, honest, capsys):
+    log = tmp_path / "some.jsonl"
+    write(log, honest)
+    whole = log.read_bytes()
+    for content, is_cut in ((whole, False), (whole[:-5], True)):
+        log.write_bytes(content)
+        assert main([str(log)]) == 0
+        assert ("its last line is incomplete" in capsys.readouterr().out) == is_cut
+    assert validate(log).episodes == len(honest) - 2
+
+
 def test_compressed_logs_are_read_and_damaged_ones_refused(tmp_path, honest):
     text = "".join(json.dumps(record) + "\n" for record in honest)
     log = tmp_path / "some.jsonl.gz"
