@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from rich.console import Console
 
-import releq_gym
 from agents.args import Args
 from agents.base import AGENTS, EPISODES_PER_EVALUATION, Agent
 from agents.folder import AGENT_FILE, COMMAND_FILE, LOG_FILE, begin_folder, restore_ledger
@@ -139,33 +138,17 @@ class Run:
         answer = self.ledger.best(self.problem)
         if answer is None:
             return None
-        known = self.problem.transition(answer.bitwidths, answer.accuracy)
-        about = self.problem.describe()
-        return Result(
+        return Result.of(
+            self.problem,
+            self.ledger,
+            answer,
             finished=finished,
-            task=self.evaluator.name,
-            net=self.evaluator.net,
             data=self.args.data,
             searcher=self.args.agent,
             seed=self.args.seed,
-            layers=tuple(layer.name for layer in self.problem.layers),
-            bitwidths=answer.bitwidths,
-            objective=answer.objective,
-            accuracy=answer.accuracy,
-            loss_points=known.loss_points,
-            max_loss_points=known.max_loss_points,
-            cost=known.cost,
-            weighted_bitwidth=known.weighted_bitwidth,
-            average_bitwidth=known.average_bitwidth,
-            evaluations=self.ledger.distinct,
-            fresh=self.ledger.fresh,
             seconds=self._seconds_before + time.perf_counter() - self._started,
-            version=releq_gym.__version__,
             command=self.command,
             report=report,
-            cost_model=about["cost"],
-            figures=self.problem.figures_of(answer.bitwidths),
-            cost_budget=about["cost_budget"],
         )
 
     def finish(self, result: Result) -> Result:

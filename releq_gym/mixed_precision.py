@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-import releq_gym
 from releq_gym.choices import as_list
 from releq_gym.costs import CostModel
 from releq_gym.datasets import Splits
@@ -220,34 +219,20 @@ def search(
     tested, content = _finish(
         console, evaluator, chosen.bitwidths, last_recipe, report=not untested
     )
-    about = problem.describe()
-    record = Result(
+    record = Result.of(
+        problem,
+        ledger,
+        answer,
         finished=True,
-        task=evaluator.name,
-        net=evaluator.net,
         data=None if data is None or isinstance(data, Splits) else str(data),
         searcher=searcher,
         seed=seed,
-        layers=tuple(layer.name for layer in evaluator.layers),
-        bitwidths=chosen.bitwidths,
-        objective=answer.objective,
-        accuracy=chosen.accuracy,
-        loss_points=chosen.loss_points,
-        max_loss_points=problem.max_loss_points,
-        cost=chosen.cost,
-        weighted_bitwidth=chosen.weighted_bitwidth,
-        average_bitwidth=chosen.average_bitwidth,
-        evaluations=ledger.distinct,
-        fresh=ledger.fresh,
         seconds=time.perf_counter() - started,
-        version=releq_gym.__version__,
         command=command,
         report=tested,
         margin_points=_margin(evaluator, chosen.bitwidths),
         metric=None if metric is None else _name(metric),
-        cost_model=about["cost"],
-        figures=dict(chosen.figures),
-        cost_budget=about["cost_budget"],
+        unquantized=unquantized,
     )
     result = SearchResult(
         record=record,

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import releq_gym
+from releq_gym.ledger import Answer, Ledger
 from releq_gym.plain_numbers import as_json, is_real, is_whole
+from releq_gym.problem import Problem
 from releq_gym.whole_files import written_whole
 
 RESULT_FILE = "result.json"
@@ -88,6 +91,9 @@ class Result:
         cost_model: By name, with its parameters.
         figures: What the answer costs by it, the headline first.
         cost_budget: What may not be exceeded.
+        full_precision_accuracy: Of the unquantized network on the search split; None in results of
+            versions that did not write it.
+        unquantized: Parameters of two or more axes that stay in full precision.
     """
 
     finished: bool
@@ -116,6 +122,42 @@ class Result:
     cost_model: str = ""
     figures: dict[str, float] = field(default_factory=dict)
     cost_budget: dict[str, float] = field(default_factory=dict)
+    full_precision_accuracy: float | None = None
+    unquantized: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, problem: Problem, ledger: Ledger, answer: Answer, **run: Any) -> Result:
+        """The result of a search.
+
+        Args:
+            problem: What was searched.
+            ledger: What was revealed.
+            answer: Of the search, by `Ledger.best`.
+            **run: Fields that say how it was run.
+        """
+        evaluator, about = problem.evaluator, problem.describe()
+        known = problem.transition(answer.bitwidths, answer.accuracy)
+        return cls(
+            task=evaluator.name,
+            net=evaluator.net,
+            layers=tuple(layer.name for layer in problem.layers),
+            bitwidths=answer.bitwidths,
+            objective=answer.objective,
+            accuracy=answer.accuracy,
+            loss_points=known.loss_points,
+            max_loss_points=known.max_loss_points,
+            cost=known.cost,
+            weighted_bitwidth=known.weighted_bitwidth,
+            average_bitwidth=known.average_bitwidth,
+            evaluations=ledger.distinct,
+            fresh=ledger.fresh,
+            version=releq_gym.__version__,
+            cost_model=about["cost"],
+            figures=problem.figures_of(answer.bitwidths),
+            cost_budget=about["cost_budget"],
+            full_precision_accuracy=evaluator.full_precision_accuracy,
+            **run,
+        )
 
 
 def describe_figures(result: Result) -> str:

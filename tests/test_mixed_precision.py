@@ -377,6 +377,8 @@ def test_it_announces_time_and_what_is_not_quantized(capfd):
     left = r"not quantized: [\d,]+ weights, [\d,]+ bytes in float32, which no figure counts"
     assert re.search(left + ", of tokens.weight, attention.in_proj_weight", captured.err)
     assert re.search(left, str(found))
+    assert found.record.unquantized == found.unquantized
+    assert found.record.full_precision_accuracy == found.full_precision_accuracy
     assert "16 assignments at " in captured.err  # all there are
     assert captured.err.count("in_proj_weight") == 1
 
