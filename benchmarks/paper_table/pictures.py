@@ -18,6 +18,7 @@ FLOOR_POINTS = 0.3
 STYLES = {
     "ours (RecurrentPPO)": ("C3", "*", 13),
     FURTHER: ("C6", "*", 9),
+    "integer program, then RecurrentPPO": ("C4", "*", 11),
     "integer program": ("C0", "s", 6),
     "random search": ("C9", "o", 6),
     "best uniform": ("C2", "D", 6),

@@ -12,6 +12,7 @@ from benchmarks.paper_table.__main__ import RESULTS, main, write_page
 from benchmarks.paper_table.analysis import effort, labels, losses, table, worth
 from benchmarks.paper_table.pictures import draw
 from benchmarks.paper_table.run import Bench, Candidate, answers_path, chosen, spaced
+from benchmarks.paper_table.pictures import STYLES
 from benchmarks.paper_table.sweep import ON_REQUEST, PLANS, SEARCHERS, Plan
 from benchmarks.rows import read_rows
 from releq_gym.evaluators.live import LiveEvaluator
@@ -120,6 +121,7 @@ def test_plans_fit_their_networks():
             for bitwidths in (*plan.published.values(), *plan.further):
                 assert len(bitwidths) == len(layers) and set(bitwidths) <= set(plan.bitwidths)
             assert set(plan.searchers) <= set(SEARCHERS)
+            assert {SEARCHERS[name].replace("*", "") for name in plan.searchers} <= set(STYLES)
 
 
 @pytest.mark.parametrize("least", [0, 2, 6, 7])
