@@ -10,9 +10,8 @@ from rich.console import Console
 from benchmarks.paper_table import devices
 from benchmarks.paper_table.__main__ import RESULTS, main, write_page
 from benchmarks.paper_table.analysis import effort, labels, losses, table, worth
-from benchmarks.paper_table.pictures import draw
+from benchmarks.paper_table.pictures import STYLES, draw
 from benchmarks.paper_table.run import Bench, Candidate, answers_path, chosen, spaced
-from benchmarks.paper_table.pictures import STYLES
 from benchmarks.paper_table.sweep import ON_REQUEST, PLANS, SEARCHERS, Plan
 from benchmarks.rows import read_rows
 from releq_gym.evaluators.live import LiveEvaluator
