@@ -346,6 +346,8 @@ def _check_metric(evaluator: LiveEvaluator) -> None:
         raise ValueError(
             f"By metric= full precision is worth 0, so that nothing can be lost. {advice}"
         )
+    if evaluator.recipe.images:
+        return  # a retraining may make better what was not trained to its end
     fewest = evaluator.bitwidths[0]
     coarse = evaluator.evaluate((fewest,) * len(evaluator.layers), 0).accuracy
     if not 0 <= coarse <= 1 or coarse > min(2 * full, full + BETTER_POINTS / 100):

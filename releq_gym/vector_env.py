@@ -154,12 +154,13 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         rewards = np.zeros(self.num_envs)
         truncated = np.zeros(self.num_envs, dtype=np.bool_)
         rows: Rows = EVERYONE
-        if self._over.any():  # never under same-step autoreset
+        finished = self._over.any()
+        if finished:  # never under same-step autoreset
             if self.autoreset_mode == AutoresetMode.DISABLED:
                 raise ResetNeeded("Some episodes are over; reset them by reset_mask.")
             rows = np.flatnonzero(~self._over)
         executed = self._executable(rows, actions[rows])
-        if self._over.any():
+        if finished:
             self._restart(_rows(self._over))
         before = self._at
         self._decide(rows, executed)

@@ -240,6 +240,33 @@ def test_it_says_so_where_nothing_keeps_the_loss(toy):
     assert not result.tolerable
     assert "Nothing that was measured keeps the loss within that" in str(result)
     assert result.chosen.loss_points == min(point.loss_points for point in result.pareto)
+    assert "raise cost_budget" not in str(result)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_where_scales_spend_a_budget_of_bytes_the_advice_names_them(toy, per_channel):
+    module, splits = toy
+    options = {**OPTIONS, "max_loss_points": 0.0, "cost": "model_size"}
+    options["quantizer_kwargs"] = {"per_channel": per_channel}
+    fewest = releq_gym.search(module, splits, **options | {"bitwidths": (2,)}).chosen
+    budget = {"bytes": fewest.figures["bytes"]}
+    result = releq_gym.search(module, splits, **options, cost_budget=budget)
+    assert "raise cost_budget" in str(result)
+    assert ("--per-layer" in str(result)) == per_channel
+
+
+def test_a_retraining_may_make_better_what_a_metric_measures(regression):
+    module, splits = regression
+    with torch.no_grad():
+        module[2].bias += 1.0  # badly trained
+    train = Split(splits.search.images.clone() * 0.9, splits.search.labels.clone())
+    retrained = {"recipe": Recipe(images=3_200, learning_rate=0.1), "loss": nn.functional.mse_loss}
+    assert releq_gym.search(
+        module,
+        dataclasses.replace(splits, train=train),
+        max_loss_points=5.0,
+        **{**METRIC, **retrained, "evaluation_budget": 2},
+    )
 
 
 def test_layers_can_be_fixed_and_costs_limited(toy):
