@@ -18,10 +18,11 @@ from rich.progress import (
 
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.ledger import Answer
-from releq_gym.networks.profile import described_unquantized
 from releq_gym.progress import ProgressBars
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # searches in tasks need no torch
+    from torch import nn
+
     from releq_gym.evaluators.live import LiveEvaluator
 
 
@@ -136,6 +137,17 @@ def announce(
         else "what is measured is kept: the same search takes it up again after Ctrl-C"
     )
     console.print("\n".join(lines), soft_wrap=True, markup=False)
+
+
+def described_unquantized(module: nn.Module, names: Sequence[str]) -> str:
+    """How many numbers `unquantized_parameters` are, in words.
+
+    Args:
+        module: The network.
+        names: Of its parameters.
+    """
+    numbers = sum(module.get_parameter(name).numel() for name in names)
+    return f"{numbers:,} weights, {4 * numbers:,} bytes in float32, which no figure counts"
 
 
 def _duration(seconds: float) -> str:

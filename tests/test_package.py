@@ -53,6 +53,13 @@ def test_an_episode_on_a_shipped_task_needs_no_torch():
     assert done.stdout == "episode done\n", done.stderr
 
 
+def test_a_search_in_a_task_needs_no_torch():
+    script = "import sys; sys.modules['torch'] = None; from releq_gym.cli import main; main()"
+    words = ("task", "search", "synthetic-5-1", "--searcher", "greedy", "--evaluation-budget", "9")
+    done = run(sys.executable, "-c", script, *words)
+    assert "9 different assignments" in done.stdout, done.stderr
+
+
 @pytest.mark.slow
 def test_the_wheel_alone_runs_an_episode(tmp_path):
     built = run(sys.executable, "-m", "build", "--wheel", "-o", str(tmp_path), str(ROOT))

@@ -87,17 +87,6 @@ def unquantized_parameters(module: nn.Module, layers: Sequence[Layer]) -> tuple[
     )
 
 
-def described_unquantized(module: nn.Module, names: Sequence[str]) -> str:
-    """How many numbers `unquantized_parameters` are, in words.
-
-    Args:
-        module: The network.
-        names: Of its parameters.
-    """
-    numbers = sum(module.get_parameter(name).numel() for name in names)
-    return f"{numbers:,} weights, {4 * numbers:,} bytes in float32, which no figure counts"
-
-
 def output_axis(name: str, layer: nn.Module, quantizer: Quantizer) -> int:
     """Which axis of the layer's weight holds its output channels.
 
