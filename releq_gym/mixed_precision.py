@@ -55,6 +55,9 @@ from releq_gym.whole_files import check_writable
 LEAST_LEARNT = 0.1
 """Of the images beyond the most frequent class, the share that a trained network gets right."""
 
+METRIC_ADVICE = "Is 1 perfect, and 0 worthless? Of an error e take 1 / (1 + e)."
+"""Where quantizing seems to make better."""
+
 REPEATS = 3
 """Retrainings behind the answer, where the recipe has any."""
 
@@ -213,6 +216,12 @@ def search(
     answer = ledger.best(problem)
     assert answer is not None  # the budget affords at least one
     chosen = measured_point(problem, answer.bitwidths, answer.accuracy)
+    if metric is not None and chosen.loss_points < -BETTER_POINTS:
+        warnings.warn(
+            f"By metric= the quantized network is {-chosen.loss_points:.1f} points better than "
+            f"full precision. {METRIC_ADVICE}",
+            stacklevel=2,
+        )
     untested = _why_untested(evaluator, report)
     if not untested:
         _warn_of_searched(evaluator.splits)
@@ -340,11 +349,10 @@ def _check_metric(evaluator: LiveEvaluator) -> None:
     Raises:
         ValueError: Names both scores.
     """
-    advice = "Is 1 perfect, and 0 worthless? Of an error e take 1 / (1 + e)."
     full = evaluator.full_precision_accuracy
     if full == 0:
         raise ValueError(
-            f"By metric= full precision is worth 0, so that nothing can be lost. {advice}"
+            f"By metric= full precision is worth 0, so that nothing can be lost. {METRIC_ADVICE}"
         )
     if evaluator.recipe.images:
         return  # a retraining may make better what was not trained to its end
@@ -353,7 +361,7 @@ def _check_metric(evaluator: LiveEvaluator) -> None:
     if not 0 <= coarse <= 1 or coarse > min(2 * full, full + BETTER_POINTS / 100):
         raise ValueError(
             f"By metric= all layers at {fewest} bits are worth {100 * coarse:.2f} %, full "
-            f"precision {100 * full:.2f} %. {advice}"
+            f"precision {100 * full:.2f} %. {METRIC_ADVICE}"
         )
 
 
