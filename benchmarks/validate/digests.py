@@ -15,14 +15,9 @@ def log_name(log: Path) -> str:
     return "/".join(log.parts[-3:]).removesuffix(".gz")
 
 
-def log_sha256(log: Path) -> str:
-    """Of what a log says, compressed or not.
-
-    Raises:
-        OSError: Where it cannot be read.
-        EOFError: Where a compressed one is cut off; `zlib.error` where it is damaged.
-    """
-    return hashlib.sha256(read_content(log)).hexdigest()
+def content_sha256(content: bytes) -> str:
+    """Of what a log says, by `read_content`."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def read_digests(path: Path) -> dict[str, str]:
@@ -51,7 +46,7 @@ def add_digests(logs: Iterable[Path], path: Path) -> None:
     digests = read_digests(path)
     new = {log_name(log): log for log in logs if log_name(log) not in digests}
     if new:
-        digests |= {name: log_sha256(log) for name, log in new.items()}
+        digests |= {name: content_sha256(read_content(log)) for name, log in new.items()}
         with written_whole(path) as partial:
             lines = (f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
             partial.write_text("".join(lines), encoding="utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agents.pictures import draw_learning_curve
 from benchmarks.validate.claims import Row, check_result, check_rows
-from benchmarks.validate.digests import log_sha256
+from benchmarks.validate.digests import content_sha256
 from benchmarks.validate.replay import Difference, Replayed, replay
 from releq_gym.problem import Problem
 from releq_gym.replay import read_content, read_lines, whole_lines
@@ -97,8 +97,8 @@ def validate(
         sha256: That it should have; None where nobody tells.
     """
     try:
-        found_sha256 = None if sha256 is None else log_sha256(log)
         content = read_content(log)
+        found_sha256 = None if sha256 is None else content_sha256(content)
         replayed = replay(whole_lines(content), folders)
     except (OSError, ValueError, EOFError, zlib.error) as error:
         return Verdict(log, unchecked=(f"It cannot be read: {error}",))
