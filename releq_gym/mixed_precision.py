@@ -249,7 +249,6 @@ def search(
         pareto=pareto_set(ledger, problem),
         full_precision_accuracy=evaluator.full_precision_accuracy,
         quantized_layers=evaluator.layers,
-        unquantized=unquantized,
         standard_error_points=100.0 * problem.caution(chosen.accuracy),
         retrained=evaluator.recipe.images > 0,
         untested=untested,

@@ -32,7 +32,6 @@ class SearchResult:
         pareto: The measured assignments that no other one beats in loss and cost, cheapest first.
         full_precision_accuracy: On the search split, in [0, 1].
         quantized_layers: The layers, in the order of all bitwidths.
-        unquantized: Parameters of two or more axes that stay in full precision.
         standard_error_points: Of the loss on the search split, in percentage points: how far from
             the limit an assignment has to stay to be preferred, see `Ledger.best`.
         retrained: Whether a retraining is behind every accuracy.
@@ -44,7 +43,6 @@ class SearchResult:
     pareto: tuple[ParetoPoint, ...]
     full_precision_accuracy: float
     quantized_layers: tuple[Layer, ...]
-    unquantized: tuple[str, ...]
     standard_error_points: float
     retrained: bool
     untested: str
@@ -55,6 +53,11 @@ class SearchResult:
     def layers(self) -> tuple[str, ...]:
         """Names of the quantized layers, in the order of all bitwidths."""
         return self.record.layers
+
+    @property
+    def unquantized(self) -> tuple[str, ...]:
+        """Parameters of two or more axes that stay in full precision."""
+        return self.record.unquantized
 
     @property
     def tolerable(self) -> bool:

@@ -36,9 +36,10 @@ REFINEMENTS = 3
 """So many alternations of codes and step do that; none raises the error."""
 
 REMEMBERED = 512
-"""Layers whose steps are remembered, a few kilobytes each."""
+"""Layers whose steps are remembered, mostly a few kilobytes each."""
 
 _FITTED: dict[tuple[bytes, torch.Size, torch.device], list[Tensor]] = {}
+"""Steps at 1, 2, ... bits by what they were fitted to, the last used one last."""
 
 
 @QUANTIZERS.register("uniform")
@@ -165,7 +166,7 @@ def least_squares_steps(rows: Tensor, bitwidth: int) -> list[Tensor]:
 
 def _fitted(rows: Tensor, bitwidth: int) -> list[Tensor]:
     """`least_squares_steps`, remembered: a search quantizes the same weights again and again."""
-    content = rows.detach().cpu().contiguous().numpy()
+    content = rows.cpu().contiguous().numpy()
     key = hashlib.blake2b(content.data, digest_size=16).digest(), rows.shape, rows.device
     steps = _FITTED.pop(key, [])
     if len(steps) < bitwidth:
