@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from benchmarks.rows import append_rows, read_rows, replace_rows
+from benchmarks.tables import grid
 from releq_gym.registry import UnknownNameError
 
 
@@ -128,9 +129,7 @@ def markdown(parts: Mapping[str, Sequence[Mapping[str, str]]], titles: Mapping[s
 def table(rows: Sequence[Mapping[str, str]]) -> str:
     """A Markdown table of rows with the same columns, numbers in four digits."""
     columns = list(rows[0])
-    lines = [columns, ["---"] * len(columns)]
-    lines += [[_short(row[column]) for column in columns] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return grid(columns, ([_short(row[column]) for column in columns] for row in rows))
 
 
 def _short(text: str) -> str:

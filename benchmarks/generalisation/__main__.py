@@ -14,11 +14,11 @@ from benchmarks.generalisation import pictures
 from benchmarks.generalisation.analysis import tables
 from benchmarks.generalisation.run import known_row, run, tasks
 from benchmarks.generalisation.sweep import ENTRANTS, SEEDS
-from benchmarks.leaderboard.analysis import markdown
 from benchmarks.options import positive
 from benchmarks.pool import append_missing, finished
 from benchmarks.rows import append_rows
 from benchmarks.runs import COLUMNS, Job
+from benchmarks.tables import markdown
 from releq_gym.registry import UnknownNameError
 
 RESULTS = Path(__file__).parent / "results"

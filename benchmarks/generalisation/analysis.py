@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.generalisation.sweep import BUDGETS, DEVELOPMENT, ENTRANTS, REFERENCE
-from benchmarks.leaderboard.analysis import Table
 from benchmarks.statistics import FEWEST_RUNS, summary, verdict
+from benchmarks.tables import Table
 
 Scores = dict[int, NDArray[np.float64]]
 """Search regret by budget, each ``[runs, tasks]``."""

@@ -20,11 +20,11 @@ from agents.pretrained import PretrainedAgent, PretrainedSettings
 from agents.walk import Walker
 from benchmarks.generalisation.run import others, policy_file, tasks
 from benchmarks.generalisation.sweep import DEVELOPMENT, REFERENCE, SEEDS
-from benchmarks.leaderboard.analysis import Table, markdown
 from benchmarks.options import positive
 from benchmarks.rows import append_rows, read_rows
 from benchmarks.runs import Job, worth
 from benchmarks.statistics import interquartile_mean, summary
+from benchmarks.tables import Table, markdown
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.progress import ProgressBars
 

@@ -12,7 +12,7 @@ import pandas as pd
 from rich.console import Console
 
 from benchmarks.leaderboard import pictures
-from benchmarks.leaderboard.analysis import Table, markdown, standings, tables
+from benchmarks.leaderboard.analysis import Table, standings, tables
 from benchmarks.leaderboard.page import Picture, Section, render
 from benchmarks.leaderboard.run import logs_of, run
 from benchmarks.leaderboard.sweep import ENTRANTS, TRACKS, Track
@@ -21,6 +21,7 @@ from benchmarks.pool import append_missing, finished
 from benchmarks.random_search import random_search
 from benchmarks.rows import append_rows
 from benchmarks.runs import COLUMNS, Job, known_rows
+from benchmarks.tables import markdown
 from benchmarks.validate.digests import add_digests
 from releq_gym.registry import UnknownNameError
 

@@ -11,25 +11,10 @@ from numpy.typing import NDArray
 
 from benchmarks.leaderboard.sweep import ENTRANTS, Track
 from benchmarks.statistics import FEWEST_RUNS, interquartile_mean, summary, verdict
+from benchmarks.tables import Table
 
 REFERENCE = "recurrent_ppo"
 """Whose differences from everybody else are shown."""
-
-
-class Table(NamedTuple):
-    """What is printed, whatever it is printed on.
-
-    Attributes:
-        title: Above it.
-        note: What its numbers are.
-        head: Names of the columns.
-        rows: As many cells each.
-    """
-
-    title: str
-    note: str
-    head: tuple[str, ...]
-    rows: list[tuple[str, ...]]
 
 
 class Standing(NamedTuple):
@@ -239,13 +224,3 @@ def _task(rows: pd.DataFrame, task: str, track: Track) -> Table:
 def _counted(values: pd.Series) -> str:
     """A median, or nothing of what nobody ran."""
     return f"{values.median():,.0f}" if values.notna().any() else ""
-
-
-def markdown(tables_: Iterable[Table]) -> str:
-    """All tables, one under the other."""
-    parts = []
-    for table in tables_:
-        lines = [table.head, ("---",) * len(table.head), *table.rows]
-        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        parts.append(f"## {table.title}\n\n{table.note}\n\n{body}")
-    return "\n\n".join(parts) + "\n"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from jinja2 import Environment, FileSystemLoader
 
 import releq_gym
-from benchmarks.leaderboard.analysis import Table
+from benchmarks.tables import Table
 
 HERE = Path(__file__).parent
 

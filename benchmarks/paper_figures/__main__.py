@@ -12,7 +12,6 @@ from typing import NamedTuple
 import pandas as pd
 
 from agents.pictures import draw_policy
-from benchmarks.leaderboard.analysis import Table, markdown
 from benchmarks.options import positive
 from benchmarks.paper_figures import pictures
 from benchmarks.paper_figures.analysis import memory_tables, reward_tables, shared
@@ -29,6 +28,7 @@ from benchmarks.paper_figures.sweep import (
 )
 from benchmarks.pool import append_missing
 from benchmarks.runs import Job
+from benchmarks.tables import Table, markdown
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.registry import UnknownNameError
 

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from benchmarks.leaderboard.analysis import Table
 from benchmarks.paper_figures.sweep import CLIPS, MEMORY, PAPER_SPEED_UP, REWARDS, VARIANTS
 from benchmarks.statistics import (
     FEWEST_RUNS,
@@ -17,6 +16,7 @@ from benchmarks.statistics import (
     interquartile_mean,
 )
 from benchmarks.statistics import summary as described
+from benchmarks.tables import Table
 
 SHARE = 0.9
 """Of the way from the first reward to the last: there a run has converged."""

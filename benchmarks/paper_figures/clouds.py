@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from benchmarks.leaderboard.analysis import Table
 from benchmarks.live_speed.nets import PUBLISHED
 from benchmarks.runs import mean_accuracy
+from benchmarks.tables import Table
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.problem import Problem
 from releq_gym.tasks.catalog import DEFAULT_TASKS, find_task, shipped_tasks

@@ -10,6 +10,7 @@ import pandas as pd
 
 from benchmarks.paper_table.run import answers_path, chosen, spaced
 from benchmarks.paper_table.sweep import SEARCHERS, Plan
+from benchmarks.tables import grid
 
 FULL_PRECISION = "full precision"
 
@@ -91,11 +92,11 @@ def table(group: pd.DataFrame, named: Mapping[str, tuple[str, ...]]) -> str:
         group: Rows of `losses`.
         named: `labels`; rows that it lacks are left out.
     """
-    lines = [
-        "| assignment | bitwidths | bits per weight | plain average | by MACs | "
-        "test accuracy % (sd, seeds) | loss in points (95 %) |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    head = (
+        *("assignment", "bitwidths", "bits per weight", "plain average", "by MACs"),
+        *("test accuracy % (sd, seeds)", "loss in points (95 %)"),
+    )
+    rows = []
     for row in group.sort_values("weighted_bitwidth", ascending=False).itertuples():
         if row.bitwidths not in named:
             continue
@@ -108,8 +109,8 @@ def table(group: pd.DataFrame, named: Mapping[str, tuple[str, ...]]) -> str:
             units = row.weighted_bitwidth, row.average_bitwidth, row.mac_bitwidth
             loss = f"{row.loss_points:+.2f} ± {row.margin_points:.2f}"
             cells += [row.bitwidths, *(f"{unit:.2f}" for unit in units), accuracy, loss]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return grid(head, rows)
 
 
 def worth(candidates: Sequence[Mapping[str, str]]) -> str:
@@ -149,21 +150,20 @@ def effort(searches: pd.DataFrame) -> str:
     Args:
         searches: ``searches.csv`` of one network and quantizer.
     """
-    lines = [
-        "| search | under a loss of | bits per weight | different assignments "
-        "| hours of retraining and measuring | seconds in all |",
-        "|---|---|---|---|---|---|",
-    ]
+    head = (
+        *("search", "under a loss of", "bits per weight", "different assignments"),
+        *("hours of retraining and measuring", "seconds in all"),
+    )
+    rows = []
     for (searcher, floor), group in searches.groupby(["searcher", "floor"], sort=False):
         total = group[["evaluations", "simulated_seconds", "seconds"]].sum()
         best = group.loc[group["objective"].idxmax()]
         keeps = best["objective"] >= 0  # of `accuracy_floor`
         bits = f"{best['weighted_bitwidth']:.2f}" if keeps else "none keeps it"
-        lines.append(
-            f"| {SEARCHERS[searcher]} | {floor:g} | {bits} | {total['evaluations']:,.0f} | "
-            f"{total['simulated_seconds'] / 3600:.2f} | {total['seconds']:,.0f} |"
-        )
-    return "\n".join(lines)
+        took = f"{total['simulated_seconds'] / 3600:.2f}", f"{total['seconds']:,.0f}"
+        asked = f"{total['evaluations']:,.0f}"
+        rows.append((SEARCHERS[searcher], f"{floor:g}", bits, asked, *took))
+    return grid(head, rows)
 
 
 def _right(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from benchmarks.hardware.published import totals
+from benchmarks.tables import grid
 from releq_gym.costs import make_cost
 from releq_gym.layers import BITWIDTHS
 from releq_gym.networks.profile import network_layers
@@ -36,24 +37,20 @@ def speed_up(net: str, model: str, bitwidths: tuple[int, ...]) -> float | None:
 
 def table(pairs: Iterable[Pair]) -> str:
     """Markdown: speed-ups over 8 bits, and their geometric means over the same networks."""
-    lines = ["| network | device | ours | published | ratio |", "|---|---|---|---|---|"]
+    rows: list[tuple[str, ...]] = []
     pairs = list(pairs)
     for model in MODELS:
         found = list(_rows(model, pairs))
-        lines += [
-            f"| {pair.net}, {pair.quantizer} | `{model}` | {ours:.2f} | {theirs:.2f} | "
-            f"{ours / theirs:.2f} |"
-            for pair, ours, theirs in found
-        ]
+        named = [(f"{pair.net}, {pair.quantizer}", ours, theirs) for pair, ours, theirs in found]
         if found:
-            ours, theirs = (
-                statistics.geometric_mean(values) for values in list(zip(*found, strict=True))[1:]
-            )
-            lines.append(
-                f"| geometric mean of {len(found)} | `{model}` | {ours:.2f} | {theirs:.2f} | "
-                f"{ours / theirs:.2f} |"
-            )
-    return "\n".join(lines)
+            _, *each = zip(*found, strict=True)
+            ours, theirs = map(statistics.geometric_mean, each)
+            named.append((f"geometric mean of {len(found)}", ours, theirs))
+        rows += [
+            (name, f"`{model}`", f"{ours:.2f}", f"{theirs:.2f}", f"{ours / theirs:.2f}")
+            for name, ours, theirs in named
+        ]
+    return grid(("network", "device", "ours", "published", "ratio"), rows)
 
 
 def _rows(model: str, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, float, float]]:

@@ -14,6 +14,7 @@ from benchmarks.statistics import (
     interquartile_mean,
     interval,
 )
+from benchmarks.tables import grid
 
 LABELS = {
     **{name: name.replace(AGENT, "RecurrentPPO") for name in VARIANTS},
@@ -63,19 +64,20 @@ def markdown(rows: pd.DataFrame) -> str:
     parts = []
     for task, of_task in scores.groupby("task"):
         budgets = sorted(of_task.loc[of_task["searcher"] == "random", "budget"])
-        head = " | ".join(f"{budget:,}" for budget in budgets)
         lines = [
             f"**{task}**: regret after so many different assignments, median over seeds "
             "(interquartile mean, its 95 % interval); seconds of the search, and those that "
             "measuring takes where nothing is looked up",
             "",
-            f"| searcher | {head} | seconds | measuring |",
-            "|---|" + "---|" * (len(budgets) + 2),
+            grid(
+                ("searcher", *(f"{budget:,}" for budget in budgets), "seconds", "measuring"),
+                (
+                    (label, *_cells(of_searcher, budgets))
+                    for searcher, label in LABELS.items()
+                    if len(of_searcher := of_task[of_task["searcher"] == searcher])
+                ),
+            ),
         ]
-        for searcher, label in LABELS.items():
-            of_searcher = of_task[of_task["searcher"] == searcher]
-            if len(of_searcher):
-                lines.append(_line(label, of_searcher, budgets))
         last = rows[(rows["task"] == task) & (rows["budget"] == budgets[-1])]
         ours = last.loc[last["searcher"] == AGENT, "regret"].to_numpy(dtype=float)
         lines.append("")
@@ -91,7 +93,8 @@ def markdown(rows: pd.DataFrame) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _line(label: str, scores: pd.DataFrame, budgets: list[int]) -> str:
+def _cells(scores: pd.DataFrame, budgets: list[int]) -> list[str]:
+    """Of one searcher."""
     cells = []
     for budget in budgets:
         at = scores[scores["budget"] == budget]
@@ -106,8 +109,7 @@ def _line(label: str, scores: pd.DataFrame, budgets: list[int]) -> str:
         )
         cells.append(f"{row['median']:.3f}{spread}")
     taken = [scores[column].max() for column in ("seconds", "measuring")]
-    cells += ["" if np.isnan(seconds) else f"{seconds:,.0f}" for seconds in taken]
-    return f"| {label} | {' | '.join(cells)} |"
+    return cells + ["" if np.isnan(seconds) else f"{seconds:,.0f}" for seconds in taken]
 
 
 def draw(rows: pd.DataFrame, path: Path) -> None:

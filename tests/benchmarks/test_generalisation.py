@@ -18,8 +18,8 @@ from benchmarks.generalisation.heuristics import (
     within_noise,
 )
 from benchmarks.generalisation.sweep import BITWIDTHS, ENTRANTS, NETS, REFERENCE
-from benchmarks.leaderboard.analysis import markdown
 from benchmarks.runs import Job
+from benchmarks.tables import markdown
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.searchers import SEARCHERS, Player
 from releq_gym.searchers.additive import noise_power

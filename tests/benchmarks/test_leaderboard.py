@@ -8,12 +8,13 @@ import pytest
 
 from agents.warm_start import PLANNING
 from benchmarks.leaderboard import __main__ as leaderboard
-from benchmarks.leaderboard.analysis import markdown, standings, tables
+from benchmarks.leaderboard.analysis import standings, tables
 from benchmarks.leaderboard.page import Picture, Section, render
 from benchmarks.leaderboard.pictures import LOOKS, anytime
 from benchmarks.leaderboard.sweep import ENTRANTS, TRACKS, Track
 from benchmarks.random_search import random_search
 from benchmarks.runs import Job, known_rows, run
+from benchmarks.tables import markdown
 from benchmarks.validate.__main__ import main as validate_main
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.tasks.score import make_scorer
