@@ -16,7 +16,6 @@ from releq_gym.problem import Problem
 from releq_gym.replay import read_records, read_revealed
 from releq_gym.whole_files import written_whole
 
-LOG_FILE = "log.jsonl"
 AGENT_FILE = "agent.zip"
 COMMAND_FILE = "command.txt"
 POLICY_FILE = "policy.npz"

@@ -10,10 +10,11 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from agents.folder import LOG_FILE, POLICY_FILE
+from agents.folder import POLICY_FILE
 from releq_gym.ledger import Cell
 from releq_gym.problem import Problem
 from releq_gym.replay import Revealed, read_revealed
+from releq_gym.result import LOG_FILE
 
 COLOURS = colormaps["viridis"]
 """Dark for few bits, bright for many."""

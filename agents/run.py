@@ -14,7 +14,7 @@ from rich.console import Console
 
 from agents.args import Args
 from agents.base import AGENTS, EPISODES_PER_EVALUATION, Agent
-from agents.folder import AGENT_FILE, COMMAND_FILE, LOG_FILE, begin_folder, restore_ledger
+from agents.folder import AGENT_FILE, COMMAND_FILE, begin_folder, restore_ledger
 from agents.pictures import draw_pictures
 from agents.tables import print_answer, print_report
 from agents.watch import TrainingWatch, live_progress
@@ -23,7 +23,7 @@ from releq_gym.evaluators.resolve import make_evaluator
 from releq_gym.ledger import Ledger
 from releq_gym.registry import typed
 from releq_gym.report import final_report
-from releq_gym.result import RESULT_FILE, Report, Result, read_result, write_result
+from releq_gym.result import LOG_FILE, RESULT_FILE, Report, Result, read_result, write_result
 from releq_gym.searchers import confirm
 
 TABLE_BUDGET, LIVE_BUDGET = 600, 150

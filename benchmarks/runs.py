@@ -179,8 +179,7 @@ def _confirmed(job: Job, ledger: Ledger) -> Found:
     """Of a run that stops here."""
     env = QuantizeNetEnv(task=job.task, ledger=pickle.loads(pickle.dumps(ledger)))
     env.reset(seed=job.seed)
-    confirm(env)
-    answer = env.ledger.best(env.problem)
+    answer = confirm(env)
     assert answer is not None
     return Found(answer, env.ledger.distinct, env.ledger.fresh, env.ledger.milliseconds)
 
@@ -260,8 +259,7 @@ def find(
     problem = play(make_env, searcher, seed).problem
     env = make_env()
     env.reset(seed=seed)
-    confirm(env)
-    answer = env.ledger.best(problem)
+    answer = confirm(env)
     assert answer is not None
     return problem, answer
 

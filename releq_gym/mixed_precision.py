@@ -211,9 +211,8 @@ def search(
     with best_when_stopped(console, env), progress_of_search(console) as bar:
         watched = Watched(env, bar)
         play(watched, np.random.default_rng(seed))
-        confirm(watched)
+        answer = confirm(watched)
         watched.finish()
-    answer = ledger.best(problem)
     assert answer is not None  # the budget affords at least one
     chosen = measured_point(problem, answer.bitwidths, answer.accuracy)
     if metric is not None and chosen.loss_points < -BETTER_POINTS:

@@ -12,6 +12,9 @@ from releq_gym.ledger import Ledger
 from releq_gym.problem import Problem
 from releq_gym.whole_files import written_whole
 
+PARETO_FILE, PICTURE_FILE = "pareto.csv", "pareto.png"
+"""In the folder of a search."""
+
 
 @dataclass(frozen=True)
 class ParetoPoint:

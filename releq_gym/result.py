@@ -17,6 +17,9 @@ from releq_gym.whole_files import written_whole
 
 RESULT_FILE = "result.json"
 
+LOG_FILE = "log.jsonl"
+"""The action log that a result was found by, beside it."""
+
 
 @dataclass(frozen=True)
 class Measured:

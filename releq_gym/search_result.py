@@ -12,14 +12,12 @@ import torch
 from torch import nn
 
 from releq_gym.layers import Layer
-from releq_gym.pareto import ParetoPoint, draw_pareto, write_pareto
+from releq_gym.pareto import PARETO_FILE, PICTURE_FILE, ParetoPoint, draw_pareto, write_pareto
 from releq_gym.quantized import load_quantized
 from releq_gym.report import QUANTIZED_FILE
 from releq_gym.result import Result, describe_figures, write_result
 from releq_gym.search_display import described_unquantized
 from releq_gym.whole_files import written_whole
-
-PARETO_FILE, PICTURE_FILE = "pareto.csv", "pareto.png"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,8 @@
+import csv
 import dataclasses
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -553,6 +555,25 @@ def test_a_task_is_searched(capsys, tmp_path):
     assert "regret      {:.4f} on search data, {:.4f} on report data".format(*both) in out
     assert validate([log]) == 0
     assert "already" in printed(capsys, *words, "--log", log, code=2)  # it is not written over
+
+
+def test_a_search_of_a_task_is_kept_in_a_folder(capsys, tmp_path):
+    folder = tmp_path / "found"
+    words = ("task", "search", TASK, "--evaluation-budget", "30", "--folder", str(folder))
+    out = printed(capsys, *words)
+    assert out.endswith(f"written to {folder}\n")
+    names = {"log.jsonl", "pareto.csv", "pareto.png", "result.json"}
+    assert {path.name for path in folder.iterdir()} == names
+    result = read_result(folder)
+    assert f"answer      {' '.join(map(str, result.bitwidths))}\n" in out
+    assert TASK in result.task
+    assert (result.searcher, result.evaluations) == ("integer_program", 30)
+    assert result.finished and result.command == shlex.join(["releq", *words])
+    rows = list(csv.DictReader((folder / "pareto.csv").read_text().splitlines()))
+    assert " ".join(map(str, result.bitwidths)) in {row["bitwidths"] for row in rows}
+    assert validate([str(folder)]) == 0
+    assert "is not empty; name a new folder" in printed(capsys, *words, code=2)
+    assert read_result(folder) == result
 
 
 def test_a_restricted_search_of_a_task_has_no_regret(capsys):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from releq_gym.commands.choice import add_choice, chosen_among
@@ -28,8 +30,10 @@ def add_command(actions: Any) -> None:
         default=EVALUATIONS,
         help="different assignments to ask for (default %(default)s)",
     )
-    search.add_argument(
-        "--log", metavar="FILE", help="action log (.jsonl), for benchmarks.validate"
+    kept = search.add_mutually_exclusive_group()
+    kept.add_argument("--log", metavar="FILE", help="action log (.jsonl), for benchmarks.validate")
+    kept.add_argument(
+        "--folder", type=Path, help="a new one for the result, its Pareto set and the action log"
     )
     search.set_defaults(run=_search)
 
@@ -40,15 +44,18 @@ def _search(options: argparse.Namespace) -> int:
 
     from releq_gym.env import QuantizeNetEnv
     from releq_gym.ledger import Ledger
+    from releq_gym.result import LOG_FILE, Result
     from releq_gym.search_display import Watched, progress_of_search
     from releq_gym.searchers import SEARCHERS, confirm
 
-    floor = options.max_loss_points
+    floor, folder = options.max_loss_points, options.folder
+    if folder is not None and folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty; name a new folder (--folder).")
     play = SEARCHERS[options.searcher]
     env = QuantizeNetEnv(
         task=options.task,
         reward_kwargs=None if floor is None else {"max_loss_points": floor},
-        ledger=Ledger(options.evaluation_budget, options.log),
+        ledger=Ledger(options.evaluation_budget, folder / LOG_FILE if folder else options.log),
         **chosen_among(options),
     )
     started = time.perf_counter()
@@ -63,9 +70,43 @@ def _search(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("Stopped; this is the answer so far.", file=sys.stderr)
         stopped = True
-    if env.ledger.best(env.problem) is not None:
-        print(_describe(env, options.searcher, time.perf_counter() - started))
+    answer, seconds = env.ledger.best(env.problem), time.perf_counter() - started
+    if answer is None:
+        return 130
+    print(_describe(env, options.searcher, seconds))
+    if folder is not None:
+        result = Result.of(
+            env.problem,
+            env.ledger,
+            answer,
+            finished=not stopped,
+            data=None,
+            searcher=options.searcher,
+            seed=options.seed,
+            seconds=seconds,
+            command=shlex.join(["releq", *options.typed]),
+        )
+        _write(folder, env, result)
+        print(f"written to {folder}")
     return 130 if stopped else 0
+
+
+def _write(folder: Path, env: Any, result: Any) -> None:
+    from releq_gym.pareto import (
+        PARETO_FILE,
+        PICTURE_FILE,
+        draw_pareto,
+        measured_point,
+        pareto_set,
+        write_pareto,
+    )
+    from releq_gym.result import write_result
+
+    chosen = measured_point(env.problem, result.bitwidths, result.accuracy)
+    points = pareto_set(env.ledger, env.problem)
+    write_pareto(folder / PARETO_FILE, points)
+    draw_pareto(folder / PICTURE_FILE, points, chosen, result.max_loss_points, result.task)
+    write_result(folder, result)
 
 
 def _describe(env: Any, searcher: str, seconds: float) -> str:

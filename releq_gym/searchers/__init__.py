@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from releq_gym.env import QuantizeNetEnv
+from releq_gym.ledger import Answer
 from releq_gym.registry import Registry
 from releq_gym.rewards import reward_many
 
@@ -276,22 +277,27 @@ def neighbours(choice: Choice, choices: Sequence[Sequence[int]]) -> list[Choice]
     ]
 
 
-def confirm(env: gym.Env) -> None:
-    """Asks for the answer again until it has as many repeats as there are, or is not the answer.
+def confirm(env: gym.Env) -> Answer | None:
+    """The answer of a search, asked again until as many repeats of it are known as there are.
 
     The best of many noisy accuracies is a lucky one. Asking again is free under a budget of
     different assignments, so every search is entitled to it.
 
     Args:
         env: Environment with ``evaluate="final"``, on the ledger of the search.
+
+    Returns:
+        `Ledger.best` then; None where nothing has been asked.
     """
     player = Player(env)
     ledger, problem = player.ledger, player.problem
+    answer = ledger.best(problem)
     for _ in range(player.repeats * max(ledger.distinct, 1)):
-        answer = ledger.best(problem)
         if answer is None or answer.repeats >= player.repeats or player.spent:
-            return
+            break
         player.play([answer.bitwidths[layer] for layer in problem.steps])
+        answer = ledger.best(problem)
+    return answer
 
 
 def assignments(choices: Sequence[Sequence[int]]) -> int:

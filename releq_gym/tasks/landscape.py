@@ -129,8 +129,7 @@ def _search(evaluator: Evaluator, name: str, evaluations: int, seed: int) -> tup
     env = QuantizeNetEnv(evaluator=evaluator, evaluation_budget=evaluations)
     env.reset(seed=seed)
     SEARCHERS[name](env, np.random.default_rng(seed))
-    confirm(env)
-    answer = env.ledger.best(env.problem)
+    answer = confirm(env)
     assert answer is not None
     return answer.bitwidths
 
