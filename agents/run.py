@@ -80,8 +80,7 @@ class Run:
         """What was asked for, or the default, but no more than there are assignments."""
         stated = self.args.evaluation_budget
         default = LIVE_BUDGET if self.args.evaluator == "live" else TABLE_BUDGET
-        assignments = len(self.problem.bitwidths) ** len(self.problem.steps)
-        return min(default if stated is None else stated, assignments)
+        return min(default if stated is None else stated, self.problem.size)
 
     @property
     def continuation(self) -> str:

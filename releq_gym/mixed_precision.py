@@ -49,7 +49,7 @@ from releq_gym.search_display import (
     progress_of_search,
 )
 from releq_gym.search_result import SearchResult
-from releq_gym.searchers import SEARCHERS, assignments, confirm
+from releq_gym.searchers import SEARCHERS, confirm
 from releq_gym.whole_files import check_writable
 
 LEAST_LEARNT = 0.1
@@ -190,12 +190,15 @@ def search(
         )
 
     problem = make_env(None).problem
-    choices = [problem.bitwidths] * len(problem.steps)
-    wanted = 50 + sum(map(len, choices)) if evaluation_budget is None else evaluation_budget
-    ledger = Ledger(min(wanted, assignments(choices)))
+    wanted = (
+        50 + len(problem.bitwidths) * len(problem.steps)
+        if evaluation_budget is None
+        else evaluation_budget
+    )
+    ledger = Ledger(min(wanted, problem.size))
     env = make_env(ledger)
     env.reset(seed=int(seed))
-    if assignments(choices) == 1:
+    if problem.size == 1:
         play = SEARCHERS["uniform"]  # nothing is to be chosen
     _warn_near_chance(evaluator)
     if 0 < problem.max_loss_points < 100 / evaluator.images:

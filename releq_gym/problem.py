@@ -179,6 +179,11 @@ class Problem:
     # Totals: sums over layers of the figures, the state of quantization, plain and weighted bits.
     # Every method takes one situation or arrays of them, with the last axis of totals innermost.
 
+    @property
+    def size(self) -> int:
+        """How many assignments there are to choose from, budgets apart; a Python int."""
+        return len(self.bitwidths) ** len(self.steps)
+
     def totals(self, bitwidths: Sequence[int] | NDArray) -> NDArray[np.float64]:
         """The totals of an assignment, ``[figures + 3]``.
 

@@ -52,7 +52,7 @@ class Player:
             actions are still the bitwidths.
 
     Attributes:
-        choices: Per step, the bitwidths to choose from, ascending.
+        steps: How many bitwidths a choice has.
         repeats: Different accuracies that an assignment may reveal.
         spent: Whether the evaluation budget has refused an assignment.
         known: What `ask` was told, by what it was asked.
@@ -81,7 +81,7 @@ class Player:
                 "below, env.unwrapped."
             )
         self.env, self.problem, self.ledger = env, base.problem, base.ledger
-        self.choices = [self.problem.bitwidths] * len(self.problem.steps)
+        self.steps = len(self.problem.steps)
         self.repeats = base.problem.evaluator.repeats if base.noise == "sample" else 1
         self._masks = self.problem.has_masks and base.on_masked == "nearest"
         self.spent = False
@@ -94,12 +94,12 @@ class Player:
     @property
     def most_bits(self) -> Choice:
         """Every step at its most bits, where an episode starts."""
-        return tuple(options[-1] for options in self.choices)
+        return (self.problem.bitwidths[-1],) * self.steps
 
     @property
     def least_bits(self) -> Choice:
         """Every step at its fewest bits."""
-        return tuple(options[0] for options in self.choices)
+        return (self.problem.bitwidths[0],) * self.steps
 
     @property
     def best(self) -> Played:
@@ -109,7 +109,7 @@ class Player:
         asked = list(self.known.values())
         choices = [one.choice for one in asked]
         worths = self.worths(choices, np.array([one.loss_points for one in asked]))
-        costs = self.totals[np.arange(len(self.choices)), self.digits(choices), 0].sum(axis=1)
+        costs = self.totals[np.arange(self.steps), self.digits(choices), 0].sum(axis=1)
         self._best, self._ranked = asked[np.lexsort((costs, -worths))[0]], len(asked)
         return self._best
 
@@ -120,7 +120,7 @@ class Player:
         Where it admits none of those, every step at the bitwidth that costs least.
         """
         for bitwidth in reversed(self.problem.bitwidths):
-            if self.admits(choice := (bitwidth,) * len(self.choices)):
+            if self.admits(choice := (bitwidth,) * self.steps):
                 return choice
         cheapest = self.totals[:, :, 0].argmin(axis=1)
         return tuple(self.problem.bitwidths[digit] for digit in cheapest)
@@ -135,16 +135,16 @@ class Player:
         table = [
             [
                 self.problem.totals(self.complete(changed(self.most_bits, step, bitwidth))) - most
-                for bitwidth in options
+                for bitwidth in self.problem.bitwidths
             ]
-            for step, options in enumerate(self.choices)
+            for step in range(self.steps)
         ]
         return np.array(table)
 
     @property
     def done(self) -> bool:
         """Whether to stop: the budget is spent, everything is known, or nothing new in sight."""
-        if self.spent or self._idle >= IDLE or len(self.known) >= assignments(self.choices):
+        if self.spent or self._idle >= IDLE or len(self.known) >= self.problem.size:
             return True
         return self.problem.measured is not None and self._revealed >= self._size
 
@@ -162,7 +162,7 @@ class Player:
     @property
     def _size(self) -> int:
         measured = self.problem.measured
-        return assignments(self.choices) if measured is None else len(measured)
+        return self.problem.size if measured is None else len(measured)
 
     def ask(self, choice: Choice) -> Played:
         """As `play`, but nothing is asked twice, nor played twice under another name."""
@@ -200,7 +200,22 @@ class Player:
 
     def draw(self, rng: np.random.Generator) -> Choice:
         """A choice, all equally likely."""
-        return tuple(int(rng.choice(options)) for options in self.choices)
+        return tuple(int(rng.choice(self.problem.bitwidths)) for _ in range(self.steps))
+
+    def mutated(self, choice: Choice, rng: np.random.Generator) -> Choice:
+        """One of `neighbours`, all equally likely; there have to be two bitwidths at least."""
+        step = int(rng.integers(self.steps))
+        others = [bitwidth for bitwidth in self.problem.bitwidths if bitwidth != choice[step]]
+        return changed(choice, step, int(rng.choice(others)))
+
+    def neighbours(self, choice: Choice) -> list[Choice]:
+        """All choices that differ in one step."""
+        return [
+            changed(choice, step, bitwidth)
+            for step in range(self.steps)
+            for bitwidth in self.problem.bitwidths
+            if bitwidth != choice[step]
+        ]
 
     def unknown_near(self, choice: Choice, rng: np.random.Generator) -> Choice:
         """A choice that is unknown: this one, or the first on a random walk away from it.
@@ -208,7 +223,7 @@ class Player:
         There has to be one, as there is before the player is `done`.
         """
         while choice in self.known:
-            choice = mutated(choice, self.choices, rng)
+            choice = self.mutated(choice, rng)
         return choice
 
     def complete(self, choice: Sequence[int]) -> tuple[int, ...]:
@@ -237,7 +252,7 @@ class Player:
         cautious = np.array([problem.cautious(one) for one in accuracies.tolist()])
         each = np.arange(len(choices)).repeat(len(accuracies) // len(choices))
         assignments = np.array([self.complete(choice) for choice in choices])[each]
-        added = self.totals[np.arange(len(self.choices)), self.digits(choices)].sum(axis=1)
+        added = self.totals[np.arange(self.steps), self.digits(choices)].sum(axis=1)
         totals = problem.totals(self.complete(self.most_bits)) + added[each]
         economics = problem.economics(len(problem.steps), totals)
         transition = problem.transition(assignments, cautious, economics=economics)
@@ -255,26 +270,6 @@ class Player:
 def changed(choice: Choice, step: int, bitwidth: int) -> Choice:
     """A choice with another bitwidth in one step."""
     return (*choice[:step], bitwidth, *choice[step + 1 :])
-
-
-def mutated(choice: Choice, choices: Sequence[Sequence[int]], rng: np.random.Generator) -> Choice:
-    """A choice with another bitwidth in one step, all of `neighbours` equally likely.
-
-    As every step has the same number of bitwidths, which has to be two at least.
-    """
-    step = int(rng.integers(len(choice)))
-    others = [bitwidth for bitwidth in choices[step] if bitwidth != choice[step]]
-    return changed(choice, step, int(rng.choice(others)))
-
-
-def neighbours(choice: Choice, choices: Sequence[Sequence[int]]) -> list[Choice]:
-    """All choices that differ in one step."""
-    return [
-        changed(choice, step, bitwidth)
-        for step, options in enumerate(choices)
-        for bitwidth in options
-        if bitwidth != choice[step]
-    ]
 
 
 def confirm(env: gym.Env) -> Answer | None:
@@ -298,11 +293,3 @@ def confirm(env: gym.Env) -> Answer | None:
         player.play([answer.bitwidths[layer] for layer in problem.steps])
         answer = ledger.best(problem)
     return answer
-
-
-def assignments(choices: Sequence[Sequence[int]]) -> int:
-    """Size of the space, a Python int."""
-    size = 1
-    for options in choices:
-        size *= len(options)
-    return size

@@ -22,4 +22,4 @@ def ends_at_8(env: gym.Env, rng: np.random.Generator) -> None:
         rng: Not used.
     """
     player = Player(env)
-    ask_uniform(player, {0, len(player.choices) - 1})
+    ask_uniform(player, {0, player.steps - 1})

@@ -8,7 +8,7 @@ from operator import itemgetter
 import gymnasium as gym
 import numpy as np
 
-from releq_gym.searchers import SEARCHERS, Choice, Player, mutated
+from releq_gym.searchers import SEARCHERS, Choice, Player
 
 POPULATION = 20
 """Real et al. have 100 for 20,000 evaluations; budgets are smaller here."""
@@ -42,7 +42,7 @@ def evolution(env: gym.Env, rng: np.random.Generator) -> None:
         else:
             drawn = rng.choice(POPULATION, SAMPLE, replace=False)
             _, parent = max((population[i] for i in drawn), key=itemgetter(0))
-            child = mutated(parent, player.choices, rng)
+            child = player.mutated(parent, rng)
         played = player.ask(player.unknown_near(child, rng))
         if not player.spent:
             population.append((player.worth(played), played.choice))

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from releq_gym.searchers import SEARCHERS, Choice, Player, neighbours
+from releq_gym.searchers import SEARCHERS, Choice, Player
 from releq_gym.searchers.additive import AdditiveLoss, noise_power
 from releq_gym.searchers.sensitivity import measure_sensitivity
 
@@ -187,9 +187,9 @@ def most_promising(player: Player, model: AdditiveLoss, solutions: list[Choice])
         order = np.lexsort((costs, -expected.mean(axis=1), -gains))
         return [unknown[i] for i in order]
 
-    candidates = {*solutions, *neighbours(leader.choice, player.choices)}
+    candidates = {*solutions, *player.neighbours(leader.choice)}
     if ranked := rank(set(solutions)):
-        candidates |= set(neighbours(ranked[0], player.choices))
+        candidates |= set(player.neighbours(ranked[0]))
     ranked = rank(candidates)
     return ranked[0] if ranked else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 
-from releq_gym.searchers import SEARCHERS, Player, neighbours
+from releq_gym.searchers import SEARCHERS, Player
 
 
 @SEARCHERS.register("local_search")
@@ -22,7 +22,7 @@ def local_search(env: gym.Env, rng: np.random.Generator) -> None:
     player = Player(env)
     current = player.most_bits
     while not player.done:
-        around = neighbours(current, player.choices)
+        around = player.neighbours(current)
         if not around:  # nothing to choose
             player.ask(current)
             return

@@ -40,7 +40,7 @@ def measure_sensitivity(
         budget or a partly measured task has another assignment executed.
     """
     options = player.problem.bitwidths
-    losses = np.full((len(player.choices), len(options)), np.nan)
+    losses = np.full((player.steps, len(options)), np.nan)
     start = player.start
     before = player.ask(start).loss_points
     if player.spent:

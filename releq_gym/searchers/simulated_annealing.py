@@ -7,7 +7,7 @@ import math
 import gymnasium as gym
 import numpy as np
 
-from releq_gym.searchers import SEARCHERS, Player, mutated, neighbours
+from releq_gym.searchers import SEARCHERS, Player
 
 HOTTEST, COLDEST = 1.0, 0.1
 """First and last temperature, in units of what the bits of an average layer are worth."""
@@ -42,10 +42,10 @@ def simulated_annealing(env: gym.Env, rng: np.random.Generator) -> None:
     current = player.ask(player.start)
     worth = player.worth(current)
     schedule = max(min(player.left, LONGEST), 1)
-    patience = len(neighbours(current.choice, player.choices))
+    patience = len(player.neighbours(current.choice))
     stalled = 0
     while not player.done:
-        proposal = mutated(current.choice, player.choices, rng)
+        proposal = player.mutated(current.choice, rng)
         if stalled >= patience:
             proposal = player.unknown_near(proposal, rng)
         stalled = stalled + 1 if proposal in player.known else 0
@@ -62,4 +62,4 @@ def simulated_annealing(env: gym.Env, rng: np.random.Generator) -> None:
 def _layer_worth(player: Player) -> float:
     """What a step gains on average by its fewest bits instead of its most, if nothing is lost."""
     most, least = player.worths([player.most_bits, player.least_bits], np.zeros(2))
-    return max(float(abs(least - most)) / len(player.choices), float(np.finfo(np.float32).tiny))
+    return max(float(abs(least - most)) / player.steps, float(np.finfo(np.float32).tiny))

@@ -44,7 +44,7 @@ def tpe(env: gym.Env, rng: np.random.Generator) -> None:
         sampler = optuna.samplers.TPESampler(seed=int(rng.integers(2**32)), multivariate=True)
         study = optuna.create_study(sampler=sampler, direction="maximize")
     digits = optuna.distributions.IntDistribution(0, len(player.problem.bitwidths) - 1)
-    space: dict[str, BaseDistribution] = {str(step): digits for step in range(len(player.choices))}
+    space: dict[str, BaseDistribution] = {str(step): digits for step in range(player.steps)}
     while not player.done:
         trial = study.ask(space)
         suggested = tuple(player.problem.bitwidths[trial.params[name]] for name in space)
