@@ -28,18 +28,16 @@ from releq_gym.networks.profile import unquantized_parameters
 from releq_gym.pareto import measured_point, pareto_set
 from releq_gym.plain_numbers import is_whole
 from releq_gym.problem import BETTER_POINTS
-from releq_gym.quantized import bake, save_quantized
+from releq_gym.quantized import QUANTIZED_FILE, bake, save_quantized
 from releq_gym.quantizers import QUANTIZERS
 from releq_gym.quantizers.base import Quantizer
 from releq_gym.report import (
-    QUANTIZED_FILE,
     REPORT_STEPS,
-    Report,
     margin_points,
     retrain_and_report,
     right_answers,
 )
-from releq_gym.result import RESULT_FILE, Result
+from releq_gym.result import RESULT_FILE, Report, Result
 from releq_gym.rewards.accuracy_floor import AccuracyFloor
 from releq_gym.search_display import (
     Retrainings,

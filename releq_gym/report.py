@@ -25,27 +25,10 @@ from releq_gym.quantized import (
     read_header,
     save_quantized,
 )
-from releq_gym.result import RESULT_FILE, Measured, Report, Result, read_result, write_result
+from releq_gym.result import RESULT_FILE, Measured, Report, Result, read_result
 from releq_gym.tasks.twin import live_twin
 from releq_gym.training.accuracy import Score, each_score, top1
 from releq_gym.training.device import place, resolve_device
-
-__all__ = [
-    "QUANTIZED_FILE",
-    "RESULT_FILE",
-    "Measured",
-    "Report",
-    "Reproduction",
-    "Result",
-    "evaluate_run",
-    "final_report",
-    "read_result",
-    "retrain_and_report",
-    "right_answers",
-    "task_report",
-    "write_result",
-]
-
 
 REPORT_STEPS = 3
 """Networks that a report retrains: the answer, full precision and a uniform bitwidth."""
@@ -273,10 +256,7 @@ def evaluate_run(
         raise ValueError(
             f"Nothing says which data {network.name} is for: pass data= a file, a folder or a name."
         )
-    if isinstance(named, Splits):
-        splits = named
-    else:
-        splits = load_splits(network.dataset, named) if network.dataset else load_splits(str(named))
+    splits = load_splits(network.dataset, named)
     normalise = Normalise(network.mean, network.std)
     right = right_answers(module, splits.report, resolve_device("auto"), normalise, metric or top1)
     return Reproduction(

@@ -13,8 +13,7 @@ from torch import nn
 
 from releq_gym.layers import Layer
 from releq_gym.pareto import PARETO_FILE, PICTURE_FILE, ParetoPoint, draw_pareto, write_pareto
-from releq_gym.quantized import load_quantized
-from releq_gym.report import QUANTIZED_FILE
+from releq_gym.quantized import QUANTIZED_FILE, load_quantized
 from releq_gym.result import Result, describe_figures, write_result
 from releq_gym.search_display import described_unquantized
 from releq_gym.whole_files import written_whole

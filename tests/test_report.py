@@ -12,9 +12,8 @@ from releq_gym.datasets import load_splits
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.evaluators.synthetic import make_synthetic
 from releq_gym.evaluators.table import TableEvaluator
-from releq_gym.quantized import read_header
+from releq_gym.quantized import QUANTIZED_FILE, read_header
 from releq_gym.report import (
-    QUANTIZED_FILE,
     Reproduction,
     _compare,
     evaluate_run,

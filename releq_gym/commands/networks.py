@@ -99,11 +99,11 @@ def _pretrain(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from releq_gym.networks import NETWORKS
-    from releq_gym.result import RESULT_FILE
+    from releq_gym.result import RESULT_FILE, read_result
 
     folder = Path(options.target).expanduser()
     if folder.is_dir() and ((folder / RESULT_FILE).is_file() or options.target not in NETWORKS):
-        from releq_gym.report import evaluate_run, read_result
+        from releq_gym.report import evaluate_run
 
         if options.weights is not None:
             raise ValueError("--weights goes with a network; a run folder holds its own weights.")

@@ -22,7 +22,7 @@ __all__ = ["DATASETS", "Split", "Splits", "load_splits"]
 
 def load_splits(
     dataset: str | Splits,
-    data: str | os.PathLike | None = None,
+    data: str | os.PathLike | Splits | None = None,
     search_from_train: bool = True,
 ) -> Splits:
     """The splits of a data set.
@@ -36,10 +36,11 @@ def load_splits(
     3. any other folder: it holds the named data set in its official form.
 
     Args:
-        dataset: A registered name or, without ``data``, a path as in 2; a `Splits` object is taken
-            at its word and returned.
+        dataset: A registered name or, without ``data``, a path as in 2; empty where ``data`` says
+            all.
         data: As above; None looks in ``$RELEQ_GYM_DATA``, else in the user's cache folder, where
-            what is missing is downloaded.
+            what is missing is downloaded. A `Splits` object, here or there, is taken at its word
+            and returned.
         search_from_train: Whether the search images may be cut from the official training
             split. False is for networks that were trained elsewhere and have seen all of it.
 
@@ -47,6 +48,8 @@ def load_splits(
         ValueError: For an unknown name, missing or damaged data, or a search split that is cut
             from the training split although it may not be.
     """
+    if isinstance(data, Splits):
+        return data
     if isinstance(dataset, Splits):
         return dataset
     splits = _read(dataset, data)
@@ -78,6 +81,6 @@ def _read(dataset: str, data: str | os.PathLike | None) -> Splits:
                 "[train/ | val/ | test/]<class>/<image>."
             )
         raise UnknownNameError(
-            "data set", dataset, DATASETS.names(), "Or give an .npz file or a folder of images."
+            "data set", str(path), DATASETS.names(), "Or give an .npz file or a folder of images."
         )
     return replace(DATASETS[dataset](data), official=True)

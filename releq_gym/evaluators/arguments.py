@@ -88,10 +88,7 @@ def resolve_splits(
             f"data= an .npz file, a folder of images, one of {', '.join(DATASETS.names())}, or "
             "from Python Splits(...)."
         )
-    if isinstance(data, Splits):
-        splits = data
-    else:
-        splits = load_splits(network.dataset, data) if network.dataset else load_splits(str(data))
+    splits = load_splits(network.dataset, data)
     if not splits.search_from_train:
         return splits, _is_seen(splits)
     # Weights that were trained here state which images they have seen.
