@@ -34,6 +34,10 @@ COLUMNS = (
 greedy walk of its policy."""
 
 
+KNOWN = ("uniform_hindsight", "search_oracle", "optimum")
+"""In the place of a searcher: what nobody can know who searches."""
+
+
 class Job(NamedTuple):
     """What identifies a run."""
 
@@ -121,7 +125,7 @@ def mean_accuracy(evaluator: Evaluator, bitwidths: Sequence[int]) -> float:
 
 
 def known_rows(task: str) -> list[dict[str, Any]]:
-    """What nobody can know who searches: the best uniform in hindsight, oracle, optimum."""
+    """A row for each of `KNOWN`, as far as a task has it."""
     problem = QuantizeNetEnv(task=task).problem
     scorer = scorer_of(task)
     depth = len(problem.layers)
@@ -180,7 +184,8 @@ def _confirmed(job: Job, ledger: Ledger) -> Found:
     env = QuantizeNetEnv(task=job.task, ledger=pickle.loads(pickle.dumps(ledger)))
     env.reset(seed=job.seed)
     answer = confirm(env)
-    assert answer is not None
+    if answer is None:
+        raise ValueError("Nothing that was revealed by then may be an answer.")
     return Found(answer, env.ledger.distinct, env.ledger.fresh, env.ledger.milliseconds)
 
 

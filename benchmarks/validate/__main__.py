@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.options import positive
-from benchmarks.validate.claims import Row, read_claims, share_out
+from benchmarks.runs import KNOWN
+from benchmarks.validate.claims import Row, check_known, read_claims, share_out
 from benchmarks.validate.digests import log_name, read_digests
 from benchmarks.validate.verdict import (
     AGREES,
     DIFFERS,
+    SHOWN,
     UNCHECKED,
     Verdict,
     draw,
@@ -85,7 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rows is not None:
         told = {row.source for share in shares for row in share or ()}
         print(f"{len(told)} of {len(rows)} rows are about these logs.")
-        _print_hashed(rows, [Path(name) for name in digests.keys() - set(map(log_name, logs))])
+        left = [row for row in rows if row.source not in told]
+        absent = [Path(name) for name in digests.keys() - set(map(log_name, logs))]
+        verdicts.append(_check_left(left, absent, is_complete=options.sha256 is not None))
     return 1 if DIFFERS in verdicts else 2 if UNCHECKED in verdicts else 0
 
 
@@ -93,10 +97,32 @@ def _logs(logs: list[Path]) -> str:
     return f"{len(logs)} log{'s' * (len(logs) != 1)}"
 
 
-def _print_hashed(rows: list[Row], absent: list[Path]) -> None:
+def _check_left(rows: list[Row], absent: list[Path], *, is_complete: bool) -> str:
+    """Rows without a log: those that need none, those whose log is known by its hash, others.
+
+    Args:
+        rows: They.
+        absent: Logs of which the hash is known.
+        is_complete: Whether every log should be here, or its hash.
+    """
+    known = [row for row in rows if row.job.searcher in KNOWN]
+    differences = list(check_known(known))
+    if known:
+        print(f"{len(known)} need none: {DIFFERS if differences else AGREES}.")
+    for text in differences[:SHOWN]:
+        print(f"  {text}")
     hashed = {row.source for share in share_out(rows, absent) for row in share}
     if hashed:
         print(f"{len(hashed)} are about {len(absent)} others, of which the hash is known.")
+    others = [row for row in rows if row.job.searcher not in KNOWN and row.source not in hashed]
+    if others:
+        runs = list(dict.fromkeys(" ".join(map(str, row.job)) for row in others))
+        more = f" and {len(runs) - SHOWN} more" if len(runs) > SHOWN else ""
+        print(
+            f"{len(others)} are of runs whose log is not here"
+            f"{', nor its hash' if is_complete else ''}: {', '.join(runs[:SHOWN])}{more}."
+        )
+    return DIFFERS if differences else UNCHECKED if others and is_complete else AGREES
 
 
 def _validated(

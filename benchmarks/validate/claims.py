@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from benchmarks.rows import read_rows
-from benchmarks.runs import Job, score
+from benchmarks.runs import Job, known_rows, score, scorer_of
 from benchmarks.validate.replay import Replayed
 from releq_gym.evaluators.resolve import make_evaluator
-from releq_gym.ledger import Answer, Ledger
-from releq_gym.problem import Problem
+from releq_gym.ledger import Ledger
+from releq_gym.plain_numbers import is_real
 from releq_gym.result import Result
 
 ROUNDING = 1e-9
@@ -22,6 +24,12 @@ ROUNDING = 1e-9
 
 NAMES = ("task", "searcher", "seed", "budget", "version")
 """Columns of a row that claim nothing."""
+
+OUTSIDE = (
+    *("finished", "data", "searcher", "seconds", "version", "command", "report"),
+    *("margin_points", "metric", "unquantized"),
+)
+"""Fields of a result of which a log says nothing."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,8 @@ def read_claims(path: Path) -> list[Row]:
     for line, values in enumerate(read_rows(path), 2):
         try:
             job = Job(values["task"], values["searcher"], int(values["seed"]))
-            int(values["budget"])
+            if int(values["budget"]) < 1:
+                raise ValueError("a budget is 1 or more")
         except (KeyError, ValueError, TypeError) as error:
             raise ValueError(
                 f"{path}, line {line}, needs task, searcher, seed and budget: {error!r}."
@@ -99,10 +108,27 @@ def check_result(result: Result, replayed: Replayed) -> Iterator[str]:
         return
     for problem in replayed.problems.values():
         if problem.evaluator.name == result.task and (answer := ledger.best(problem)) is not None:
-            claimed = {name: getattr(result, name) for name in _figures(problem, answer)}
-            yield from _unequal(claimed, _figures(problem, answer))
-            return
-    yield f"a result about {result.task}, of which the log tells nothing"
+            outside = {name: getattr(result, name) for name in OUTSIDE if name != "version"}
+            known = Result.of(problem, ledger, answer, seed=replayed.seed, **outside)
+            yield from _unequal(_inside(result), _inside(known))
+            break
+    else:
+        yield f"a result about {result.task}, of which the log tells nothing"
+    if result.report is not None and result.report.chosen.bitwidths != result.bitwidths:
+        yield (
+            f"its report is of {_shown(result.report.chosen.bitwidths)}, its answer is "
+            f"{_shown(result.bitwidths)}"
+        )
+
+
+def _inside(result: Result) -> dict[str, Any]:
+    """What a log says of a result, and the result does, too."""
+    fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(Result)}
+    return {
+        name: value
+        for name, value in fields.items()
+        if name not in OUTSIDE and not (name == "full_precision_accuracy" and value is None)
+    }
 
 
 def check_rows(rows: Sequence[Row], replayed: Replayed) -> Iterator[str]:
@@ -119,6 +145,14 @@ def check_rows(rows: Sequence[Row], replayed: Replayed) -> Iterator[str]:
         yield f"{rows[0].source} is about {name}, of which the log tells nothing"
         return
     problem = problems[0]
+    if replayed.seed != job.seed:
+        yield f"{rows[0].source}: seed {job.seed} claimed, the log begins with {replayed.seed}"
+    asked = {one.problem.evaluator.name for one in replayed.asked if not one.refused}
+    if others := asked - {name}:
+        yield (
+            f"{rows[0].source} is about {name}, and the log reveals accuracies of "
+            f"{', '.join(sorted(others))}, too, which no budget of it counts"
+        )
     if any(one.repeat < 0 for one in replayed.revealed(problem)) and problem.evaluator.repeats > 1:
         yield (
             f"{rows[0].source} is of single repeats, and the log asks for the means of all "
@@ -129,45 +163,53 @@ def check_rows(rows: Sequence[Row], replayed: Replayed) -> Iterator[str]:
         one["budget"]: one for one in score(job, replayed.revealed(problem), problem, budgets)
     }
     for row in rows:
-        known = scored[int(row.values["budget"])]
-        known = {**known, "bitwidths": _read("bitwidths", known["bitwidths"])}
-        claimed = {
-            column: _read(column, text)
-            for column in known
-            if column not in NAMES and (text := row.values.get(column))
-        }
-        for text in _unequal(claimed, known):
+        known = dict(scored[int(row.values["budget"])])
+        if walk := row.values.get("walk"):
+            known["walk_search_regret"] = scorer_of(job.task).search_regret(_read("walk", walk))
+        elif row.values.get("walk_search_regret"):
+            yield f"{row.source}: walk_search_regret of no walk"
+        for text in _differences(row, known):
             yield f"{row.source}: {text} at a budget of {known['budget']}"
 
 
-def _figures(problem: Problem, answer: Answer) -> dict[str, Any]:
-    """What is said of an answer."""
-    known = problem.transition(answer.bitwidths, answer.accuracy)
-    return {
-        "bitwidths": answer.bitwidths,
-        "objective": answer.objective,
-        "accuracy": answer.accuracy,
-        "loss_points": known.loss_points,
-        "cost": known.cost,
-        "weighted_bitwidth": known.weighted_bitwidth,
-        "average_bitwidth": known.average_bitwidth,
-    }
+def check_known(rows: Iterable[Row]) -> Iterator[str]:
+    """Differences of rows that are `KNOWN` without a search, and so without a log."""
+    for row in rows:
+        known = {one["searcher"]: one for one in _known_rows(row.job.task)}[row.job.searcher]
+        for text in _differences(row, known):
+            yield f"{row.source}: {text}"
+
+
+@cache
+def _known_rows(task: str) -> list[dict[str, Any]]:
+    return known_rows(task)
+
+
+def _differences(row: Row, known: Mapping[str, Any]) -> Iterator[str]:
+    """Of its columns, as far as they claim something; an empty one is another than it should be."""
+    claimed = {name: row.values[name] for name in known.keys() & row.values.keys() - set(NAMES)}
+    yield from (f"{name} is empty" for name, text in sorted(claimed.items()) if not text)
+    read = {name: _read(name, text) for name, text in claimed.items() if text}
+    yield from _unequal(read, {**known, "bitwidths": _read("bitwidths", known["bitwidths"])})
 
 
 def _read(column: str, text: str) -> Any:
     """A number, or the bitwidths of an assignment."""
-    return tuple(map(int, text.split())) if column == "bitwidths" else float(text)
+    return tuple(map(int, text.split())) if column in ("bitwidths", "walk") else float(text)
 
 
 def _unequal(claimed: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[str]:
     for name, value in claimed.items():
-        found = known[name]
-        if isinstance(value, tuple) or isinstance(found, tuple):
-            same = value == found
-        else:
-            same = math.isclose(value, found, rel_tol=ROUNDING, abs_tol=ROUNDING)
-        if not same:
-            yield f"{name} {_shown(value)} claimed, {_shown(found)} replayed"
+        if not _same(value, known[name]):
+            yield f"{name} {_shown(value)} claimed, {_shown(known[name])} replayed"
+
+
+def _same(value: Any, found: Any) -> bool:
+    if isinstance(value, dict) and isinstance(found, dict):
+        return value.keys() == found.keys() and all(_same(value[key], found[key]) for key in value)
+    if is_real(value) and is_real(found):
+        return math.isclose(value, found, rel_tol=ROUNDING, abs_tol=ROUNDING)
+    return value == found
 
 
 def _shown(value: Any) -> str:

@@ -47,7 +47,7 @@ def rebuild(description: str, folders: tuple[str, ...] = ()) -> Rebuilt:
     told = json.loads(description)
     try:
         env = _build(told, folders)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(f"Its description is damaged: {error!r}.") from None
     known = json.loads(json.dumps(env.task))
     contradictions = [

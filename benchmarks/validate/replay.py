@@ -44,6 +44,8 @@ class Replayed:
         environments: How many the log has.
         episodes: How many it has, those that were cut included.
         budget: For different assignments or accuracies, ``{unit: limit}``.
+        seed: With which the first environment that tells of an episode begins; None where it has
+            none.
         ledger: What all of it was charged to.
         asked: Everything, in order, as replayed; as told where that cannot be.
         problems: Different ones, as far as they were rebuilt, by their descriptions.
@@ -54,6 +56,7 @@ class Replayed:
     environments: int
     episodes: int
     budget: dict[str, int] | None
+    seed: int | None
     ledger: Ledger
     asked: list[Asked] = field(default_factory=list)
     problems: dict[str, Problem] = field(default_factory=dict)
@@ -128,7 +131,8 @@ def replay(lines: Sequence[str], folders: tuple[str, ...] = ()) -> Replayed:
     if not told_in_order:
         records = numbered(records)
     joined = [one for one in records if isinstance(one, Joined)]
-    replayed = _prepare(joined, len(records) - len(joined))
+    episodes = [one for one in records if isinstance(one, Episode)]
+    replayed = _prepare(joined, episodes)
     members: dict[int, Member] = {}
     for start in range(0, len(records), BLOCK):
         block = records[start : start + BLOCK]
@@ -137,7 +141,6 @@ def replay(lines: Sequence[str], folders: tuple[str, ...] = ()) -> Replayed:
                 members[one.member] = _begin(one, members, replayed, folders)
         _play(block, members, replayed)
     if told_in_order:
-        episodes = [one for one in records if isinstance(one, Episode)]
         replayed.differences += [Difference(*found) for found in check_numbers(episodes)]
     else:
         replayed.unchecked.append(
@@ -148,13 +151,14 @@ def replay(lines: Sequence[str], folders: tuple[str, ...] = ()) -> Replayed:
     return replayed
 
 
-def _prepare(joined: Sequence[Joined], episodes: int) -> Replayed:
+def _prepare(joined: Sequence[Joined], episodes: Sequence[Episode]) -> Replayed:
     """Nothing replayed yet; one budget for all environments."""
     if not joined:
         raise ValueError("It describes no environment.")
     budget = joined[0].budget  # the first one is no copy
     known = budget if isinstance(budget, dict) else None
-    replayed = Replayed(len(joined), episodes, known, Ledger(known))
+    seed = min(episodes, key=lambda one: one.member).seed if episodes else None
+    replayed = Replayed(len(joined), len(episodes), known, seed, Ledger(known))
     for one in joined:
         if one.task is not None and one.budget != budget:
             text = f"an evaluation budget of {one.budget}, earlier {budget}"

@@ -23,7 +23,7 @@ Scorer = TableScorer | ExactScorer
 SUFFIXES = (".jsonl", ".jsonl.gz")
 
 SHOWN = 3
-"""Answers that are shown, of a log about several problems."""
+"""Of many answers, differences or runs, how many are shown."""
 
 AGREES, DIFFERS, UNCHECKED = "agrees", "differs", "cannot be checked"
 
@@ -96,6 +96,16 @@ def validate(
         folders: Where task folders lie that are not shipped.
         sha256: That it should have; None where nobody tells.
     """
+    try:
+        return _validated(log, rows, folders, sha256)
+    except Exception as error:
+        # Whoever wrote the log or the claims: no other log is to be lost by what nobody foresaw.
+        return Verdict(log, unchecked=(f"It cannot be checked: {error!r}",))
+
+
+def _validated(
+    log: Path, rows: Sequence[Row] | None, folders: tuple[str, ...], sha256: str | None
+) -> Verdict:
     try:
         content = read_content(log)
         found_sha256 = None if sha256 is None else content_sha256(content)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from toys import ToyEvaluator, toy_task
 
-import releq_gym
 from benchmarks.rows import append_rows
-from benchmarks.runs import Job, answers, score
+from benchmarks.runs import Job, answers, known_rows, score, scorer_of
+from benchmarks.runs import run as run_job
 from benchmarks.validate.__main__ import main
+from benchmarks.validate.digests import content_sha256
 from benchmarks.validate.verdict import validate
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.ledger import Ledger
@@ -505,29 +506,8 @@ def searched(tmp_path):
             }
         )
     best = env.ledger.best(problem)
-    known = problem.transition(best.bitwidths, best.accuracy)
-    result = Result(
-        finished=True,
-        task=problem.evaluator.name,
-        net="digits",
-        data=None,
-        searcher="random",
-        seed=0,
-        layers=tuple(layer.name for layer in problem.layers),
-        bitwidths=best.bitwidths,
-        objective=best.objective,
-        accuracy=best.accuracy,
-        loss_points=best.loss_points,
-        max_loss_points=known.max_loss_points,
-        cost=best.cost,
-        weighted_bitwidth=known.weighted_bitwidth,
-        average_bitwidth=known.average_bitwidth,
-        evaluations=env.ledger.distinct,
-        fresh=env.ledger.fresh,
-        seconds=1.0,
-        version=releq_gym.__version__,
-        command="",
-    )
+    run = {"finished": True, "data": None, "searcher": "random", "seconds": 1.0, "command": ""}
+    result = Result.of(problem, env.ledger, best, seed=0, **run)
     write_result(folder, result)
     return folder, rows
 
@@ -543,11 +523,26 @@ def test_a_run_folder_is_validated_with_its_result(searched, capsys):
         "evaluations": 39,
         "fresh": result["fresh"] - 1,
         "task": "synthetic-4-0",
+        "net": "lenet",
+        "seed": 1,
+        "layers": result["layers"][::-1],
+        "accuracy": str(result["accuracy"]),
+        "max_loss_points": 0.1,
+        "cost_model": "ModelSize()",
+        "figures": {"mac_bits": 1.0},
+        "cost_budget": {"cost": 0.4},
+        "full_precision_accuracy": 0.5,
     }
     for name, value in changes.items():
         (folder / "result.json").write_text(json.dumps({**result, name: value}))
         assert main([str(folder)]) == 1, name
         assert "result.json: " in capsys.readouterr().out
+    measured = {"bitwidths": result["bitwidths"][::-1], "accuracy": 0.9}
+    about = {name: measured for name in ("full_precision", "checkpoint", "uniform", "chosen")}
+    report = {"source": "", "images": 10, **about}
+    (folder / "result.json").write_text(json.dumps({**result, "report": report}))
+    assert main([str(folder)]) == 1
+    assert "its report is of" in capsys.readouterr().out
     # A run that goes on may have written its result before.
     unfinished = {**result, "finished": False, "fresh": result["fresh"] + 1}
     (folder / "result.json").write_text(json.dumps(unfinished))
@@ -577,6 +572,103 @@ def test_rows_are_validated_at_each_budget(searched, tmp_path, capsys):
     stranger = log.rename(log.with_name("stranger.jsonl"))
     assert main([str(stranger), "--claims", str(path)]) == 2
     assert "No row of the claims is about it" in capsys.readouterr().out
+
+
+def test_an_empty_cell_and_a_walk_are_claims(searched, tmp_path, capsys):
+    folder, rows = searched
+    (folder / "result.json").unlink()
+    path, worth = tmp_path / "rows.csv", scorer_of(DIGITS).search_regret((4, 4, 4, 4))
+    columns = [*rows[0], "walk", "walk_search_regret"]
+    walked = {**rows[1], "walk": "4 4 4 4", "walk_search_regret": worth}
+    claims = {
+        "": walked,
+        "regret is empty": {**walked, "regret": ""},
+        "walk_search_regret 0.0 claimed": {**walked, "walk_search_regret": 0.0},
+        "walk_search_regret of no walk": {**walked, "walk": ""},
+    }
+    for text, row in claims.items():
+        path.unlink(missing_ok=True)
+        append_rows(path, [rows[0], row], columns)
+        assert main([str(folder), "--claims", str(path)]) == bool(text)
+        assert text in capsys.readouterr().out
+
+
+def test_a_log_of_another_seed_is_not_that_of_a_row(tmp_path, capsys):
+    log = tmp_path / "synthetic-4-0" / "random" / "3.jsonl"
+    rows = run_job(Job("synthetic-4-0", "random", 3), (10,), log)
+    renamed = log.rename(log.with_name("4.jsonl"))  # no noise: all else is the same
+    path = tmp_path / "rows.csv"
+    append_rows(path, [{**rows[0], "seed": 4}], list(rows[0]))
+    assert main([str(renamed), "--claims", str(path)]) == 1
+    assert "seed 4 claimed, the log begins with 3" in capsys.readouterr().out
+
+
+def test_what_other_tasks_of_a_log_reveal_is_counted(tmp_path, capsys):
+    log = tmp_path / DIGITS / "random" / "0.jsonl"
+    ledger = Ledger(None, log)
+    other = QuantizeNetEnv(task="synthetic-4-0", ledger=ledger)
+    play(other, 3, seed=0)
+    env = QuantizeNetEnv(task=DIGITS, ledger=ledger)
+    play(env, 3, seed=0)
+    revealed = [one for one in read_revealed(log, env.problem) if one.number > 3]
+    rows = list(score(Job(DIGITS, "random", 0), revealed, env.problem, (10,)))
+    path = tmp_path / "rows.csv"
+    append_rows(path, rows, list(rows[0]))
+    assert main([str(log), "--claims", str(path)]) == 1
+    assert "the log reveals accuracies of synthetic-4-0, too" in capsys.readouterr().out
+
+
+def test_rows_without_a_log_are_named(tmp_path, capsys):
+    task, path, hashes = "synthetic-4-0", tmp_path / "rows.csv", tmp_path / "logs.sha256"
+    log = tmp_path / task / "random" / "3.jsonl"
+    rows = run_job(Job(task, "random", 3), (10,), log)
+    hashes.write_text(f"{content_sha256(log.read_bytes())}  {task}/random/3.jsonl\n")
+    known = known_rows(task)
+    append_rows(path, [*rows, *known], list(rows[0]))
+    words = [str(log), "--claims", str(path), "--sha256", str(hashes)]
+    assert main(words) == 0
+    assert f"{len(known)} need none: agrees." in capsys.readouterr().out
+    append_rows(path, [{**rows[0], "seed": 9}], list(rows[0]))
+    assert main(words) == 2
+    told = "1 are of runs whose log is not here, nor its hash: synthetic-4-0 random 9."
+    assert told in capsys.readouterr().out
+    assert main(words[:3]) == 0  # nobody has said that all are here
+    path.unlink()
+    append_rows(path, [*rows, {**known[0], "cost": 0.0}], list(rows[0]))
+    assert main(words) == 1
+    assert "need none: differs.\n  rows.csv, line 3: cost 0.0 claimed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"groups": [[0, 1], [2], [3]]},
+        {"bitwidths": [2, 8]},
+        {"groups": [[0], [1], [2], [9]]},
+        {"start": []},
+    ],
+)
+def test_a_damaged_description_spoils_no_other_log(searched, tmp_path, capsys, change):
+    folder, rows = searched
+    (folder / "result.json").unlink()
+    other = folder.with_name("1") / "log.jsonl"
+    other.parent.mkdir()
+    first, *lines = (folder / "log.jsonl").read_text().splitlines(keepends=True)
+    told = json.loads(first)
+    told["task"].update(change)
+    other.write_text("".join([json.dumps(told) + "\n", *lines]))
+    path = tmp_path / "rows.csv"
+    append_rows(path, [*rows, *({**row, "seed": 1} for row in rows)], list(rows[0]))
+    assert main([str(other), str(folder), "--claims", str(path), "--workers", "1"]) > 0
+    assert f"{folder / 'log.jsonl'}: agrees" in capsys.readouterr().out
+
+
+def test_a_budget_of_nothing_is_no_claim(searched, tmp_path, capsys):
+    folder, rows = searched
+    path = tmp_path / "rows.csv"
+    append_rows(path, [{**rows[0], "budget": 0}], list(rows[0]))
+    assert main([str(folder), "--claims", str(path)]) == 2
+    assert "a budget is 1 or more" in capsys.readouterr().err
 
 
 def test_rows_of_a_search_that_saw_means_are_refused(tmp_path, capsys):
