@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import traceback
 from collections.abc import Mapping, Sequence
+from decimal import ROUND_CEILING, Context
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -15,7 +18,7 @@ from releq_gym.choices import MeasuredChoices, check_bitwidths, check_fixed, che
 from releq_gym.costs import CostModel
 from releq_gym.costs.quantization_state import layer_importance
 from releq_gym.evaluators.base import Evaluator
-from releq_gym.layers import BITWIDTHS, MAX_LOSS_POINTS
+from releq_gym.layers import BITWIDTHS, MAX_LOSS_POINTS, Layer
 from releq_gym.plain_numbers import is_real
 from releq_gym.registry import UnknownNameError
 from releq_gym.rewards import Reward
@@ -273,6 +276,7 @@ class Problem:
             economics.average_bitwidth,
             economics.weighted_bitwidth,
             terminated,
+            self._highest_cost,
         )
 
     def objective(self, bitwidths: Sequence[int], accuracy: float) -> float:
@@ -368,13 +372,7 @@ class Problem:
     # Construction
 
     def _build_tables(self, cost_model: CostModel) -> None:
-        try:
-            figures = cost_model(self.layers, BITWIDTHS)
-        except TypeError as error:
-            raise ValueError(
-                f"The cost model {cost_model!r:.80} cannot be called on (layers, bitwidths): "
-                f"{error}."
-            ) from error
+        figures = _called(cost_model, self.layers)
         if not isinstance(figures, Mapping) or not figures:
             raise ValueError(
                 "A cost model returns {figure: array [layers, bitwidths 1 to 8]}, the headline "
@@ -452,6 +450,8 @@ class Problem:
         self._step_table = np.array([self._table[list(group)].sum(axis=0) for group in self.groups])
         choices = self._step_table[:, list(self.bitwidths)]
         start, least = choices[:, -1], choices.min(axis=1)
+        highest = float(self.at_start[0] + choices[:, :, 0].max(axis=1).sum()) / self._cost_at_8
+        self._highest_cost = highest if highest > 1 + TOLERANCE else 1.0
         after = range(len(self.groups) + 1)
         self._undecided_start = np.array([start[step:].sum(axis=0) for step in after])
         self._undecided_least = np.array([least[step:].sum(axis=0) for step in after])
@@ -472,7 +472,7 @@ class Problem:
             if not limit * unit * (1 + TOLERANCE) >= least[index]:
                 raise ValueError(
                     f"cost_budget {{{name!r}: {limit}}} cannot be met: the least reachable is "
-                    f"{least[index] / unit:.6g}."
+                    f"{_rounded_up(least[index] / unit)}."
                 )
             limits[index] = min(float(limit) * unit * (1 + TOLERANCE), limits.get(index, np.inf))
         if len(limits) > 1:
@@ -523,6 +523,39 @@ class Problem:
             "cost": _described(self._options["cost_model"]),
             "cost_budget": dict(self._options["cost_budget"]),
         }
+
+
+def _called(cost_model: CostModel, layers: Sequence[Layer]) -> Any:
+    """What a cost model says of these layers; whatever one of the user's own raises is a sentence.
+
+    Raises:
+        ValueError: Where it cannot be called, or fails.
+    """
+    try:
+        return cost_model(layers, BITWIDTHS)
+    except Exception as error:
+        shipped = type(cost_model).__module__.startswith("releq_gym.")
+        if shipped and isinstance(error, ValueError):
+            raise
+        _, *inside = traceback.extract_tb(error.__traceback__)
+        if not inside:
+            raise ValueError(
+                f"The cost model {cost_model!r:.80} cannot be called on (layers, bitwidths): "
+                f"{error}."
+            ) from error
+        own = [frame for frame in inside if frame.filename == inside[0].filename][-1]
+        raise ValueError(
+            f"The cost model {cost_model!r:.80} raised {type(error).__name__} in line "
+            f"{own.lineno} of {Path(own.filename).name}: {error}. It gets all layers and the "
+            "bitwidths 1 to 8 at once, and returns {figure: array [layers, bitwidths]}, such as "
+            "np.outer([layer.macs for layer in layers], bitwidths)."
+        ) from error
+
+
+def _rounded_up(limit: float) -> str:
+    """In six digits that can be met, as far as `TOLERANCE` does not see to that."""
+    digits = Context(prec=6, rounding=ROUND_CEILING)
+    return f"{float(digits.create_decimal_from_float(limit * (1 - TOLERANCE))):g}"
 
 
 def _described(function: object) -> str:

@@ -112,7 +112,8 @@ class Registry(Generic[T]):
             return self._build(name.__name__, name, kwargs)
         if kwargs:
             raise ValueError(
-                f"{self.kind}_kwargs go with a name; {name!r} carries its own parameters."
+                f"{self.kind}_kwargs go with a name or a class; {name!r} carries its own "
+                "parameters. Make a function a frozen dataclass whose fields they are."
             )
         if not callable(name):
             raise ValueError(f"{self.kind}={name!r} is neither a name nor a callable.")

@@ -8,8 +8,9 @@ from typing import NamedTuple
 class Transition(NamedTuple):
     """One measured assignment, as handed to rewards; every number is of the search split.
 
-    The vector environment hands over many at once: then every field that can differ is a float64
-    array ``[environments]``, and ``bitwidths`` an integer array ``[environments, layers]``.
+    Where a reward has a method ``batch``, that gets many at once: then every field that can differ
+    is a float64 array ``[transitions]``, and ``bitwidths`` an integer array
+    ``[transitions, layers]``.
 
     Attributes:
         bitwidths: One per quantized layer, first to last, undecided layers at the maximum.
@@ -24,6 +25,7 @@ class Transition(NamedTuple):
         average_bitwidth: Plain mean over the layers.
         weighted_bitwidth: Mean weighted by the number of weights.
         terminated: Whether every layer has been decided.
+        highest_cost: Of all assignments there are to choose from, 1 at least.
     """
 
     bitwidths: tuple[int, ...]
@@ -37,3 +39,4 @@ class Transition(NamedTuple):
     average_bitwidth: float
     weighted_bitwidth: float
     terminated: bool
+    highest_cost: float = 1.0

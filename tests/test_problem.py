@@ -6,6 +6,7 @@ from toys import ToyEvaluator, toy_layer, toy_problem
 
 from releq_gym.choices import group_by_prefix
 from releq_gym.costs import make_cost
+from releq_gym.env import QuantizeNetEnv
 from releq_gym.registry import UnknownNameError
 
 WEIGHTS = [layer.weights for layer in ToyEvaluator.layers]
@@ -198,6 +199,30 @@ def test_the_least_of_a_group_is_at_one_bitwidth():
         toy_problem(
             cost_model=opposite_figures, cost_budget={"hops": 15.0}, groups=[["first", "middle"]]
         )
+
+
+def test_the_least_that_an_error_names_can_be_met():
+    made = {"task": "resnet20-cifar10-uniformpc-ptqbn-w1to8", "cost": "weight_serial"}
+    with pytest.raises(ValueError, match="least reachable is") as refused:
+        QuantizeNetEnv(**made, cost_budget={"microjoules": 1e-3})
+    least = float(str(refused.value).rsplit(" ", 1)[1].removesuffix("."))
+    env = QuantizeNetEnv(**made, cost_budget={"microjoules": least})
+    assert env.problem.possible().any(axis=1).all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda layers, bits: {"ms": np.ones(3) * np.array(bits)}, "could not be broadcast"),
+        (lambda layers, bits: {"ms": [layer.mac for layer in layers]}, "raised AttributeError in"),
+        (lambda layers, bits: {"ms": 1 / 0}, "raised ZeroDivisionError in line"),
+        (lambda layers, bits: {"ms": "a" + 1}, "of test_problem.py: can only concatenate"),
+        (lambda layers: {}, r"cannot be called on \(layers, bitwidths\)"),
+    ],
+)
+def test_what_a_cost_model_raises_is_a_sentence(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        toy_problem(cost_model=wrong)
 
 
 def test_unmeetable_budget_names_the_least():

@@ -1,10 +1,13 @@
 import math
 
+import numpy as np
 import pytest
 from toys import toy_problem
 
+from releq_gym.env import QuantizeNetEnv
 from releq_gym.registry import UnknownNameError
-from releq_gym.rewards import make_reward
+from releq_gym.rewards import make_reward, reward_many
+from releq_gym.tasks.score import make_scorer
 
 
 def transition(relative_accuracy=1.0, cost=0.5, max_loss_points=0.3):
@@ -28,6 +31,33 @@ def test_accuracy_floor_pays_for_cost_only_above_the_floor():
 def test_accuracy_floor_refuses_what_is_no_tolerance(points):
     with pytest.raises(ValueError, match="has to be a number of points, 0 or more"):
         make_reward("accuracy_floor", max_loss_points=points)
+
+
+def test_what_costs_more_than_8_bits_still_beats_what_loses_too_much():
+    def unpacking(layers, bitwidths):
+        slower = np.where(np.array(bitwidths) == 8, 1.0, 1.25)
+        return {"microseconds": np.outer([layer.macs for layer in layers], slower)}
+
+    task = "lenet-mnist-uniform-ptq-w1to8"
+    problem = QuantizeNetEnv(task=task, cost=unpacking, bitwidths=[2, 4]).problem
+    evaluator = problem.evaluator
+    tolerable, worst = (4, 4, 4, 4), (2, 2, 2, 2)
+    worths = {
+        one: problem.objective(one, evaluator.evaluate(one, 0).accuracy)
+        for one in (tolerable, worst)
+    }
+    assert worths[tolerable] == pytest.approx(-0.25)
+    excess = problem.transition(worst, evaluator.evaluate(worst, 0).accuracy).loss_points - 0.3
+    assert worths[worst] == pytest.approx(-0.25 - excess / 100)
+    rows = np.array([tolerable, worst])
+    accuracies = np.array([evaluator.evaluate(tuple(row), 0).accuracy for row in rows.tolist()])
+    economics = problem.economics(4, np.stack([problem.totals(row) for row in rows]))
+    many = problem.transition(rows, accuracies, economics=economics)
+    assert reward_many(problem.reward, many).tolist() == pytest.approx(list(worths.values()))
+    scorer = make_scorer(problem)
+    assert scorer.search_regret(tolerable) < 1 < scorer.search_regret(worst)
+    # All layers at 8 bits are the dearest: nothing changes.
+    assert QuantizeNetEnv(task=task).problem.transition(worst, 0.5).highest_cost == 1.0
 
 
 def test_accuracy_floor_takes_the_tasks_own_tolerance():

@@ -19,9 +19,9 @@ class AccuracyFloor:
     """``1 - cost`` where the loss is tolerable, else minus the points beyond, over 100.
 
     Any tolerable assignment beats any other one, so the maximum is the cheapest assignment that
-    keeps the accuracy: the constraint of the paper ("loss <= 0.3 %") stated as an objective. That
-    holds while no tolerable assignment costs more than all layers at 8 bits, as is so of every
-    shipped cost model whose bitwidths are at most 8.
+    keeps the accuracy: the constraint of the paper ("loss <= 0.3 %") stated as an objective. Where
+    an assignment may cost more than all layers at 8 bits, as on a device that unpacks fewer bits in
+    software, those that lose too much are worth so much less as the dearest is above 1.
 
     Attributes:
         max_loss_points: Tolerated loss in percentage points; None takes the task's own
@@ -38,12 +38,14 @@ class AccuracyFloor:
             raise ValueError(f"max_loss_points={points!r} has to be a number of points, 0 or more.")
 
     def __call__(self, transition: Transition) -> float:
-        """The reward: `1 - cost`, or below 0."""
+        """The reward."""
         floor = self.max_loss_points
         if floor is None:
             floor = transition.max_loss_points
         excess = transition.loss_points - floor
-        return 1.0 - transition.cost if excess <= 1e-9 else -excess / 100.0
+        if excess <= 1e-9:
+            return 1.0 - transition.cost
+        return -excess / 100.0 - (transition.highest_cost - 1.0)
 
     def batch(self, transition: Transition) -> NDArray[np.float64]:
         """The rewards of many transitions, held as arrays in one."""
@@ -51,4 +53,5 @@ class AccuracyFloor:
         if floor is None:
             floor = transition.max_loss_points
         excess = transition.loss_points - floor
-        return np.where(excess <= 1e-9, 1.0 - transition.cost, -excess / 100.0)
+        beyond = -excess / 100.0 - (transition.highest_cost - 1.0)
+        return np.where(excess <= 1e-9, 1.0 - transition.cost, beyond)
