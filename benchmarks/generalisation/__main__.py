@@ -14,12 +14,11 @@ from benchmarks.generalisation import pictures
 from benchmarks.generalisation.analysis import tables
 from benchmarks.generalisation.run import known_row, run, tasks
 from benchmarks.generalisation.sweep import ENTRANTS, SEEDS
-from benchmarks.options import positive
+from benchmarks.options import check_names, positive
 from benchmarks.pool import append_missing, finished
 from benchmarks.rows import append_rows
 from benchmarks.runs import COLUMNS, Job
 from benchmarks.tables import markdown
-from releq_gym.registry import UnknownNameError
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -63,10 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _jobs(options: argparse.Namespace) -> Iterator[Job]:
     """Runs that are asked for, the entrants' order within each seed."""
-    for kind, known in {"net": list(tasks()), "entrant": list(ENTRANTS)}.items():
-        for name in getattr(options, kind) or ():
-            if name not in known:
-                raise UnknownNameError(kind, name, known)
+    check_names("net", options.net, list(tasks()))
+    check_names("entrant", options.entrant, list(ENTRANTS))
     for place, seed in enumerate(SEEDS[: options.seeds]):
         for entrant in options.entrant or ENTRANTS:
             once = place > 0 and not ENTRANTS[entrant].seeded

@@ -12,18 +12,17 @@ import pandas as pd
 from rich.console import Console
 
 from benchmarks.leaderboard import pictures
-from benchmarks.leaderboard.analysis import Table, standings, tables
+from benchmarks.leaderboard.analysis import planned, standings, tables
 from benchmarks.leaderboard.page import Picture, Section, render
 from benchmarks.leaderboard.run import logs_of, run
 from benchmarks.leaderboard.sweep import ENTRANTS, TRACKS, Track
-from benchmarks.options import positive
+from benchmarks.options import check_names, positive
 from benchmarks.pool import append_missing, finished
 from benchmarks.random_search import random_search
 from benchmarks.rows import append_rows
 from benchmarks.runs import COLUMNS, Job, known_rows
-from benchmarks.tables import markdown
+from benchmarks.tables import Table, markdown
 from benchmarks.validate.digests import add_digests
-from releq_gym.registry import UnknownNameError
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -42,17 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of rows, logs, page")
     options = parser.parse_args(arguments)
     path = options.results / "rows.csv"
-    known = [task for track in TRACKS.values() for task in track.tasks]
     try:
-        for task in options.task or ():
-            if task not in known:
-                raise UnknownNameError("task of the tracks", task, known)
-        for name in options.track or ():
-            if name not in TRACKS:
-                raise UnknownNameError("track", name, TRACKS)
         # Everybody's first seed before anybody's second: a sweep may be stopped at any time.
-        planned = sorted(_jobs(options), key=lambda run: run[0].seed)
-        jobs = {job: (budgets, options.results) for job, budgets in planned}
+        ordered = sorted(_jobs(options), key=lambda run: run[0].seed)
+        jobs = {job: (budgets, options.results) for job, budgets in ordered}
         if not jobs and not path.is_file():
             raise ValueError(
                 "Nothing is to be run: none of the tasks is of the track, or the searcher is one "
@@ -73,8 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             append_rows(path, rows, COLUMNS)
     logs = [log for job in sorted(finished(path)) for log in logs_of(job, options.results)]
     add_digests(logs, options.results / "logs.sha256")
+    try:
+        rows = _counting(path)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     with Console(stderr=True).status("drawing up the board"):
-        every = _publish(pd.read_csv(path), options.results)
+        every = _publish(rows, options.results)
     asked = options.task or [TRACKS[name].title for name in options.track or TRACKS]
     print(markdown([table for table in every if table.title in asked]))
     print(f"All tables and pictures: {options.results / 'leaderboard.html'}")
@@ -83,21 +80,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _jobs(options: argparse.Namespace) -> Iterator[tuple[Job, tuple[int, ...]]]:
     """Runs that are asked for, with their budgets."""
+    known = [task for track in TRACKS.values() for task in track.tasks]
+    check_names("task of the tracks", options.task, known)
+    check_names("track", options.track, TRACKS)
+    hint = "A new one needs a line in ENTRANTS of benchmarks/leaderboard/sweep.py."
+    check_names("searcher", options.searcher, ENTRANTS, hint)
     for name in options.track or TRACKS:
         track = TRACKS[name]
         for task in track.tasks:
             if options.task and task not in options.task:
                 continue
             for searcher in options.searcher or ENTRANTS:
-                if searcher not in ENTRANTS:
-                    hint = "A new one needs a line in ENTRANTS of benchmarks/leaderboard/sweep.py."
-                    raise UnknownNameError("searcher", searcher, ENTRANTS, hint)
                 if ENTRANTS[searcher].kind == "known":
                     continue
                 most = ENTRANTS[searcher].most or track.budgets[-1]
                 budgets = tuple(budget for budget in track.budgets if budget <= most)
                 for seed in track.seeds[: options.seeds]:
                     yield Job(task, searcher, seed), budgets
+
+
+def _counting(path: Path) -> pd.DataFrame:
+    """The rows that count; says how many others there are."""
+    rows = pd.read_csv(path)
+    try:
+        counting = planned(rows, TRACKS.values())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if left := len(rows) - len(counting):
+        print(f"{left} rows of {path} are of no planned run, and do not count.", file=sys.stderr)
+    return counting
 
 
 def _publish(rows: pd.DataFrame, results: Path) -> list[Table]:

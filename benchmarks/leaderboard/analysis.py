@@ -80,6 +80,30 @@ def standings(rows: pd.DataFrame, track: Track) -> list[Standing]:
     return sorted(found, key=lambda one: one.iqm(track.ranked_at))
 
 
+def planned(rows: pd.DataFrame, tracks: Iterable[Track]) -> pd.DataFrame:
+    """The rows that count: of these tracks' tasks and seeds, and of entrants.
+
+    Raises:
+        ValueError: Where one is there twice.
+    """
+    key = ["task", "searcher", "seed", "budget"]
+    if len(twice := rows[rows.duplicated(key)]):
+        named = " ".join(map(str, twice[key].iloc[0]))
+        raise ValueError(f"The row of {named} is there twice; remove one.")
+    seeds = {(task, seed) for track in tracks for task in track.tasks for seed in track.seeds}
+    tasks = {task for task, _ in seeds}
+    count = [
+        one.searcher in ENTRANTS
+        and (
+            one.task in tasks
+            if ENTRANTS[one.searcher].kind == "known"
+            else (one.task, one.seed) in seeds
+        )
+        for one in rows[key].itertuples()
+    ]
+    return rows[count]
+
+
 def has_report(found: Iterable[Standing]) -> bool:
     """Whether there are data that no search sees, on which answers are worth something else."""
     return any(

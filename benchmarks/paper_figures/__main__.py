@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from agents.pictures import draw_policy
-from benchmarks.options import positive
+from benchmarks.options import check_names, positive
 from benchmarks.paper_figures import pictures
 from benchmarks.paper_figures.analysis import memory_tables, reward_tables, shared
 from benchmarks.paper_figures.clouds import ANSWERS, cloud_table, cloud_tasks, make_cloud
@@ -30,7 +30,6 @@ from benchmarks.pool import append_missing
 from benchmarks.runs import Job
 from benchmarks.tables import Table, markdown
 from releq_gym.env import QuantizeNetEnv
-from releq_gym.registry import UnknownNameError
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -79,14 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _jobs(options: argparse.Namespace) -> Iterator[Job]:
     """Runs that are asked for, each once, all of one seed before those of the next."""
     names = options.part or list(PARTS)
-    for name in names:
-        if name not in PARTS:
-            raise UnknownNameError("part", name, PARTS)
+    check_names("part", names, PARTS)
     jobs = dict.fromkeys(job for name in names for job in PARTS[name].jobs(options.seeds))
     known = {job.task for job in jobs}
-    for task in options.task or ():
-        if task not in known:
-            raise UnknownNameError("task of these parts", task, known)
+    check_names("task of these parts", options.task, known)
     for job in sorted(jobs, key=lambda job: job.seed):
         if not options.task or job.task in options.task:
             yield job

@@ -118,6 +118,25 @@ def test_report_regret_has_verdicts_of_its_own_where_there_are_report_data():
     assert "report at" not in markdown([*tables(both, TRACK)][:2])
 
 
+def test_rows_of_nobodys_plan_do_not_count(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        leaderboard, "TRACKS", {"toy": Track("Toy", ("synthetic-4-0",), (5,), 5, (0,))}
+    )
+    words = ["--searcher", "uniform", "--results", str(tmp_path), "--workers", "1"]
+    assert leaderboard.main(words) == 0
+    board, path = (tmp_path / "leaderboard.md").read_text(), tmp_path / "rows.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    forged = lines[1].replace(",uniform,0,5,", ",uniform,999,5,")
+    path.write_text("".join([*lines, forged]))
+    capsys.readouterr()
+    assert leaderboard.main(words) == 0
+    assert "1 rows of" in (said := capsys.readouterr().err) and "do not count" in said
+    assert (tmp_path / "leaderboard.md").read_text() == board
+    path.write_text("".join([*lines, lines[1]]))
+    assert leaderboard.main(words) == 2
+    assert "synthetic-4-0 uniform 0 5 is there twice; remove one." in capsys.readouterr().err
+
+
 def test_the_board_has_regrets_intervals_and_report():
     text = markdown(tables(board(rows("random", [0.4] * 3)), TRACK))
     regrets = "| random search | 0.600 (0.600 to 0.600) | 0.400 (0.400 to 0.400) "
