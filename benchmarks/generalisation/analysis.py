@@ -113,7 +113,7 @@ def _differences(found: dict[str, Scores]) -> Table:
         f"{ENTRANTS[REFERENCE].label} against the others",
         "Its search regret minus theirs at the same number of evaluations, 95 % interval of the "
         f"difference; ahead or behind where that excludes 0. Fewer than {FEWEST_RUNS} seeds have "
-        "no interval.",
+        "no interval, but for those whose seeds are all alike.",
         ("against", *(f"{budget} evaluations" for budget in BUDGETS)),
         lines,
     )

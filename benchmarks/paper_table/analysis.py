@@ -33,7 +33,10 @@ def labels(
     named: dict[str, list[str]] = {"full": [FULL_PRECISION]}
     for family, label in {**SEARCHERS, **SHAPES}.items():
         if mine := [row for row in candidates if row["family"] == family]:
-            named.setdefault(chosen(mine)["bitwidths"], []).append(label)
+            best = chosen(mine)
+            if family in SHAPES and best["keeps"] != "True":
+                label = f"{label}, which loses too much on search images"
+            named.setdefault(best["bitwidths"], []).append(label)
     for source, bitwidths in plan.published.items():
         named.setdefault(spaced(bitwidths), []).append(f"{source}, published")
     for bitwidths in plan.further:
@@ -101,7 +104,8 @@ def table(group: pd.DataFrame, named: Mapping[str, tuple[str, ...]]) -> str:
         if row.bitwidths not in named:
             continue
         full = row.bitwidths == "full"
-        accuracy = f"{row.accuracy:.2f} ({row.sd:.2f}, {row.seeds})"
+        spread = f"{row.sd:.2f}" if row.seeds > 1 else "-"
+        accuracy = f"{row.accuracy:.2f} ({spread}, {row.seeds})"
         cells = [" = ".join(named[row.bitwidths])]
         if full:
             cells += [*[""] * 4, accuracy, ""]

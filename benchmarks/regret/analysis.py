@@ -79,11 +79,14 @@ def markdown(rows: pd.DataFrame) -> str:
             ),
         ]
         last = rows[(rows["task"] == task) & (rows["budget"] == budgets[-1])]
+        last = last.sort_values("seed")
         ours = last.loc[last["searcher"] == AGENT, "regret"].to_numpy(dtype=float)
         lines.append("")
         for other in (name for name in LABELS if name not in (AGENT, *SEEDLESS)):
             theirs = last.loc[last["searcher"] == other, "regret"].to_numpy(dtype=float)
-            if min(len(ours), len(theirs)) >= FEWEST_RUNS:
+            if np.array_equal(ours, theirs):
+                lines.append(f"{LABELS[other]} has given the same answers as RecurrentPPO.")
+            elif min(len(ours), len(theirs)) >= FEWEST_RUNS:
                 low, high = difference_interval(ours, theirs)
                 lines.append(
                     f"RecurrentPPO minus {LABELS[other]} at {budgets[-1]:,}: "

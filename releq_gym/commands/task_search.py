@@ -140,4 +140,7 @@ def _regret(problem: Any, bitwidths: tuple[int, ...]) -> str:
     told = f"{scorer.search_regret(bitwidths):.4f}"
     if scorer.has_report:
         told += f" on search data, {scorer.regret(bitwidths):.4f} on report data"
-    return f"{told} (0 the optimum, 1 a random assignment)"
+    told += " (0 the optimum, 1 a random assignment"
+    if problem.caution(problem.evaluator.full_precision_accuracy - 0.01):
+        told += "; answers count a standard error below their accuracy on search data"
+    return f"{told})"

@@ -137,6 +137,10 @@ class TableScorer:
     def search_regret(self, bitwidths: tuple[int, ...]) -> float:
         """The same on search data, against the search oracle: how well somebody has searched.
 
+        Worth there is what answers are ranked by, the objective one standard error of the search
+        images below the mean accuracy (`Problem.cautious`). So an assignment that barely keeps a
+        tolerated loss is worth little, though no other may have a higher plain reward.
+
         `regret` measures beside that how well the search images stand for others, which no search
         can help: under a floor, an answer that clearly breaks it on others is worth nothing.
         """
