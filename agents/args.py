@@ -145,6 +145,8 @@ def parse(arguments: Sequence[str] | None = None) -> Args[Any]:
         prog="python -m agents.train",
         description=Args.__doc__,
     )
+    if args.seed < 0:
+        raise ValueError(f"seed={args.seed} must be a whole number, 0 or more.")
     if chosen.resume and (changed := _first_change(args, defaults)):
         raise ValueError(
             f"A resumed run keeps its settings, but {changed} differs from those in "

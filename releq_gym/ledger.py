@@ -180,6 +180,11 @@ class Ledger:
         if self.log is not None:
             if self.log.is_dir():
                 raise ValueError(f"The log {self.log} is a folder; name a file.")
+            if self.log.suffix == ".gz":
+                raise ValueError(
+                    f"The log {self.log} would not be compressed, as its name says; name it "
+                    f"{self.log.stem}, and compress it when the run has ended."
+                )
             if self.log.exists() and self.log.stat().st_size:
                 raise ValueError(
                     f"The log {self.log} exists already, and is not overwritten: name another "
@@ -419,7 +424,7 @@ class Ledger:
                 raise ValueError(
                     f"The log {self.log} belongs to the ledger that began it, and this one is its "
                     "copy, pickled or in another process, which counts alone: give each worker "
-                    "an environment with a log of its own."
+                    "an environment with a log of its own, or step all in this process."
                 )
             with self.log.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(record, separators=(",", ":"), default=as_json) + "\n")

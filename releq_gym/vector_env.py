@@ -38,8 +38,9 @@ AUTORESET = {mode.value: mode for mode in AutoresetMode}
 class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     """`QuantizeNetEnv` over ``num_envs`` copies that share a problem and a ledger.
 
-    Sub-environment ``i`` does, step by step, what a single environment with its seed does. Infos
-    are arrays with Gymnasium's ``_key`` masks; ``bitwidths`` is ``[num_envs, layers]``. Under
+    Sub-environment ``i`` does, step by step, what a single environment with its seed does, but for
+    the last digits of rewards, which numpy rounds otherwise for arrays than for numbers. Infos are
+    arrays with Gymnasium's ``_key`` masks; ``bitwidths`` is ``[num_envs, layers]``. Under
     ``"SameStep"`` the observations and infos of episodes that ended are ``final_obs`` and
     ``final_info``, batched like all others (a Dict of arrays for the observation ``"full"``).
 

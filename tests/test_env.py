@@ -329,6 +329,12 @@ def test_what_was_revealed_is_read_back_from_the_log(tmp_path, groups):
     assert sum(one.complete for one in revealed) == 4
 
 
+def test_a_log_is_not_called_compressed(tmp_path):
+    with pytest.raises(ValueError, match=r"name it mine\.jsonl, and compress it when"):
+        toy_env(log=tmp_path / "mine.jsonl.gz")
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_existing_log_is_not_overwritten(tmp_path):
     log = str(tmp_path / "log.jsonl")
     toy_env(log=log)

@@ -228,6 +228,7 @@ def test_resumed_run_keeps_its_settings(finished, capsys):
         (["--cost", "nothing"], "Unknown cost 'nothing'"),
         (["--evaluator", "dead"], "Unknown evaluator 'dead'"),
         (["--bitwidths", "1", "2"], "bitwidths=[1, 2]"),
+        (["--seed", "-1"], "seed=-1 must be a whole number, 0 or more"),
         (["--groups", "layer0,layr1"], "Unknown layer in groups 'layr1'"),
         (["--fixed-bitwidths", "layer9=8"], "Unknown layer in fixed_bitwidths 'layer9'"),
         (["--cost-budget", "cost=0.01"], "cannot be met"),
