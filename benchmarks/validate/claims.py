@@ -109,7 +109,8 @@ def check_result(result: Result, replayed: Replayed) -> Iterator[str]:
     for problem in replayed.problems.values():
         if problem.evaluator.name == result.task and (answer := ledger.best(problem)) is not None:
             outside = {name: getattr(result, name) for name in OUTSIDE if name != "version"}
-            known = Result.of(problem, ledger, answer, seed=replayed.seed, **outside)
+            seed = result.seed if replayed.seed is None else replayed.seed
+            known = Result.of(problem, ledger, answer, seed=seed, **outside)
             yield from _unequal(_inside(result), _inside(known))
             break
     else:
@@ -145,7 +146,7 @@ def check_rows(rows: Sequence[Row], replayed: Replayed) -> Iterator[str]:
         yield f"{rows[0].source} is about {name}, of which the log tells nothing"
         return
     problem = problems[0]
-    if replayed.seed != job.seed:
+    if replayed.seed not in (None, job.seed):
         yield f"{rows[0].source}: seed {job.seed} claimed, the log begins with {replayed.seed}"
     asked = {one.problem.evaluator.name for one in replayed.asked if not one.refused}
     if others := asked - {name}:
