@@ -19,6 +19,7 @@ from agents.pictures import draw_pictures
 from agents.tables import print_answer, print_report
 from agents.watch import TrainingWatch, live_progress
 from releq_gym.env import QuantizeNetEnv
+from releq_gym.evaluators.full_precision import warn_near_chance
 from releq_gym.evaluators.resolve import make_evaluator
 from releq_gym.ledger import Ledger
 from releq_gym.registry import typed
@@ -63,6 +64,8 @@ class Run:
         self.problem = self._make_env(Ledger()).problem
         # Made once for nothing, so that what the agent refuses is refused while nothing is written.
         AGENTS[args.agent](lambda: self._make_env(Ledger()), args.settings, args.seed).close()
+        if args.evaluator == "live":
+            warn_near_chance(self.evaluator)
         self.ledger = Ledger(self.budget)
         self._started = time.perf_counter()
         if args.resume:

@@ -19,6 +19,7 @@ from releq_gym.costs import CostModel
 from releq_gym.datasets import Splits
 from releq_gym.datasets.base import SEARCH_IMAGES, shared_images
 from releq_gym.env import QuantizeNetEnv
+from releq_gym.evaluators.full_precision import warn_near_chance
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.evaluators.memo import Memo
 from releq_gym.layers import BITWIDTHS
@@ -49,9 +50,6 @@ from releq_gym.search_display import (
 from releq_gym.search_result import SearchResult
 from releq_gym.searchers import SEARCHERS, confirm
 from releq_gym.whole_files import check_writable
-
-LEAST_LEARNT = 0.1
-"""Of the images beyond the most frequent class, the share that a trained network gets right."""
 
 METRIC_ADVICE = "Is 1 perfect, and 0 worthless? Of an error e take 1 / (1 + e)."
 """Where quantizing seems to make better."""
@@ -198,7 +196,7 @@ def search(
     env.reset(seed=int(seed))
     if problem.size == 1:
         play = SEARCHERS["uniform"]  # nothing is to be chosen
-    _warn_near_chance(evaluator)
+    warn_near_chance(evaluator)
     if 0 < problem.max_loss_points < 100 / evaluator.images:
         warnings.warn(
             f"One of {evaluator.images} search images is {100 / evaluator.images:.2g} points, more "
@@ -375,22 +373,6 @@ def _per_channel(quantizer: str | Quantizer) -> dict[str, Any]:
         return {}
     fields = {one.name for one in dataclasses.fields(QUANTIZERS[quantizer])}
     return {"per_channel": True} if "per_channel" in fields else {}
-
-
-def _warn_near_chance(evaluator: LiveEvaluator) -> None:
-    """A network without its weights, or that is shown other numbers than in training, guesses."""
-    if evaluator.metric is not None:
-        return
-    counts = evaluator.splits.search.labels.bincount()
-    chance = float(counts.max()) / evaluator.images
-    accuracy = evaluator.full_precision_accuracy
-    if chance < 1 and accuracy <= chance + LEAST_LEARNT * (1 - chance):
-        warnings.warn(
-            f"In full precision {evaluator.net} gets {100 * accuracy:.1f} % of the search images "
-            f"right, hardly more than always naming one class would ({100 * chance:.1f} %). Are "
-            "its weights loaded, and does it need mean and std (Network(mean=, std=))?",
-            stacklevel=3,
-        )
 
 
 def _check(

@@ -30,6 +30,9 @@ from releq_gym.training.weights import find_weights
 SCORE_TOLERANCE = 1e-5
 """How far rounding may take a score out of 0 to 1."""
 
+OUTPUT_TOLERANCE = 1e-4
+"""Of the largest output: how far rounding, in another order on a GPU, may move one."""
+
 
 def check_options(activation_bitwidth: int, repeats: int, memory: int, loss: Loss | None) -> None:
     """Refuses arguments of `LiveEvaluator` that are none by themselves."""
@@ -245,6 +248,31 @@ def check_fit(
             f"{network.name} answers one image with a tensor of shape {tuple(outputs.shape)}, but "
             f"{splits.name!r} has {classes} classes; [1, {classes}] is needed.{hint}"
         )
+
+
+def check_repeats(name: str, module: nn.Module, inputs: Tensor) -> None:
+    """Refuses a network that answers at random: no two assignments could be compared by that.
+
+    Args:
+        name: Of the network.
+        module: With its weights, on its device, in evaluation mode.
+        inputs: Some, as it sees them.
+    """
+    with torch.inference_mode():
+        first, second = (_finite(module(inputs)) for _ in range(2))
+    moved, largest = (float(each.abs().max()) for each in (first - second, first))
+    if moved > OUTPUT_TOLERANCE * largest:
+        raise ValueError(
+            f"{name} answers the same images differently when it is asked again (outputs of up to "
+            f"{largest:.3g} differ by up to {moved:.3g}), so that no assignments can be compared. "
+            "Its forward probably drops values out in evaluation mode, too: write "
+            "functional.dropout(x, p, training=self.training), or take nn.Dropout."
+        )
+
+
+def _finite(outputs: Tensor) -> Tensor:
+    """Of a masked class, -inf, there is no difference to be taken."""
+    return outputs.double().nan_to_num(0.0, 0.0, 0.0)
 
 
 def _about_channels(shape: tuple[int, ...]) -> str:

@@ -26,6 +26,7 @@ from releq_gym.evaluators.arguments import (
     check_fit,
     check_options,
     check_recipe,
+    check_repeats,
     check_scores,
     known_recipes,
     resolve_bitwidths,
@@ -78,7 +79,7 @@ CALIBRATION_IMAGES = 512
 """Inputs on which the ranges of activations are fitted."""
 
 PROBE_IMAGES = 32
-"""Search images whose logits identify the function that a network computes."""
+"""Search images whose logits identify the function that a network computes, and that it is one."""
 
 SHORT_HASH = 8
 """Digits of a hash that a name shows."""
@@ -237,6 +238,7 @@ class LiveEvaluator:
         input_shape = tuple(self.splits.search.images.shape[1:])
         place(self.module, self.device, input_shape).eval()
         check_fit(network, self.module, self.splits, self._search, self.normalise, metric)
+        check_repeats(self.net, self.module, self._probes)
         self.layers = network_layers(self.module, input_shape, self.quantizer)
         for name in self._names:
             check_weight(name, self.module.get_submodule(name))
@@ -461,7 +463,7 @@ class LiveEvaluator:
                 subject,
                 self._names,
                 self.quantizer,
-                self.normalise(self._search.images[:PROBE_IMAGES]),
+                self._probes,
                 score=self.score,
                 dtype=PRECISIONS[precision],
                 memory=self.memory,
@@ -664,6 +666,11 @@ class LiveEvaluator:
     def _search(self) -> Split:
         return _to(self.splits.search, self.device)
 
+    @property
+    def _probes(self) -> Tensor:
+        """A few search images as the network sees them."""
+        return self.normalise(self._search.images[:PROBE_IMAGES])
+
     @cached_property
     def _train(self) -> Split:
         assert self.splits.train is not None  # `_resolve_recipe` has seen to it
@@ -672,7 +679,6 @@ class LiveEvaluator:
     @cached_property
     def _identity(self) -> dict[str, Any]:
         """Everything besides the assignment and its retraining that can change a value."""
-        probes = self.normalise(self._search.images[:PROBE_IMAGES])
         return {
             "code_version": CODE_VERSION,
             "torch": torch.__version__,
@@ -681,7 +687,7 @@ class LiveEvaluator:
             "metric": describe_callable(self.metric),
             "loss": describe_callable(self.loss),
             "weights": self.weights_sha256,
-            "network": hash_outputs(self.module, probes, scaled=self.metric is not None),
+            "network": hash_outputs(self.module, self._probes, scaled=self.metric is not None),
             "module": describe_training(self.module),
             "normalise": dataclasses.asdict(self.normalise),
         }

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from releq_gym.evaluators.full_precision import warn_near_chance
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.tasks.format import (
     SPLITS,
@@ -104,6 +105,8 @@ def prepare(
             f"{target} holds a task already; a changed task needs a new version (version=, on the "
             "command line --version), or another folder (--output)."
         )
+    if half is None:
+        warn_near_chance(evaluator)
     folder.mkdir(parents=True, exist_ok=True)
     memo = folder / f"{name}-{plan.version}.partial.sqlite"
     return Measurer(plan, name, data, memo, workers or os.cpu_count() or 1), target, half

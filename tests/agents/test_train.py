@@ -11,17 +11,21 @@ import time
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
+from safetensors.torch import save_file
 from toys import toy_task
 
 from agents.args import parse
 from agents.base import AGENTS, Agent, Preset
 from agents.folder import restore_ledger
 from agents.pictures import draw_learning_curve
+from agents.run import Run
 from agents.train import main
 from benchmarks.validate.__main__ import main as validate
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.ledger import Ledger
+from releq_gym.networks import NETWORKS
 from releq_gym.quantized import bake, load_quantized, read_header
 from releq_gym.replay import read_revealed
 from releq_gym.report import evaluate_run
@@ -377,6 +381,17 @@ def test_task_without_data_reports_its_own_measurements(tmp_path, capsys):
     assert report.chosen.margin_points is None
     with pytest.raises(ValueError, match="retrained nothing"):
         evaluate_run(tmp_path / "run")
+
+
+def test_an_untrained_network_is_warned_of_before_anything_is_written(tmp_path):
+    weights = tmp_path / "untrained.safetensors"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_file(NETWORKS["digits"].build().state_dict(), weights)
+    options = ["--net", "digits", "--evaluator", "live", "--recipe", "ptq", *SMALL]
+    options += ["--weights", str(weights), "--search-from-train", "--folder", str(tmp_path / "run")]
+    with pytest.warns(UserWarning, match="Are its weights loaded"):
+        Run(parse(options), "", Console(quiet=True))
 
 
 def test_live_run_reports_what_its_integers_reproduce(tmp_path, capsys):
