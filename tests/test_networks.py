@@ -183,6 +183,30 @@ def test_a_net_of_ones_own_that_is_called_as_a_registered_one_keeps_its_weights(
     assert live.net == "digits" and (live.module[1].weight == 1).all()
 
 
+def described_net():
+    """A factory of what it takes to be shown inputs as in training."""
+    return Network("mine", trained_net, mean=(0.5,), std=(0.25,))
+
+
+@pytest.mark.parametrize("net", [f"{__name__}:described_net", described_net])
+def test_a_factory_may_return_a_network(net):
+    network = resolve_network(net)
+    assert (network.name, network.mean, network.std) == ("mine", (0.5,), (0.25,))
+    live = LiveEvaluator(net, data=unseen_digits(), recipe="ptq", memo=False)
+    assert live.normalise.std == (0.25,) and (live.module[1].weight == 1).all()
+
+
+def test_a_factory_is_called_once_per_network_that_is_built():
+    made = []
+
+    def factory():
+        made.append(small_net())
+        return made[-1]
+
+    network = resolve_network(factory)
+    assert [network.build(), network.build()] == made
+
+
 def needs_width(width):
     return small_net()
 

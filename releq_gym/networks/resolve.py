@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -12,8 +12,8 @@ from torch import nn
 from releq_gym.networks.base import NETWORKS, Network
 from releq_gym.registry import UnknownNameError, imported
 
-NetworkLike = str | nn.Module | Network | Callable[[], nn.Module]
-"""A registered name, ``"package.module:factory"``, a module, a `Network`, or a factory."""
+NetworkLike = str | nn.Module | Network | Callable[[], nn.Module | Network]
+"""A registered name, ``"package.module:factory"``, a module, a `Network`, or a factory of one."""
 
 
 WEIGHTS = (".bin", ".ckpt", ".h5", ".onnx", ".pt", ".pth", ".safetensors")
@@ -25,15 +25,15 @@ def resolve_network(net: NetworkLike) -> Network:
 
     Args:
         net: A registered name; ``"package.module:factory"``, a callable without arguments that
-            returns a module; such a callable itself; a module, which is copied at every
-            ``build()``, weights included; or a `Network`, returned as it is. Only registered
-            nets know their input shape, classes and data set; a factory that is registered brings
-            these, but the weights are those that it returns.
+            returns a module or a `Network`; such a callable itself; a module, which is copied at
+            every ``build()``, weights included; or a `Network`. A `Network` is returned as it is.
+            Of a module or its factory nobody knows the input shape, classes and data set; a factory
+            that is registered brings these, but the weights are those that it returns.
 
     Raises:
         UnknownNameError: If no net has this name.
         ValueError: If the factory cannot be imported or ``net`` is none of the above. What a
-            factory raises becomes one when it is called.
+            factory raises becomes one, too; a class of modules is not called before ``build()``.
     """
     if isinstance(net, Network):
         return net
@@ -78,31 +78,45 @@ def _from_factory(path: str) -> Network:
     return _of_factory(path, factory)
 
 
-def _of_factory(name: str, factory: Callable[[], nn.Module]) -> Network:
+def _of_factory(name: str, factory: Callable[[], nn.Module | Network]) -> Network:
     """What a factory builds, with all that it states where `register_network` decorates it."""
     registered = [NETWORKS[known] for known in NETWORKS.names()]
     stated = [network for network in registered if network.build is factory]
     if stated:
-        return dataclasses.replace(stated[0], name=name, build=_checked(factory), download=None)
-    return Network(name=name, build=_checked(factory))
+        return dataclasses.replace(stated[0], name=name, build=_modules(factory), download=None)
+    if isinstance(factory, type) and issubclass(factory, nn.Module):
+        return Network(name=name, build=_modules(factory))
+    made = _call(factory)
+    if isinstance(made, Network):
+        return made
+    return Network(name=name, build=_modules(factory, [made]))
 
 
-def _checked(factory: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
-    name = getattr(factory, "__qualname__", type(factory).__qualname__)
+def _modules(factory: Callable[[], object], made: Sequence[object] = ()) -> Callable[[], nn.Module]:
+    """Gives what a factory has made already, then what it makes anew."""
+    waiting = list(made)
 
     def build() -> nn.Module:
-        try:
-            module = factory()
-        except Exception as error:  # whatever code of the user's raises
-            raise ValueError(
-                f"The net factory {name!r}, which is called without arguments, raised "
-                f"{type(error).__name__}: {error}"
-            ) from error
+        module = waiting.pop() if waiting else _call(factory)
         if not isinstance(module, nn.Module):
             raise ValueError(
-                f"The net factory {name!r} returned {type(module).__name__}; it has to return "
-                "a torch.nn.Module."
+                f"The net factory {_name(factory)!r} returned {type(module).__name__}; it has to "
+                "return a torch.nn.Module."
             )
         return module
 
     return build
+
+
+def _call(factory: Callable[[], object]) -> object:
+    try:
+        return factory()
+    except Exception as error:  # whatever code of the user's raises
+        raise ValueError(
+            f"The net factory {_name(factory)!r}, which is called without arguments, raised "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _name(factory: Callable[[], object]) -> str:
+    return getattr(factory, "__qualname__", type(factory).__qualname__)
