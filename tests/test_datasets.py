@@ -329,7 +329,18 @@ def test_npz_without_the_right_arrays_is_explained(tmp_path, arrays, sentence):
     [
         ({"val_labels": np.array(3)}, r"val_labels is int64 of shape \(\)"),
         ({"val_images": np.full((20, 4, 4), "x")}, "val_images is <U1; images are uint8"),
-        ({"val_images": np.full((20, 4, 4), np.nan)}, "hold NaN or infinity"),
+        (
+            {"val_images": np.full((20, 4, 4), np.nan)},
+            r"mine\.npz, val: The images of a Split hold NaN or infinity",
+        ),
+        (
+            {"val_labels": np.arange(19)},
+            r"mine\.npz, val: Labels of shape \(19,\) for 20 images",
+        ),
+        (
+            {"train_images": np.zeros((0, 4, 4), np.uint8), "train_labels": np.zeros(0, int)},
+            r"mine\.npz, train: A split holds no images",
+        ),
     ],
 )
 def test_npz_of_what_is_no_image_or_no_label_is_a_sentence(tmp_path, arrays, sentence):
@@ -337,6 +348,33 @@ def test_npz_of_what_is_no_image_or_no_label_is_a_sentence(tmp_path, arrays, sen
     np.savez(tmp_path / "mine.npz", **good | arrays)
     with pytest.raises(ValueError, match=sentence):
         load_splits(str(tmp_path / "mine.npz"))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "sentence"),
+    [
+        ({"val": 1}, r"val: to be cut .* 2 images or more, not 1"),
+        ({"train": 9, "val": 0}, r"val: to be cut .* 2 images or more, not 0"),
+        ({"train": 3}, r"train: to be cut .* 4 images or more, not 3"),
+        ({"train": 4, "test": 9}, r"train: to be cut .* 5 images or more, not 4"),
+        ({"train": 5, "test": 9}, r"train: A split holds no images"),
+    ],
+)
+def test_a_part_that_is_too_small_to_be_cut_is_named(tmp_path, sizes, sentence):
+    arrays = {}
+    for part, size in sizes.items():
+        arrays[f"{part}_images"] = np.zeros((size, 4, 4), np.uint8)  # which are all the same
+        arrays[f"{part}_labels"] = np.zeros(size, int)
+    np.savez(tmp_path / "mine.npz", **arrays)
+    with pytest.raises(ValueError, match=r"mine\.npz, " + sentence):
+        load_splits(str(tmp_path / "mine.npz"))
+
+
+def test_a_folder_that_is_too_small_to_be_cut_is_named(tmp_path):
+    (tmp_path / "val" / "cat").mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(tmp_path / "val" / "cat" / "1.png")
+    with pytest.raises(ValueError, match=r"/val: to be cut into search images"):
+        load_splits(str(tmp_path))
 
 
 def test_missing_or_damaged_npz_is_a_sentence(tmp_path):

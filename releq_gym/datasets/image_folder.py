@@ -134,6 +134,11 @@ class ImageFiles:
     first: Path
     sides: tuple[int, int] | None = None
 
+    @property
+    def where(self) -> str:
+        """The folder of the class folders."""
+        return str(self.paths[0].parents[1])
+
     def __len__(self) -> int:
         return len(self.paths)
 
@@ -173,8 +178,6 @@ class ImageFiles:
         """The images at ``index``, ascending; None means all of them."""
         index = torch.arange(len(self)) if index is None else index
         chosen = self.take(index)
-        if not len(chosen):
-            raise ValueError("An image folder is too small to be split; give it more images.")
         shape = _decode(self.first, self._mode, self.sides).shape
         images = np.empty((len(chosen), *shape), np.uint8)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from releq_gym.archives import DAMAGED
 from releq_gym.datasets.base import Split, Splits, take
-from releq_gym.datasets.parts import Part, arrange
+from releq_gym.datasets.parts import Part, arrange, named
 
 
 def npz(path: str | os.PathLike) -> Splits:
@@ -57,6 +57,11 @@ class NpzPart:
     path: Path
     part: str
 
+    @property
+    def where(self) -> str:
+        """The file and the part."""
+        return f"{self.path}, {self.part}"
+
     def __len__(self) -> int:
         with _open(self.path) as arrays:
             return len(self._labels(arrays))
@@ -76,7 +81,8 @@ class NpzPart:
                 "[n, channels, height, width]; uint8 images are [n, height, width, channels]: "
                 "write images.transpose(0, 2, 3, 1)."
             )
-        split = Split(_channels_first(images), torch.from_numpy(labels))
+        with named(self.where):
+            split = Split(_channels_first(images), torch.from_numpy(labels))
         return split if index is None else take(split, index)
 
     def _labels(self, arrays: np.lib.npyio.NpzFile) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import torch
@@ -14,6 +15,10 @@ from releq_gym.datasets.base import SEARCH_IMAGES, SPLIT_SEED, Split, Splits, ho
 
 class Part(Protocol):
     """One part as it lies on disk: its size is known before its images are read."""
+
+    @property
+    def where(self) -> str:
+        """The file or folder, and which part of it."""
 
     def __len__(self) -> int: ...
 
@@ -39,12 +44,15 @@ def arrange(name: str, parts: Mapping[str, Part]) -> Splits:
     Args:
         name: What the splits are called.
         parts: One or more of the three.
+
+    Raises:
+        ValueError: For a part that is no `Split`, or of too few images to be cut; says which.
     """
     train, val, test = (parts.get(part) for part in ("train", "val", "test"))
     held_out = test if val is None else val
     if held_out is None:
         assert train is not None
-        order = _order(train)
+        order = _order(train, pieces=4)
         quarter = len(order) // 4
         return Splits(
             name=name,
@@ -58,10 +66,13 @@ def arrange(name: str, parts: Mapping[str, Part]) -> Splits:
         origin = _origin("val", len(val), "test", len(test))
         return Splits(name, _read(train), val.read(), test.read, origin=origin)
     if train is not None and test is not None:
-        ours, search = hold_out_by_content(train.read())
+        whole = train.read()
+        _check_size(train, pieces=5)
+        with named(train.where):
+            ours, search = hold_out_by_content(whole)
         origin = _origin("cut from train", len(search), "test", len(test))
         return Splits(name, ours, search, test.read, search_from_train=True, origin=origin)
-    order = _order(held_out)
+    order = _order(held_out, pieces=2)
     half = min(SEARCH_IMAGES, len(order) // 2)
     return Splits(
         name=name,
@@ -83,5 +94,24 @@ def _read(part: Part | None) -> Split | None:
     return None if part is None else part.read()
 
 
-def _order(part: Part) -> Tensor:
+def _order(part: Part, pieces: int) -> Tensor:
+    """Its positions, mixed by a fixed seed, to be cut into so many pieces."""
+    _check_size(part, pieces)
     return torch.randperm(len(part), generator=torch.Generator().manual_seed(SPLIT_SEED))
+
+
+def _check_size(part: Part, pieces: int) -> None:
+    if len(part) < pieces:
+        raise ValueError(
+            f"{part.where}: to be cut into search images and others it has to hold {pieces} images "
+            f"or more, not {len(part)}; give more, or parts of their own (train, val, test)."
+        )
+
+
+@contextlib.contextmanager
+def named(where: str) -> Iterator[None]:
+    """Within it an error says where the images are from."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
