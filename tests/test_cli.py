@@ -42,6 +42,14 @@ class Unstated(torch.nn.Sequential):
         super().__init__(torch.nn.Flatten(), torch.nn.Linear(12, 4), torch.nn.Linear(4, 2))
 
 
+def trained():
+    """It comes with its weights."""
+    net = Unstated()
+    for parameter in net.parameters():
+        torch.nn.init.ones_(parameter)
+    return net
+
+
 def printed(capsys, *arguments, code=0):
     assert main(list(arguments)) == code
     captured = capsys.readouterr()
@@ -86,8 +94,17 @@ def test_a_network_of_ones_own_is_imported_with_its_input_shape(capsys, tmp_path
     (tmp_path / "mine.csv").write_text("\n".join(["bitwidths,accuracy", *rows]))
     words = ("--full-precision", "0.9", "--input-shape", "3", "2", "2", "--output", str(tmp_path))
     file = str(tmp_path / "mine.csv")
-    out = printed(capsys, "task", "import", file, "--net", "test_cli:Unstated", *words)
-    assert "2 layers" in out and "4 assignments, all measured" in out
+    command = ("task", "import", file, "--net")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main([*command, "test_cli:Unstated", *words]) == 0
+    said = capsys.readouterr()
+    assert "2 layers" in said.out and "4 assignments, all measured" in said.out
+    assert said.err.startswith("warning: test_cli:Unstated has other weights each time that it is")
+    weights = str(tmp_path / "mine.safetensors")
+    save_weights(Unstated(), tmp_path / "mine.safetensors")
+    for told in (("test_cli:Unstated", "--weights", weights), ("test_cli:trained",)):
+        printed(capsys, *command, *told, *words, "--version", f"1.0.{len(told)}")
 
 
 def test_landscape_facts_go_into_the_card(capsys, tmp_path):

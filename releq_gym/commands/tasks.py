@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,7 @@ def _task_build(options: argparse.Namespace) -> None:
 
 
 def _task_import(options: argparse.Namespace) -> None:
+    from releq_gym.evaluators.identity import hash_weights
     from releq_gym.networks import NETWORKS, network_layers, resolve_network
     from releq_gym.quantized import load_weights
     from releq_gym.tasks.importer import import_task
@@ -213,6 +215,13 @@ def _task_import(options: argparse.Namespace) -> None:
         load_weights(module, file)
     input_shape = stated_input_shape(options.net, options.input_shape or network.input_shape)
     layers = network_layers(module, input_shape, options.quantizer)
+    if file is None and hash_weights(module) != hash_weights(network.build()):
+        warnings.warn(
+            f"{options.net} has other weights each time that it is built, so that what the card "
+            "says of the weights of its layers, which agents observe, is of random ones; add "
+            "--weights FILE.safetensors.",
+            stacklevel=2,
+        )
     task = import_task(
         options.file,
         options.output,
