@@ -779,6 +779,20 @@ def test_a_retraining_lowers_the_loss_that_is_given(regression):
     assert live.evaluate((2, 2), 0).accuracy > before.evaluate((2, 2), 0).accuracy
 
 
+@pytest.mark.parametrize(
+    ("loss", "sentence"),
+    [
+        (lambda outputs, targets: squared(outputs.detach(), targets), "no gradient by the outputs"),
+        (lambda outputs, targets: (outputs - targets).abs(), "has to be a scalar tensor"),
+    ],
+    ids=["detached", "one per input"],
+)
+def test_a_loss_that_cannot_be_trained_by_is_refused_at_once(regression, loss, sentence):
+    options = {"data": regression, "metric": closeness, "quantizer": "uniform", "memo": False}
+    with pytest.raises(ValueError, match=sentence):
+        LiveEvaluator(Regressor(), recipe=Recipe(images=640), loss=loss, **options)
+
+
 def test_metrics_are_remembered_by_what_they_do(regression, tmp_path):
     options = {"data": regression, "quantizer": "uniform", "memo": tmp_path / "memo.sqlite3"}
 
@@ -863,6 +877,12 @@ def test_labels_below_0_are_a_sentence(part):
     parts[part] = Split(parts[part].images, labels)
     with pytest.raises(ValueError, match=r"a label of -1; classes are counted from 0"):
         LiveEvaluator("digits", data=Splits("mine", **parts), memo=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_a_net_of_another_precision_is_a_sentence(dtype):
+    with pytest.raises(ValueError, match=rf"is {dtype}; parameters have.*call \.float\(\)"):
+        LiveEvaluator(Linear().to(dtype), data=unseen_digits(), recipe="ptq", memo=False)
 
 
 class Tuple(Linear):

@@ -327,6 +327,16 @@ def test_what_does_not_go_with_a_loss_of_ones_own_is_a_sentence(fields, sentence
         retrain(nn.Sequential(nn.Linear(3, 2)), *arguments, loss=loss)
 
 
+def test_a_loss_without_a_gradient_is_a_sentence():
+    arguments = (["0"], [4], make_quantizer("wrpn"), QUICK, *regression(), 0)
+
+    def loss(outputs, targets):
+        return (outputs.detach() - targets).square().mean()
+
+    with pytest.raises(ValueError, match=r"no gradient by the outputs.*without detach\(\)"):
+        retrain(nn.Sequential(nn.Linear(3, 2)), *arguments, loss=loss)
+
+
 def test_a_loss_that_is_no_tensor_is_a_sentence():
     arguments = (["0"], [4], make_quantizer("wrpn"), QUICK, *regression(), 0)
     with pytest.raises(ValueError, match=r"has to be a scalar tensor, but .* is 1\.0"):

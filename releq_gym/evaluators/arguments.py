@@ -24,7 +24,7 @@ from releq_gym.quantized import weights_and_statistics
 from releq_gym.quantizers.base import Quantizer
 from releq_gym.quantizers.uniform import Uniform
 from releq_gym.training.accuracy import Score
-from releq_gym.training.loop import Loss
+from releq_gym.training.loop import Loss, training_loss
 from releq_gym.training.weights import find_weights
 
 SCORE_TOLERANCE = 1e-5
@@ -126,9 +126,14 @@ def _is_seen(splits: Splits) -> bool:
     return True
 
 
-def check_finite(module: nn.Module) -> None:
-    """Refuses weights that are no numbers."""
+def check_weights(module: nn.Module) -> None:
+    """Refuses weights that are no numbers, or of another precision than the inputs."""
     for name, tensor in weights_and_statistics(module).items():
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise ValueError(
+                f"{name!r} of the network is {tensor.dtype}; parameters have to be torch.float32, "
+                "as the inputs are: call .float() on the network."
+            )
         if not tensor.isfinite().all():
             raise ValueError(
                 f"The weights of the network hold NaN or infinity in {name!r}; load a checkpoint "
@@ -166,6 +171,23 @@ def check_recipe(recipe: Recipe, quantizer: Quantizer, splits: Splits, loss: Los
             f"The recipe trains, but the targets of {splits.name!r} are no classes, which "
             "cross-entropy needs; pass loss=, a function of outputs and targets."
         )
+
+
+def check_loss(
+    recipe: Recipe, loss: Loss, module: nn.Module, inputs: Tensor, targets: Tensor
+) -> None:
+    """Refuses a loss that no training can make smaller.
+
+    Args:
+        recipe: By which something is trained.
+        loss: Of one's own.
+        module: With its weights, on its device.
+        inputs: A batch, as it sees them.
+        targets: Of these.
+    """
+    with torch.no_grad():
+        outputs = module(inputs).float()
+    training_loss(recipe, loss, outputs.requires_grad_(), targets)
 
 
 def classified(split: Split) -> bool:

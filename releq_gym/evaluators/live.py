@@ -22,12 +22,13 @@ from releq_gym.datasets import Split, Splits
 from releq_gym.datasets.base import first_positions
 from releq_gym.datasets.normalise import Normalise
 from releq_gym.evaluators.arguments import (
-    check_finite,
     check_fit,
+    check_loss,
     check_options,
     check_recipe,
     check_repeats,
     check_scores,
+    check_weights,
     known_recipes,
     resolve_bitwidths,
     resolve_splits,
@@ -221,7 +222,7 @@ class LiveEvaluator:
         self.module = network.build()
         if file is not None:
             load_weights(self.module, file)
-        check_finite(self.module)
+        check_weights(self.module)
         self.weights_sha256 = hash_weights(self.module)
 
         self.splits, self.search_from_train = resolve_splits(
@@ -239,6 +240,8 @@ class LiveEvaluator:
         place(self.module, self.device, input_shape).eval()
         check_fit(network, self.module, self.splits, self._search, self.normalise, metric)
         check_repeats(self.net, self.module, self._probes)
+        if loss is not None and self.recipe.images:
+            check_loss(self.recipe, loss, self.module, *self._first_batch())
         self.layers = network_layers(self.module, input_shape, self.quantizer)
         for name in self._names:
             check_weight(name, self.module.get_submodule(name))
@@ -670,6 +673,12 @@ class LiveEvaluator:
     def _probes(self) -> Tensor:
         """A few search images as the network sees them."""
         return self.normalise(self._search.images[:PROBE_IMAGES])
+
+    def _first_batch(self) -> tuple[Tensor, Tensor]:
+        """Training inputs as the network sees them, and their targets."""
+        first = slice(self.recipe.batch_size)
+        images, labels = self._train.images[first], self._train.labels[first]
+        return self.normalise(images), labels
 
     @cached_property
     def _train(self) -> Split:

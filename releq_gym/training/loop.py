@@ -183,7 +183,7 @@ def training_loss(
         soft_labels: Of the teacher, where the recipe distils.
 
     Raises:
-        ValueError: If ``loss`` returns no scalar.
+        ValueError: If ``loss`` returns no scalar, or one without a gradient by the outputs.
     """
     if loss is not None:
         value = loss(outputs, labels)
@@ -193,6 +193,12 @@ def training_loss(
             raise ValueError(
                 f"A loss has to be a scalar tensor, but loss(outputs, targets) is {what}; take the "
                 "mean of a tensor that follows from the outputs."
+            )
+        if outputs.requires_grad and not value.requires_grad:
+            raise ValueError(
+                "loss(outputs, targets) has no gradient by the outputs, so that no training makes "
+                "it smaller; compute it by operations of torch, without detach(), item(), numpy "
+                "or no_grad(), and not from argmax."
             )
         return value
     smoothing = recipe.label_smoothing
