@@ -38,7 +38,8 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="NAME=VALUE",
-        help="its parameters, such as path=table.csv figure=milliseconds",
+        help="its parameters, such as path=table.csv figure=milliseconds; of other values JSON, "
+        "such as tiles=[4,8]",
     )
     add(
         "--cost-budget",

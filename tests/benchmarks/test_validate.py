@@ -13,6 +13,7 @@ from benchmarks.runs import Job, answers, known_rows, score, scorer_of
 from benchmarks.runs import run as run_job
 from benchmarks.validate.__main__ import main
 from benchmarks.validate.digests import content_sha256
+from benchmarks.validate.replay import replay
 from benchmarks.validate.verdict import validate
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.ledger import Ledger
@@ -661,6 +662,21 @@ def test_a_damaged_description_spoils_no_other_log(searched, tmp_path, capsys, c
     append_rows(path, [*rows, *({**row, "seed": 1} for row in rows)], list(rows[0]))
     assert main([str(other), str(folder), "--claims", str(path), "--workers", "1"]) > 0
     assert f"{folder / 'log.jsonl'}: agrees" in capsys.readouterr().out
+
+
+def test_what_nobody_foresaw_is_a_verdict(tmp_path, honest, monkeypatch, capsys):
+    def break_on(lines, folders):
+        if len(lines) < len(honest):
+            raise RuntimeError("unforeseen")
+        return replay(lines, folders)
+
+    monkeypatch.setattr("benchmarks.validate.verdict.replay", break_on)
+    write(tmp_path / "a.jsonl", honest[:-1])
+    write(tmp_path / "b.jsonl", honest)
+    assert main([str(tmp_path), "--workers", "1"]) == 2
+    out = capsys.readouterr().out
+    assert "It cannot be checked: RuntimeError('unforeseen')" in out
+    assert "2 logs: 1 agrees, 0 differs, 1 cannot be checked." in out
 
 
 def test_a_budget_of_nothing_is_no_claim(searched, tmp_path, capsys):
