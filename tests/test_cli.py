@@ -251,6 +251,19 @@ def test_nets_takes_a_factory_that_knows_its_input(capsys, own_net):
     assert "own_net:build: own data, input 1x8x8, 1 layers, 640 weights, 640 MACs" in out
 
 
+def test_nets_names_what_is_not_quantized(capsys, tmp_path, own_net):
+    (tmp_path / "own_net.py").write_text(
+        "import torch\n\n"
+        "class Tuned(torch.nn.Sequential):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(torch.nn.Flatten(), torch.nn.Linear(12, 4))\n"
+        "        self.shift = torch.nn.Parameter(torch.zeros(2, 3))\n"
+    )
+    out = printed(capsys, "nets", "own_net:Tuned", "--input-shape", "3", "2", "2")
+    assert "not quantized: 6 weights, 24 bytes in float32, which no figure counts, of shift" in out
+    assert "not quantized" not in printed(capsys, "nets", "lenet")
+
+
 def test_hints_are_about_arguments_of_ours_alone(capsys, tmp_path, own_net):
     np.savez(
         tmp_path / "colour.npz",

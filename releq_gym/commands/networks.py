@@ -60,11 +60,14 @@ def stated_input_shape(net: str, shape: Sequence[int]) -> tuple[int, ...]:
 
 def _nets(options: argparse.Namespace) -> None:
     from releq_gym.networks import NETWORKS, network_layers, resolve_network
+    from releq_gym.networks.profile import unquantized_parameters
+    from releq_gym.search_display import described_unquantized
 
     for net in [options.net] if options.net else NETWORKS.names():
         network = resolve_network(net)
         input_shape = stated_input_shape(net, options.input_shape or network.input_shape)
-        layers = network_layers(network, input_shape)
+        module = network.build()
+        layers = network_layers(module, input_shape)
         weights, macs = sum(x.weights for x in layers), sum(x.macs for x in layers)
         shape = "x".join(map(str, input_shape))
         print(
@@ -78,6 +81,9 @@ def _nets(options: argparse.Namespace) -> None:
                     f"  {layer.name:<24} {layer.kind:<11} {kernel:<16} "
                     f"{layer.weights:>12,} weights {layer.macs:>14,} MACs"
                 )
+            if names := unquantized_parameters(module, layers):
+                left = described_unquantized(module, names)
+                print(f"  not quantized: {left}, of {', '.join(names)}")
 
 
 def _pretrain(options: argparse.Namespace) -> None:
