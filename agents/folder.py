@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from agents.args import Args, write_settings
 from releq_gym.file_names import as_file_name
 from releq_gym.ledger import Ledger
@@ -47,6 +49,18 @@ def begin_folder(args: Args[Any], command: str) -> Path:
     except OSError as error:
         raise ValueError(f"The folder {folder} cannot be written: {error}.") from None
     return folder
+
+
+def seed_of_part(seed: int, environments: int = 0) -> int:
+    """The agent's seed in a part of a run, from which its environments' follow.
+
+    A resumed run draws anew, else it would ask for the very repeats that it has seen.
+
+    Args:
+        seed: Of the run.
+        environments: That it had before this part.
+    """
+    return int(np.random.SeedSequence([seed, environments]).generate_state(1)[0])
 
 
 def restore_ledger(ledger: Ledger, log: Path, problem: Problem) -> None:

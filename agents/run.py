@@ -8,13 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 
 from agents.args import Args
 from agents.base import AGENTS, EPISODES_PER_EVALUATION, Agent
-from agents.folder import AGENT_FILE, COMMAND_FILE, begin_folder, restore_ledger
+from agents.folder import AGENT_FILE, COMMAND_FILE, begin_folder, restore_ledger, seed_of_part
 from agents.pictures import draw_pictures
 from agents.tables import print_answer, print_report
 from agents.watch import TrainingWatch, live_progress
@@ -206,12 +205,10 @@ class Run:
 
     def _make_agent(self) -> Agent:
         checkpoint = self.folder / AGENT_FILE
-        # A resumed run draws anew, else it would ask for the very repeats that it has seen.
-        seeds = np.random.SeedSequence([self.args.seed, self.ledger.environments])
         return AGENTS[self.args.agent](
             lambda: self._make_env(self.ledger),
             self.args.settings,
-            int(seeds.generate_state(1)[0]),
+            seed_of_part(self.args.seed, self.ledger.environments),
             checkpoint if checkpoint.is_file() else None,
         )
 

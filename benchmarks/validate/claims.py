@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from agents.folder import seed_of_part
 from benchmarks.rows import read_rows
 from benchmarks.runs import Job, known_rows, score, scorer_of
 from benchmarks.validate.replay import Replayed
@@ -109,7 +110,7 @@ def check_result(result: Result, replayed: Replayed) -> Iterator[str]:
     for problem in replayed.problems.values():
         if problem.evaluator.name == result.task and (answer := ledger.best(problem)) is not None:
             outside = {name: getattr(result, name) for name in OUTSIDE if name != "version"}
-            seed = result.seed if replayed.seed is None else replayed.seed
+            seed = result.seed if _is_of(replayed, result.seed) else replayed.seed
             known = Result.of(problem, ledger, answer, seed=seed, **outside)
             yield from _unequal(_inside(result), _inside(known))
             break
@@ -120,6 +121,11 @@ def check_result(result: Result, replayed: Replayed) -> Iterator[str]:
             f"its report is of {_shown(result.report.chosen.bitwidths)}, its answer is "
             f"{_shown(result.bitwidths)}"
         )
+
+
+def _is_of(replayed: Replayed, seed: int) -> bool:
+    """Whether a run with this seed may have written the log, be it one of `agents.train`."""
+    return replayed.seed in (None, seed, seed_of_part(seed))
 
 
 def _inside(result: Result) -> dict[str, Any]:
@@ -146,7 +152,7 @@ def check_rows(rows: Sequence[Row], replayed: Replayed) -> Iterator[str]:
         yield f"{rows[0].source} is about {name}, of which the log tells nothing"
         return
     problem = problems[0]
-    if replayed.seed not in (None, job.seed):
+    if not _is_of(replayed, job.seed):
         yield f"{rows[0].source}: seed {job.seed} claimed, the log begins with {replayed.seed}"
     asked = {one.problem.evaluator.name for one in replayed.asked if not one.refused}
     if others := asked - {name}:
