@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.options import positive
 from benchmarks.runs import KNOWN
-from benchmarks.validate.claims import Row, check_known, read_claims, share_out
+from benchmarks.validate.claims import Row, check_budgets, check_known, read_claims, share_out
 from benchmarks.validate.digests import log_name, read_digests
 from benchmarks.validate.verdict import (
     AGREES,
@@ -60,12 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"{options.sha256} holds no hashes.")
         if options.picture and len(logs) > 1:
             raise ValueError(f"--picture is of one log, but there are {len(logs)}; name one.")
+        shares = [None] * len(logs) if rows is None else share_out(rows, logs)
+        check_budgets(row for share in shares for row in share or ())
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     folders = tuple(options.tasks or ["tasks"])
     verdicts = []
-    shares = [None] * len(logs) if rows is None else share_out(rows, logs)
     try:
         for verdict in _validated(logs, shares, folders, digests, options.workers):
             print(describe(verdict, options.show), flush=True)
@@ -106,10 +107,17 @@ def _check_left(rows: list[Row], absent: list[Path], *, is_complete: bool) -> st
         is_complete: Whether every log should be here, or its hash.
     """
     known = [row for row in rows if row.job.searcher in KNOWN]
-    differences = list(check_known(known))
+    differences: list[str] = []
+    unchecked: list[str] = []
+    for row in known:
+        try:
+            differences += check_known(row)
+        except ValueError as error:
+            unchecked.append(str(error))
     if known:
-        print(f"{len(known)} need none: {DIFFERS if differences else AGREES}.")
-    for text in differences[:SHOWN]:
+        status = DIFFERS if differences else UNCHECKED if unchecked else AGREES
+        print(f"{len(known)} need none: {status}.")
+    for text in (differences + unchecked)[:SHOWN]:
         print(f"  {text}")
     hashed = {row.source for share in share_out(rows, absent) for row in share}
     if hashed:
@@ -122,7 +130,8 @@ def _check_left(rows: list[Row], absent: list[Path], *, is_complete: bool) -> st
             f"{len(others)} are of runs whose log is not here"
             f"{', nor its hash' if is_complete else ''}: {', '.join(runs[:SHOWN])}{more}."
         )
-    return DIFFERS if differences else UNCHECKED if others and is_complete else AGREES
+    is_unchecked = unchecked or (others and is_complete)
+    return DIFFERS if differences else UNCHECKED if is_unchecked else AGREES
 
 
 def _validated(

@@ -54,17 +54,19 @@ def read_claims(path: Path) -> list[Row]:
     Raises:
         ValueError: Where they do not say whose they are.
     """
-    rows = []
-    for line, values in enumerate(read_rows(path), 2):
+    rows, read = [], read_rows(path)
+    # A column that is empty throughout was added after these rows were made, and claims nothing.
+    filled = {name for values in read for name, text in values.items() if text}
+    for line, values in enumerate(read, 2):
         try:
             job = Job(values["task"], values["searcher"], int(values["seed"]))
-            if int(values["budget"]) < 1:
-                raise ValueError("a budget is 1 or more")
+            int(values["budget"])
         except (KeyError, ValueError, TypeError) as error:
             raise ValueError(
                 f"{path}, line {line}, needs task, searcher, seed and budget: {error!r}."
             ) from None
-        rows.append(Row(f"{path.name}, line {line}", job, values))
+        told = {name: text for name, text in values.items() if name in filled}
+        rows.append(Row(f"{path.name}, line {line}", job, told))
     if not rows:
         raise ValueError(f"{path} has no rows.")
     return rows
@@ -89,6 +91,17 @@ def share_out(rows: Iterable[Row], logs: Iterable[Path]) -> list[list[Row]]:
         name = max((name for name in runs if path.endswith(name)), key=len, default="")
         shares.append(runs.get(name, []))
     return shares
+
+
+def check_budgets(rows: Iterable[Row]) -> None:
+    """Refuses rows about a run that had not begun.
+
+    Raises:
+        ValueError: Where one is.
+    """
+    for row in rows:
+        if int(row.values["budget"]) < 1:
+            raise ValueError(f"{row.source}: of what a log tells a budget is 1 or more.")
 
 
 def _slug(text: str) -> str:
@@ -179,17 +192,27 @@ def check_rows(rows: Sequence[Row], replayed: Replayed) -> Iterator[str]:
             yield f"{row.source}: {text} at a budget of {known['budget']}"
 
 
-def check_known(rows: Iterable[Row]) -> Iterator[str]:
-    """Differences of rows that are `KNOWN` without a search, and so without a log."""
-    for row in rows:
-        known = {one["searcher"]: one for one in _known_rows(row.job.task)}[row.job.searcher]
-        for text in _differences(row, known):
-            yield f"{row.source}: {text}"
+def check_known(row: Row) -> list[str]:
+    """Differences of a row that is `KNOWN` without a search, and so without a log.
+
+    Raises:
+        ValueError: Where it cannot be worked out.
+    """
+    task, searcher, budget = row.job.task, row.job.searcher, int(row.values["budget"])
+    known = _known(task).get(searcher)
+    if known is None:
+        raise ValueError(f"{row.source}: {task} has no {searcher}.")
+    if budget != known["budget"]:
+        raise ValueError(
+            f"{row.source}: {searcher} knows all {known['budget']} assignments of {task}, not "
+            f"{budget}."
+        )
+    return [f"{row.source}: {text}" for text in _differences(row, known)]
 
 
 @cache
-def _known_rows(task: str) -> list[dict[str, Any]]:
-    return known_rows(task)
+def _known(task: str) -> dict[str, dict[str, Any]]:
+    return {row["searcher"]: row for row in known_rows(task)}
 
 
 def _differences(row: Row, known: Mapping[str, Any]) -> Iterator[str]:

@@ -638,6 +638,28 @@ def test_rows_without_a_log_are_named(tmp_path, capsys):
     append_rows(path, [*rows, {**known[0], "cost": 0.0}], list(rows[0]))
     assert main(words) == 1
     assert "need none: differs.\n  rows.csv, line 3: cost 0.0 claimed" in capsys.readouterr().out
+    for change, told in {
+        ("searcher", "search_oracle"): f"line 3: {task} has no search_oracle.",
+        ("budget", 0): "line 3: optimum knows all 2401 assignments",
+        ("task", "mine"): "Unknown task 'mine'",
+        ("cost", "?"): "could not convert string to float",
+    }.items():
+        path.unlink()
+        append_rows(path, [*rows, {**known[-1], change[0]: change[1]}], list(rows[0]))
+        assert main(words) == 2
+        out = capsys.readouterr().out
+        assert "1 need none: cannot be checked." in out and told in out
+
+
+def test_a_column_that_is_empty_throughout_claims_nothing(searched, tmp_path, capsys):
+    folder, rows = searched
+    (folder / "result.json").unlink()
+    path = tmp_path / "rows.csv"
+    append_rows(path, [{**row, "cost": ""} for row in rows], [*rows[0], "cost"])
+    assert main([str(folder), "--claims", str(path)]) == 0
+    append_rows(path, [{**rows[0], "searcher": "greedy", "cost": 0.5}], [*rows[0], "cost"])
+    assert main([str(folder), "--claims", str(path)]) == 1
+    assert "cost is empty" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
