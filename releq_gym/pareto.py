@@ -10,6 +10,7 @@ from pathlib import Path
 
 from releq_gym.ledger import Ledger
 from releq_gym.problem import Problem
+from releq_gym.result import Result, write_result
 from releq_gym.whole_files import written_whole
 
 PARETO_FILE, PICTURE_FILE = "pareto.csv", "pareto.png"
@@ -101,6 +102,23 @@ def write_pareto(path: str | os.PathLike, points: Sequence[ParetoPoint]) -> None
             figures = [getattr(point, column) for column in COLUMNS[:-1]]
             listed = " ".join(map(str, point.bitwidths))
             writer.writerow([*figures, listed, *(point.figures[name] for name in names)])
+
+
+def write_search(
+    folder: str | os.PathLike, record: Result, points: Sequence[ParetoPoint], chosen: ParetoPoint
+) -> None:
+    """Writes ``pareto.csv``, ``pareto.png`` and ``result.json``, each whole or not at all.
+
+    Args:
+        folder: Where.
+        record: What the search found.
+        points: Its Pareto set, cheapest first.
+        chosen: Is marked in the picture.
+    """
+    folder = Path(folder)
+    write_pareto(folder / PARETO_FILE, points)
+    draw_pareto(folder / PICTURE_FILE, points, chosen, record.max_loss_points, record.task)
+    write_result(folder, record)
 
 
 def draw_pareto(

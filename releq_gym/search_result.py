@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from releq_gym.layers import Layer
-from releq_gym.pareto import PARETO_FILE, PICTURE_FILE, ParetoPoint, draw_pareto, write_pareto
+from releq_gym.pareto import ParetoPoint, write_search
 from releq_gym.quantized import QUANTIZED_FILE, load_quantized
-from releq_gym.result import Result, describe_figures, write_result
+from releq_gym.result import Result, describe_figures
 from releq_gym.search_display import described_unquantized
 from releq_gym.whole_files import written_whole
 
@@ -91,15 +91,7 @@ class SearchResult:
         try:
             with written_whole(folder / QUANTIZED_FILE) as partial:
                 partial.write_bytes(self._content)
-            write_pareto(folder / PARETO_FILE, self.pareto)
-            draw_pareto(
-                folder / PICTURE_FILE,
-                self.pareto,
-                self.chosen,
-                self.record.max_loss_points,
-                self.record.task,
-            )
-            write_result(folder, self.record)
+            write_search(folder, self.record, self.pareto, self.chosen)
         except OSError as error:
             raise ValueError(f"The folder {folder} cannot be written: {error}.") from None
 

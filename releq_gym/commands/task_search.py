@@ -44,6 +44,7 @@ def _search(options: argparse.Namespace) -> int:
 
     from releq_gym.env import QuantizeNetEnv
     from releq_gym.ledger import Ledger
+    from releq_gym.pareto import measured_point, pareto_set, write_search
     from releq_gym.result import LOG_FILE, Result
     from releq_gym.search_display import Watched, progress_of_search
     from releq_gym.searchers import SEARCHERS, confirm
@@ -86,27 +87,10 @@ def _search(options: argparse.Namespace) -> int:
             seconds=seconds,
             command=shlex.join(["releq", *options.typed]),
         )
-        _write(folder, env, result)
+        chosen = measured_point(env.problem, answer.bitwidths, answer.accuracy)
+        write_search(folder, result, pareto_set(env.ledger, env.problem), chosen)
         print(f"written to {folder}")
     return 130 if stopped else 0
-
-
-def _write(folder: Path, env: Any, result: Any) -> None:
-    from releq_gym.pareto import (
-        PARETO_FILE,
-        PICTURE_FILE,
-        draw_pareto,
-        measured_point,
-        pareto_set,
-        write_pareto,
-    )
-    from releq_gym.result import write_result
-
-    chosen = measured_point(env.problem, result.bitwidths, result.accuracy)
-    points = pareto_set(env.ledger, env.problem)
-    write_pareto(folder / PARETO_FILE, points)
-    draw_pareto(folder / PICTURE_FILE, points, chosen, result.max_loss_points, result.task)
-    write_result(folder, result)
 
 
 def _describe(env: Any, searcher: str, seconds: float) -> str:
