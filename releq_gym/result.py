@@ -97,6 +97,8 @@ class Result:
         full_precision_accuracy: Of the unquantized network on the search split; None in results of
             versions that did not write it.
         unquantized: Parameters of two or more axes that stay in full precision.
+        provenance: What the accuracies were measured by: quantizer, recipe, and what else the
+            evaluator states.
     """
 
     finished: bool
@@ -127,6 +129,7 @@ class Result:
     cost_budget: dict[str, float] = field(default_factory=dict)
     full_precision_accuracy: float | None = None
     unquantized: tuple[str, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, problem: Problem, ledger: Ledger, answer: Answer, **run: Any) -> Result:
@@ -159,6 +162,7 @@ class Result:
             figures=problem.figures_of(answer.bitwidths),
             cost_budget=about["cost_budget"],
             full_precision_accuracy=evaluator.full_precision_accuracy,
+            provenance=dict(getattr(evaluator, "provenance", {})),
             **run,
         )
 

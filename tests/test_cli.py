@@ -596,7 +596,7 @@ def test_a_search_of_a_task_is_kept_in_a_folder(capsys, tmp_path):
     assert {path.name for path in folder.iterdir()} == names
     result = read_result(folder)
     assert f"answer      {' '.join(map(str, result.bitwidths))}\n" in out
-    assert TASK in result.task
+    assert result.task == f"table:{result.provenance['task']}" and TASK in result.task
     assert (result.searcher, result.evaluations) == ("integer_program", 30)
     assert result.finished and result.command == shlex.join(["releq", *words])
     rows = list(csv.DictReader((folder / "pareto.csv").read_text().splitlines()))

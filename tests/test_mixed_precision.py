@@ -122,6 +122,8 @@ def test_a_result_states_the_figures_of_its_cost_model(toy, tmp_path):
     result = releq_gym.search(module, splits, folder=tmp_path, **OPTIONS | hardware)
     record = read_result(tmp_path)
     assert record == result.record and "WeightSerial" in record.cost_model
+    assert record.provenance["quantizer"] == "uniform"
+    assert record.provenance["recipe"]["images"] == 0
     assert list(record.figures) == ["cycles", "milliseconds", "microjoules"]
     assert f"{record.figures['microjoules']:,.4g} of at most 1,000" in str(result)
     (row, *_) = csv.DictReader((tmp_path / "pareto.csv").read_text().splitlines())

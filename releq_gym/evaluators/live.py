@@ -279,6 +279,19 @@ class LiveEvaluator:
         kept = {name: value for name, value in vars(self).items() if name not in MADE_AGAIN}
         return kept | {"_forwards": {}}
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What measures, for logs and results, as plain JSON."""
+        return {
+            "dataset": self.splits.name,
+            "quantizer": describe_quantizer(self.quantizer),
+            "recipe": dataclasses.asdict(self.recipe),
+            "activation_bitwidth": self.activation_bitwidth,
+            "precision": self._precision_of("search", self.recipe),
+            "repeats": self.repeats,
+            "weights_sha256": self.weights_sha256,
+        }
+
     @cached_property
     def full_precision_accuracy(self) -> float:
         """Of the unquantized network on the search split, in [0, 1]."""

@@ -61,6 +61,7 @@ STATED = (
     "max_loss_points",
     "activation_bitwidth",
     "per_channel",
+    "provenance",
 )
 """Attributes of a `LiveEvaluator` that a card holds as they are."""
 
@@ -88,6 +89,7 @@ class RememberedEvaluator:
         max_loss_points: Loss that the network states as tolerable, in percentage points.
         activation_bitwidth: As given.
         per_channel: Whether every output channel has a scale of its own.
+        provenance: What measures, for logs and results.
     """
 
     name: str
@@ -97,6 +99,7 @@ class RememberedEvaluator:
     max_loss_points: float
     activation_bitwidth: int
     per_channel: bool
+    provenance: dict[str, Any]
 
     def __init__(self, card: Mapping[str, Any], key: Mapping[str, Any], memo: Memo):
         for attribute in STATED:
