@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
+from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -176,9 +176,11 @@ def _cut(
     layers = [f"module.{name}" for name in names]
     graph = fx.Tracer().trace(module)
     traced = fx.GraphModule(module, graph)
-    graph.eliminate_dead_code()
     _refuse_shared_weights(module, layers)
     _refuse_direct_use(graph, layers)
+    with torch.no_grad():
+        _Overwritten(traced).run(images.clone())
+    graph.eliminate_dead_code()
     _make_functional(traced)
     folded = _fold_batch_norms(traced, layers)
     traced.recompile()
@@ -219,6 +221,32 @@ def _refuse_direct_use(graph: fx.Graph, layers: Sequence[str]) -> None:
         if node.op == "get_attr" and str(node.target).rpartition(".")[0] in layers:
             weight = str(node.target).removeprefix("module.")
             raise ValueError(f"it reads {weight} directly")
+
+
+class _Overwritten(fx.Interpreter):
+    """Runs a graph and refuses one that goes on with a value, or a view of it, that it wrote to.
+
+    The few inputs at hand may not show what that changes: a clamp that cuts nothing off writes,
+    too. What nothing reads after it was written to may be computed out of place.
+    """
+
+    def __init__(self, traced: fx.GraphModule):
+        super().__init__(traced)
+        self._place = {node: place for place, node in enumerate(traced.graph.nodes)}
+        self._held: list[tuple[fx.Node, Tensor, int]] = []
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Its value; raises ValueError where something that was written to is read later."""
+        value = super().run_node(n)
+        place = self._place[n]
+        for held, tensor, version in self._held:
+            kept = held.op == "get_attr" or any(self._place[user] > place for user in held.users)
+            if tensor._version != version and kept:
+                raise ValueError(f"it goes on with {held.name} after {n.name} has changed that")
+        values = value if isinstance(value, tuple | list) else [value]
+        new = [(n, one, 0) for one in values if isinstance(one, Tensor)]
+        self._held = [(node, one, one._version) for node, one, _ in self._held + new]
+        return value
 
 
 def _make_functional(traced: fx.GraphModule) -> None:
@@ -306,7 +334,8 @@ def _reuse_memory(traced: fx.GraphModule, pieces: list[list[fx.Node]], images: T
 
 def _shape(node: fx.Node) -> tuple[Any, ...]:
     found = node.meta.get("tensor_meta")
-    return () if found is None else (found.shape, found.dtype)
+    # Of several tensors, as `chunk` returns them, it is a tuple.
+    return (found.shape, found.dtype) if isinstance(found, TensorMetadata) else ()
 
 
 def _overwrite(graph: fx.Graph, node: fx.Node, target: Any, inputs: tuple[fx.Node, ...]) -> fx.Node:
