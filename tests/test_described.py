@@ -178,6 +178,23 @@ def test_code_captured_values_defaults_and_attributes_tell_functions_apart():
     assert None not in described and len(set(described)) == len(functions)
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (np.frompyfunc(lambda one: one > 0.5, 1, 1), "ufunc '<lambda> (vectorized)'"),
+        (np.ma.array([1.0, 2.0], mask=[False, True]), "a MaskedArray, which may hold more"),
+    ],
+)
+def test_what_equals_others_of_its_name_or_values_is_not_described(value, told):
+    assert told in why_indescribable(lambda outputs, targets: value)
+    assert describe_callable(lambda outputs, targets: value) is None
+
+
+def test_ufuncs_of_numpy_and_scipy_are_told_by_name():
+    special = pytest.importorskip("scipy.special")
+    assert len({describe_callable(one) for one in (np.exp, special.expit, special.erf, None)}) == 4
+
+
 def test_equal_functions_are_described_alike():
     def power(n):
         return lambda outputs, targets: outputs**n

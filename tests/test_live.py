@@ -171,18 +171,43 @@ def with_dropout(probability):
     return nn.Sequential(*layers)
 
 
-def frozen():
+def with_frozen(share):
     net = with_dropout(0.0)
-    net[1].weight.requires_grad_(False)
+    net[1].weight.requires_grad_(share == 0)
     return net
 
 
-@pytest.mark.parametrize("other", [with_dropout(0.95), frozen()], ids=["dropout", "frozen"])
-def test_memo_tells_nets_apart_that_only_train_differently(tmp_path, other):
+def with_hook(share):
+    def drop(module, inputs, output):
+        return functional.dropout(output, share, module.training)
+
+    net = with_dropout(0.0)
+    net[1].register_forward_hook(drop)
+    return net
+
+
+class Forgetting(nn.Module):
+    """Drops as many as a buffer says that is not saved."""
+
+    def __init__(self, share):
+        super().__init__()
+        self.register_buffer("share", torch.tensor(share), persistent=False)
+
+    def forward(self, inputs):
+        return functional.dropout(inputs, float(self.share), self.training)
+
+
+def with_buffer(share):
+    net = with_dropout(0.0)
+    net[2] = Forgetting(share)
+    return net
+
+
+@pytest.mark.parametrize("build", [with_dropout, with_frozen, with_hook, with_buffer])
+def test_memo_tells_nets_apart_that_only_train_differently(tmp_path, build):
     options = {"data": unseen_digits(), "recipe": QUICK, "memo": tmp_path / "memo.sqlite3"}
-    one = LiveEvaluator(with_dropout(0.0), **options)
-    two = LiveEvaluator(other, **options)
-    again = LiveEvaluator(with_dropout(0.0), **options)
+    one, two, again = (LiveEvaluator(build(share), **options) for share in (0.0, 0.95, 0.0))
+    assert not one.forgets
     assert one.weights_sha256 == two.weights_sha256
     assert one._identity["network"] == two._identity["network"]
     assert one.measure([8, 8], 0).correct != two.measure([8, 8], 0).correct
@@ -390,7 +415,8 @@ def test_net_of_ones_own_brings_its_weights():
     live = LiveEvaluator(net, data=unseen_digits(), recipe=QUICK, memo=False)
     assert live.net == "Linear" and not live.search_from_train
     assert live.weights_sha256 == hash_weights(net)
-    assert live.evaluate([8], 0).accuracy == live.evaluate([8], 0).accuracy
+    again = LiveEvaluator(net, data=unseen_digits(), recipe=QUICK, memo=False)
+    assert live.evaluate([8], 0).accuracy == again.evaluate([8], 0).accuracy
     assert live.weights_sha256 == hash_weights(net)
 
 

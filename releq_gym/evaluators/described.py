@@ -42,6 +42,9 @@ BOOKKEEPING = frozenset(
 )  # fmt: skip
 """What stands in a class without changing what it does."""
 
+UFUNCS = ("numpy", "scipy.special")
+"""Where ufuncs are told by their names."""
+
 INSTALLED = ("site-packages", "dist-packages")
 """Folders of packages that are replaced by their installer alone."""
 
@@ -149,6 +152,8 @@ class _Describer:
                 shape = list(value.shape)
                 value = value.flatten().view(torch.uint8).numpy()
                 return [kind, shape, hashlib.sha256(value).hexdigest()]
+        if isinstance(value, np.ndarray) and type(value) not in (np.ndarray, np.memmap):
+            raise IndescribableError(f"a {kind}, which may hold more than its values")
         if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
             content = np.ascontiguousarray(value).tobytes()
             shape = list(value.shape)
@@ -165,7 +170,7 @@ class _Describer:
                 )
             return ["module", value.__name__, _version(value.__name__)]
         if isinstance(value, np.ufunc):
-            return ["ufunc", value.__name__, np.__version__]
+            return ["ufunc", *_home_of(value)]
         if isinstance(value, types.BuiltinFunctionType):
             owner = value.__self__
             if owner is None or isinstance(owner, types.ModuleType | type):
@@ -321,6 +326,14 @@ def _is_installed_file(file: str | None) -> bool:
     path = Path(file).resolve()
     known = any(path.is_relative_to(folder) for folder in (*STANDARD, PACKAGE))
     return known or any(folder in path.parts for folder in INSTALLED)
+
+
+def _home_of(ufunc: np.ufunc) -> tuple[str, str, str]:
+    """Where a ufunc is told by its name, that name, and the version there."""
+    for home in UFUNCS:
+        if getattr(sys.modules.get(home), ufunc.__name__, None) is ufunc:
+            return home, ufunc.__name__, _version(home)
+    raise IndescribableError(f"the ufunc {ufunc.__name__!r} of neither NumPy nor SciPy")
 
 
 def _version(module: str) -> str:

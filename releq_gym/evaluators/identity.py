@@ -15,6 +15,9 @@ from releq_gym.networks.base import Recipe
 from releq_gym.quantizers.base import Quantizer
 from releq_gym.training.regularizers import REGULARIZERS
 
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+"""Where a module keeps functions that act when it is called."""
+
 
 def hash_weights(module: nn.Module) -> str:
     """The sha256 of everything in a module's state, names, shapes and types included."""
@@ -71,11 +74,16 @@ def why_untold(module: nn.Module) -> str:
 
 
 def _own(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """What decides the outputs beside parts and state: attributes, hooks, buffers not saved."""
     of_torch = vars(nn.Module())
     for name, part in module.named_modules():
         for attribute, value in vars(part).items():
             if attribute not in of_torch:
                 yield f"{name}.{attribute}", value
+            elif attribute in HOOKS and value:
+                yield f"{name}.{attribute}", list(value.values())
+        for buffer in sorted(part._non_persistent_buffers_set):
+            yield f"{name}.{buffer}", getattr(part, buffer)
 
 
 def _attributes(module: nn.Module) -> Iterator[tuple[str, str]]:

@@ -489,7 +489,7 @@ class LiveEvaluator:
                 self._warned = True
                 warnings.warn(
                     f"Assignments of {self.net} cannot share activations, so that measuring them "
-                    f"takes longer: torch.fx cannot trace the network ({reason}).",
+                    f"takes longer: the network cannot be cut ({reason}).",
                     stacklevel=2,
                 )
         return self._forwards[key]

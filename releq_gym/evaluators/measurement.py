@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from releq_gym.evaluators.base import Evaluation, Evaluator
+from releq_gym.plain_numbers import is_whole
 
 
 class Measurement(NamedTuple):
@@ -61,6 +62,9 @@ def check_assignment(bitwidths: Sequence[int], evaluator: Evaluator) -> list[int
     Raises:
         ValueError: For a wrong number of them, or one that is not the evaluator's.
     """
+    for bitwidth in bitwidths:
+        if not is_whole(bitwidth):
+            raise ValueError(f"A bitwidth has to be a whole number; got {bitwidth!r}.")
     assignment = [int(bitwidth) for bitwidth in bitwidths]
     if len(assignment) != len(evaluator.layers):
         raise ValueError(
