@@ -283,14 +283,14 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             self._noise_key = splitmix64(drawn)
             self._visits = {}
             seed = drawn if self._is_noisy else seed  # in the log
-        self._end_trace(cut=True)
+        self._trace.end(cut=True)
         self._move(self._prefixes.start())
         self._executed = 0
         self._over = self._evaluated = False
         self._note(Evaluation(self.problem.evaluator.full_precision_accuracy))
         self._previous_reward = 0.0
         if self.ledger.log is not None:
-            self._trace.begin(seed)
+            self._trace.begin(seed, self._bitwidths)
         return self._observation(), self._info()
 
     def step(self, action: int) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -303,25 +303,25 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         self._move(self._prefixes.after(before, choice))
         self._executed = self.problem.bitwidths[choice]
         terminated = bool(self._prefixes.complete(self._at))
-        truncated, reward = False, 0.0
+        truncated, reward, repeat = False, 0.0, None
         self._evaluated = False
         if terminated or self.evaluate == "every_step":
             if self.ledger.affords(self.problem, self._bitwidths):
                 self._over = True  # until it is paid
                 try:
-                    self._reveal()
+                    repeat = self._measure()
+                    reward = self._credit(terminated)
                 except BaseException:  # as if the step had not been taken
                     self._move(before)
                     self._noise_key = None  # the visit is counted: the next reset begins anew
                     raise
-                reward = self._credit(terminated)
             else:
                 terminated, truncated = False, True
-                self._trace.refuse(self.ledger.fresh)
-        self._over = terminated or truncated
-        self._trace.step(int(action), reward)
-        if self._over:
-            self._end_trace(cut=False)
+        with self.ledger.booking():
+            self._book(int(action), reward, repeat, truncated=truncated)
+            self._over = terminated or truncated
+            if self._over:
+                self._trace.end(cut=False)
         return self._observation(), reward, terminated, truncated, self._info()
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -358,7 +358,7 @@ class QuantizeNetEnv(gym.Env[Any, int]):
 
     def close(self) -> None:
         """Writes what the log still lacks."""
-        self._end_trace(cut=True)
+        self._trace.end(cut=True)
 
     # What stands behind it
 
@@ -415,8 +415,8 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         """Whether the seed decides what is revealed."""
         return self.noise == "sample" and self.problem.evaluator.repeats > 1
 
-    def _reveal(self) -> None:
-        """Asks the evaluator, and books the answer."""
+    def _measure(self) -> int:
+        """Asks the evaluator; returns which repeat it has answered with."""
         evaluator, bitwidths = self.problem.evaluator, self._bitwidths
         repeat = 0
         if evaluator.repeats > 1:
@@ -428,11 +428,20 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             evaluation = evaluation._replace(accuracy=float(evaluation.accuracy))
         self._note(evaluation)
         self._evaluated = True
-        accuracy, milliseconds, _ = self._evaluation
-        self.ledger.charge(self.problem, bitwidths, accuracy, milliseconds, repeat)
-        if self.ledger.log is not None:
-            step = int(self._prefixes.step(self._at))
-            self._trace.reveal(step, repeat, accuracy, self.ledger.fresh)
+        return repeat
+
+    def _book(self, action: int, reward: float, repeat: int | None, *, truncated: bool) -> None:
+        """Charges and logs a step; ``repeat`` is the one that it has revealed."""
+        ledger, trace = self.ledger, self._trace
+        if repeat is not None:
+            accuracy, milliseconds, _ = self._evaluation
+            ledger.charge(self.problem, self._bitwidths, accuracy, milliseconds, repeat)
+            if ledger.log is not None:
+                step = int(self._prefixes.step(self._at))
+                trace.reveal(step, repeat, accuracy, ledger.fresh)
+        elif truncated:
+            trace.refuse(ledger.fresh)
+        trace.step(action, reward, self._bitwidths)
 
     def _note(self, evaluation: Evaluation) -> None:
         full, accuracy = self.problem.evaluator.full_precision_accuracy, evaluation.accuracy
@@ -482,10 +491,6 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             "weighted_bitwidth": economics.weighted_bitwidth,
             **economics.figures,
         }
-
-    def _end_trace(self, *, cut: bool) -> None:
-        if self._at is not None:
-            self._trace.end(self._bitwidths, cut=cut)
 
 
 def _one_of(argument: str, value: Any, choices: Sequence[str]) -> Any:

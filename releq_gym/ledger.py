@@ -7,6 +7,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from releq_gym.interrupts import Uninterrupted
 from releq_gym.plain_numbers import as_json, is_whole
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class Trace:
     def __init__(self, ledger: Ledger, member: int):
         self._ledger, self.member = ledger, member
         self._record: dict[str, Any] | None = None
+        self._bitwidths: list[int] = []
 
     def __deepcopy__(self, memo: dict) -> Trace:
         """Of a copied environment: what was revealed before the copy is the original's."""
@@ -69,10 +72,12 @@ class Trace:
             member, decided = twin.member, len(self._record["actions"])
             own = {"env": member, "revealed": [], "copied": decided}
             twin._record = {**copy.deepcopy(self._record), **own}
+            twin._bitwidths = self._bitwidths
         return twin
 
-    def begin(self, seed: int | None) -> None:
+    def begin(self, seed: int | None, bitwidths: Sequence[int]) -> None:
         """A new episode; ``seed`` where it starts the noise over, given or drawn."""
+        self._bitwidths = list(bitwidths)
         self._record = {
             "env": self.member,
             "seed": seed,
@@ -91,17 +96,18 @@ class Trace:
         if self._record is not None:
             self._record["refused"] = number
 
-    def step(self, action: int, reward: float) -> None:
-        """A decision."""
+    def step(self, action: int, reward: float, bitwidths: Sequence[int]) -> None:
+        """A decision, and what it has led to."""
         if self._record is not None:
             self._record["actions"].append(action)
             self._record["rewards"].append(reward)
+            self._bitwidths = list(bitwidths)
 
-    def end(self, bitwidths: Sequence[int], *, cut: bool) -> None:
+    def end(self, *, cut: bool) -> None:
         """The episode's end, or with ``cut`` whatever came instead; writes it once."""
         record, self._record = self._record, None
         if record is not None and (record["actions"] or record["seed"] is not None):
-            self._ledger.write({**record, "bitwidths": list(bitwidths), "cut": cut})
+            self._ledger.write({**record, "bitwidths": self._bitwidths, "cut": cut})
 
 
 class Answer(NamedTuple):
@@ -222,6 +228,10 @@ class Ledger:
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_writer": None}
+
+    def booking(self) -> AbstractContextManager[None]:
+        """While a step is charged and logged: Ctrl-C waits, lest the log lacks what is counted."""
+        return nullcontext() if self.log is None else Uninterrupted()
 
     @property
     def distinct(self) -> int:

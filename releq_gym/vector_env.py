@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -164,25 +164,26 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         if finished:
             self._restart(_rows(self._over))
         before = self._at
+        self._interrupted = True  # until it is over
         self._decide(rows, executed)
         terminated = self._prefixes.complete(self._at)
         self._evaluated[:] = False
+        revealed = None
         if self.evaluate == "every_step" or terminated.any():
             asking = rows if self.evaluate == "every_step" else _rows(terminated)
-            self._interrupted = True  # until it is paid
             try:
-                answered = self._reveal(asking)
+                revealed = self._measure(asking)
+                answered = revealed.answered
+                rewards[answered] = self._credit(answered, terminated[answered])
             except BaseException:  # as if the step had not been taken
                 self._move(before)
                 self._seeded[:] = False  # visits are counted: the next reset begins anew
                 raise
-            rewards[answered] = self._credit(answered, terminated[answered])
-            self._interrupted = False
-            if answered is not asking:
-                refused = np.setdiff1d(self._everyone[asking], self._everyone[answered])
-                terminated[refused], truncated[refused] = False, True
-        self._over = terminated | truncated
-        self._write(rows, actions, rewards)
+            refused = self._everyone[asking][~revealed.granted]
+            terminated[refused], truncated[refused] = False, True
+        with self.ledger.booking():
+            self._over = terminated | truncated
+            self._book(rows, actions, rewards, revealed)
         if self.autoreset_mode == AutoresetMode.SAME_STEP and self._over.any():
             over = self._over
             final = self._outcome(_rows(over))
@@ -192,6 +193,7 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
                 infos[name], infos[f"_{name}"] = value, over
         else:
             observations, infos = self._outcome(EVERYONE)
+        self._interrupted = False
         return observations, rewards, terminated, truncated, infos
 
     def _refuse_interrupted(self) -> None:
@@ -206,8 +208,8 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Writes what the log still lacks."""
-        for row, trace in enumerate(self._traces if self._at is not None else ()):
-            trace.end(self._bitwidths[row].tolist(), cut=True)
+        for trace in self._traces:
+            trace.end(cut=True)
 
     # In call order
 
@@ -231,9 +233,8 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
                 given = drawn if self._is_noisy else given  # in the log
             if self._traces:
                 trace = self._traces[row]
-                if self._at is not None:
-                    trace.end(self._bitwidths[row].tolist(), cut=True)
-                trace.begin(given)
+                trace.end(cut=True)
+                trace.begin(given, self.problem.start)
 
     def _restart(self, rows: Rows) -> None:
         if isinstance(rows, slice):
@@ -275,46 +276,73 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             )
         return executed
 
-    def _reveal(self, rows: Rows) -> Rows:
-        """Asks the evaluator for these environments; returns those that the budget answered."""
+    def _granted(self, rows: Rows) -> NDArray[np.bool_]:
+        """Which of these environments the budget lets ask."""
+        bitwidths = self._bitwidths[rows]
+        if self.ledger.evaluation_budget is None:
+            return np.ones(len(bitwidths), dtype=np.bool_)
+        assignments = map(tuple, bitwidths.tolist())
+        granted = self.ledger.affords_in_turn(self.problem, assignments)
+        return np.array(granted, dtype=np.bool_)
+
+    def _measure(self, asking: Rows) -> _Revealed:
+        """Asks the evaluator for those of these environments that the budget lets ask."""
+        granted = self._granted(asking)
+        rows = asking if granted.all() else self._everyone[asking][granted]
         evaluator, bitwidths = self.problem.evaluator, self._bitwidths[rows]
-        before = self.ledger.fresh
-        if self.ledger.evaluation_budget is not None:
-            assignments = map(tuple, bitwidths.tolist())
-            granted = np.array(self.ledger.affords_in_turn(self.problem, assignments))
-            if not granted.all():
-                self._refuse(self._everyone[rows], granted)
-                rows, bitwidths = self._everyone[rows][granted], bitwidths[granted]
         if not len(bitwidths):
-            return rows
+            return _Revealed(asking, granted, rows, np.zeros(0), np.zeros(0, dtype=np.intp), 0.0)
         indices, repeats = None, np.zeros(len(bitwidths), dtype=np.intp)
         if evaluator.repeats > 1:
             indices = self._prefixes.index(self._positions(rows))
             sample = self.noise == "sample"
             repeats = self._next_repeats(rows, indices) if sample else repeats - 1
         answers = evaluate_many(evaluator, bitwidths, repeats, indices)
-        milliseconds = float(answers.milliseconds.sum())
         own = np.array(answers.accuracy, dtype=np.float64)  # an evaluator may reuse its arrays
         if not (own.min() >= 0 and own.max() <= 1):
             wrong = int(np.flatnonzero(~((own >= 0) & (own <= 1)))[0])
             self.problem.refuse_accuracy(tuple(bitwidths[wrong].tolist()), own.item(wrong))
-        self.ledger.charge_many(self.problem, bitwidths, own, repeats, milliseconds)
         self._accuracy[rows] = own
         self._diverged[rows] = answers.diverged
         self._evaluated[rows] = True
-        if self._traces:
-            steps, accuracies = self._prefixes.step(self._at)[rows], own
-            answered = zip(self._everyone[rows], steps, repeats, accuracies, strict=True)
-            for number, (row, step, repeat, accuracy) in enumerate(answered, before + 1):
-                self._traces[row].reveal(int(step), int(repeat), float(accuracy), number)
-        return rows
+        milliseconds = float(answers.milliseconds.sum())
+        return _Revealed(asking, granted, rows, own, repeats, milliseconds)
 
-    def _refuse(self, rows: NDArray[np.intp], granted: NDArray[np.bool_]) -> None:
-        """Logs the rows that are not granted, after those before them that are."""
-        if self._traces:
-            numbers = self.ledger.fresh + np.cumsum(granted)
-            for place in np.flatnonzero(~granted):
-                self._traces[rows[place]].refuse(int(numbers[place]))
+    def _book(
+        self,
+        rows: Rows,
+        actions: NDArray[np.intp],
+        rewards: NDArray[np.float64],
+        revealed: _Revealed | None,
+    ) -> None:
+        """Charges and logs a step of these environments."""
+        before = self.ledger.fresh
+        if revealed is not None:
+            bitwidths = self._bitwidths[revealed.answered]
+            if len(bitwidths):
+                _, _, _, accuracies, repeats, milliseconds = revealed
+                self.ledger.charge_many(self.problem, bitwidths, accuracies, repeats, milliseconds)
+            if self._traces:
+                self._log_revealed(revealed, before)
+        for row in self._everyone[rows].tolist() if self._traces else ():
+            trace = self._traces[row]
+            trace.step(int(actions[row]), float(rewards[row]), self._bitwidths[row].tolist())
+            if self._over[row]:
+                trace.end(cut=False)
+                if self.autoreset_mode != AutoresetMode.DISABLED:
+                    trace.begin(None, self.problem.start)
+
+    def _log_revealed(self, revealed: _Revealed, before: int) -> None:
+        """Who was told what, or refused, after so many accuracies of the run."""
+        asking, granted = self._everyone[revealed.asking].tolist(), revealed.granted
+        steps = self._prefixes.step(self._at)[revealed.asking].tolist()
+        numbers = (before + np.cumsum(granted)).tolist()
+        answers = zip(revealed.repeats.tolist(), revealed.accuracies.tolist(), strict=True)
+        for row, step, told, number in zip(asking, steps, granted, numbers, strict=True):
+            if told:
+                self._traces[row].reveal(step, *next(answers), number)
+            else:
+                self._traces[row].refuse(number)
 
     @property
     def _is_noisy(self) -> bool:
@@ -360,15 +388,6 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
                 "must return a finite number."
             )
         return rewards
-
-    def _write(self, rows: Rows, actions: NDArray[np.intp], rewards: NDArray[np.float64]) -> None:
-        for row in self._everyone[rows].tolist() if self._traces else ():
-            trace = self._traces[row]
-            trace.step(int(actions[row]), float(rewards[row]))
-            if self._over[row]:
-                trace.end(self._bitwidths[row].tolist(), cut=False)
-                if self.autoreset_mode != AutoresetMode.DISABLED:
-                    trace.begin(None)
 
     def _outcome(self, rows: Rows) -> tuple[Any, dict[str, Any]]:
         """Observations and infos of all environments, the latter masked to those of ``rows``."""
@@ -420,6 +439,26 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
 def _rows(mask: NDArray[np.bool_]) -> Rows:
     return EVERYONE if mask.all() else np.flatnonzero(mask)
+
+
+class _Revealed(NamedTuple):
+    """What a step has revealed.
+
+    Attributes:
+        asking: Environments that have asked.
+        granted: Which of them the budget let ask, bool ``[asking]``.
+        answered: Those.
+        accuracies: What they were told, ``[answered]``.
+        repeats: Of which repeat, likewise.
+        milliseconds: Of all answers together.
+    """
+
+    asking: Rows
+    granted: NDArray[np.bool_]
+    answered: Rows
+    accuracies: NDArray[np.float64]
+    repeats: NDArray[np.intp]
+    milliseconds: float
 
 
 class _Visits:

@@ -1,6 +1,7 @@
 """What tests share: one thread each, a cache of their own, and real data where there is some."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,11 @@ def data_root():
     if not folder:
         pytest.skip("needs real image data: set RELEQ_GYM_DATA to the folder that holds it")
     return Path(folder)
+
+
+@pytest.fixture
+def ctrl_c():
+    """SIGINT interrupts, which it does not in what a shell has put into the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

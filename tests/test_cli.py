@@ -616,14 +616,19 @@ def test_a_restricted_search_of_a_task_has_no_regret(capsys):
     assert "Did you mean 'greedy'" in printed(capsys, *words, "--searcher", "greed", code=2)
 
 
-def test_an_interrupted_search_of_a_task_tells_what_it_has_found(capsys, monkeypatch):
+def test_an_interrupted_search_of_a_task_tells_what_it_has_found(capsys, monkeypatch, tmp_path):
     def interrupted(env, rng):
         SEARCHERS["uniform"](env, rng)
+        env.reset()
+        env.step(0)
         raise KeyboardInterrupt
 
     assert "random" in SEARCHERS.names()
     monkeypatch.setitem(SEARCHERS._entries, "random", interrupted)
-    assert main(["task", "search", TASK, "--searcher", "random"]) == 130
+    words = ["task", "search", TASK, "--searcher", "random", "--folder", str(tmp_path)]
+    assert main(words) == 130
     told = capsys.readouterr()
     assert "Stopped; this is the answer so far." in told.err
     assert re.search(r"answer      (\d) \1 \1 \1\n", told.out)
+    *_, last = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert json.loads(last)["actions"] == [0] and validate([str(tmp_path)]) == 0

@@ -71,6 +71,7 @@ def _search(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("Stopped; this is the answer so far.", file=sys.stderr)
         stopped = True
+    env.close()
     answer, seconds = env.ledger.best(env.problem), time.perf_counter() - started
     if answer is None:
         return 130

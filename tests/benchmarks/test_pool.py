@@ -36,14 +36,6 @@ def interrupt(signal_, *awaited):
     os.kill(os.getpid(), signal_)
 
 
-@pytest.fixture
-def ctrl_c():
-    """SIGINT interrupts, which it does not in what a shell has put into the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
 def test_what_has_not_ended_is_dropped_after_an_interruption(tmp_path, signal_):

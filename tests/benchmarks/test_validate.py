@@ -2,6 +2,7 @@ import copy
 import gzip
 import json
 import re
+import signal
 
 import gymnasium as gym
 import numpy as np
@@ -449,6 +450,46 @@ def test_a_measurement_that_failed_leaves_an_honest_log(tmp_path, monkeypatch):
             play(env, 1)
     play(env, 5)
     assert validate(log).status == "agrees"
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("many", [False, True])
+def test_ctrl_c_between_charge_and_log_waits(tmp_path, monkeypatch, many):
+    log = tmp_path / "some.jsonl"
+    options = {"task": DIGITS, "log": log, "reward_timing": "telescoped"}
+    env = QuantizeNetVectorEnv(2, **options) if many else QuantizeNetEnv(**options)
+    name = "charge_many" if many else "charge"
+    charge, action = getattr(Ledger, name), np.array([3, 3]) if many else 3
+
+    def interrupted(*args):
+        charge(*args)
+        signal.raise_signal(signal.SIGINT)
+
+    env.reset(seed=0)
+    for _ in range(2):
+        env.step(action)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Ledger, name, interrupted)
+        env.step(action)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    env.close()
+    verdict = validate(log)
+    assert (verdict.status, verdict.fresh) == ("agrees", env.ledger.fresh)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_reward_that_fails_leaves_an_honest_log(tmp_path, many):
+    log, answers = tmp_path / "some.jsonl", iter([1.0, 2.0])
+    options = {"task": DIGITS, "log": log, "reward": lambda transition: next(answers)}
+    env = QuantizeNetVectorEnv(1, **options) if many else QuantizeNetEnv(**options)
+    with pytest.raises(StopIteration):
+        for _ in range(3):
+            env.reset()
+            for _ in range(4):
+                env.step(np.array([3]) if many else 3)
+    env.close()
+    revealed = [json.loads(line)["revealed"] for line in log.read_text().splitlines()[1:]]
+    assert sum(map(len, revealed)) == env.ledger.fresh == 2
 
 
 def test_a_last_line_that_is_cut_is_told(tmp_path, honest, capsys):
