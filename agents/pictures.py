@@ -40,7 +40,7 @@ def draw_pictures(folder: Path, problem: Problem, bitwidths: Sequence[int], show
 def draw_learning_curve(revealed: Sequence[Revealed], problem: Problem) -> Figure:
     """The objective of every answer, and of what the search would have chosen by then."""
     cells: dict[tuple[int, ...], Cell] = defaultdict(Cell)
-    ranks: dict[tuple[int, ...], tuple[float, float]] = {}
+    ranks: dict[tuple[int, ...], tuple[float, ...]] = {}
     distinct, objectives, chosen = [], [], []
     for bitwidths, accuracy, repeat, *_ in revealed:
         cells[bitwidths].accuracies[repeat] = accuracy

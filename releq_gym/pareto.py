@@ -63,7 +63,8 @@ def measured_point(problem: Problem, bitwidths: tuple[int, ...], accuracy: float
 def pareto_set(ledger: Ledger, problem: Problem) -> tuple[ParetoPoint, ...]:
     """What was revealed and may be the answer, without what another one beats; cheapest first.
 
-    Of several with the same loss and cost the first that was measured stays. Where accuracies are
+    Of several with the same loss and cost the one with the fewest bits stays, the first that was
+    measured. An answer by `Ledger.best` is among them if it keeps the tolerated loss. Where accuracies are
     noisy, points that were measured once are partly there by luck.
 
     Args:
@@ -76,10 +77,14 @@ def pareto_set(ledger: Ledger, problem: Problem) -> tuple[ParetoPoint, ...]:
         if problem.admits(bitwidths)
     ]
     front: list[ParetoPoint] = []
-    for point in sorted(points, key=lambda one: (one.cost, one.loss_points)):
+    for point in sorted(points, key=_costs):
         if not front or point.loss_points < front[-1].loss_points:
             front.append(point)
     return tuple(front)
+
+
+def _costs(point: ParetoPoint) -> tuple[float, float, float]:
+    return point.cost, point.loss_points, point.weighted_bitwidth
 
 
 COLUMNS = ("cost", "loss_points", "accuracy", "weighted_bitwidth", "average_bitwidth", "bitwidths")

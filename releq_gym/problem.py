@@ -319,13 +319,15 @@ class Problem:
         totals = self.totals(bitwidths) if self.limits else ()
         return all(totals[figure] <= limit for figure, limit in self.limits.items())
 
-    def rank(self, bitwidths: Sequence[int], accuracy: float) -> tuple[float, float]:
-        """By what answers are compared: the cautious objective, then the lower cost.
+    def rank(self, bitwidths: Sequence[int], accuracy: float) -> tuple[float, ...]:
+        """By what answers are compared: the cautious objective, at the accuracy less a caution.
 
-        Cautious: at the accuracy as `cautious` has it.
+        Among equals the lower cost goes first, then the higher accuracy, then fewer bits: where a
+        cost model has plateaus, an accuracy floor tells nothing of those on one of them.
         """
         cautious = self.transition(tuple(bitwidths), self.cautious(accuracy))
-        return self.reward_of(cautious), -cautious.cost
+        reward = self.reward_of(cautious)
+        return reward, -cautious.cost, accuracy, -cautious.weighted_bitwidth
 
     def cautious(self, accuracy: float) -> float:
         """An accuracy less one standard error of its images (`caution`), 0 at least."""

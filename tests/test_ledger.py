@@ -8,6 +8,7 @@ from toys import ToyEvaluator, toy_problem
 
 from releq_gym import Ledger
 from releq_gym import ledger as ledger_module
+from releq_gym.pareto import pareto_set
 
 
 def test_distinct_budget_lets_one_ask_again():
@@ -186,3 +187,23 @@ def test_what_is_forgotten_stays_counted():
     ledger.charge(problem, (4, 8, 8), 0.9)
     ledger.forget(problem)
     assert (ledger.distinct, ledger.left, ledger.cells(problem)) == (2, 3, {})
+
+
+def test_among_equals_of_one_cost_the_more_accurate_is_the_answer():
+    """A cost model with plateaus, as of hardware that knows few bitwidths."""
+    ledger = Ledger()
+    problem = toy_problem(
+        cost_model=lambda layers, bitwidths: {
+            "cycles": np.outer([layer.macs for layer in layers], np.maximum(bitwidths, 4))
+        }
+    )
+    for bitwidths, accuracy in [
+        ((4, 4, 2), 0.895),
+        ((2, 4, 2), 0.899),
+        ((4, 2, 4), 0.899),
+        ((4, 2, 2), 0.893),
+    ]:
+        ledger.charge(problem, bitwidths, accuracy)
+        assert ledger.best(problem).bitwidths in {p.bitwidths for p in pareto_set(ledger, problem)}
+    assert ledger.best(problem).bitwidths == (4, 2, 4)
+    assert [point.bitwidths for point in pareto_set(ledger, problem)] == [(4, 2, 4)]

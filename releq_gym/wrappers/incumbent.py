@@ -206,7 +206,7 @@ class Incumbent(gym.Wrapper, gym.utils.RecordConstructorArgs):
             share = 1 / math.sqrt(lowered.sum())
             trace[lowered] = np.maximum(FADING * trace[lowered], share)
         self._last_loss, self._last_failed, self._last_cost = shown_loss, not keeps, cost
-        rank = problem.rank(bitwidths, accuracy)
+        rank = problem.rank(bitwidths, accuracy)[:2]  # of equals the first one stays
         if rank > self._rank:
             self._rank, self._incumbent = rank, self._chosen
             self._incumbent_loss, self._incumbent_cost = shown_loss, cost
