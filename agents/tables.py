@@ -52,7 +52,8 @@ def print_report(console: Console, report: Report) -> None:
     """The networks on the report split, losses with their paired 95 % interval."""
     caption = report.source
     if report.chosen.margin_points is not None:
-        caption += "; loss against full precision trained on likewise, ± 95 %"
+        likewise = "" if report.full_precision == report.checkpoint else " trained on likewise"
+        caption += f"; loss against full precision{likewise}, ± 95 %"
     table = Table(title=f"report split, {report.images:,} images", caption=caption)
     table.add_column("network")
     for heading in ("accuracy", "loss in points"):

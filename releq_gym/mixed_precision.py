@@ -34,6 +34,7 @@ from releq_gym.quantizers import QUANTIZERS
 from releq_gym.quantizers.base import Quantizer
 from releq_gym.report import (
     REPORT_STEPS,
+    file_meta,
     margin_points,
     retrain_and_report,
     right_answers,
@@ -287,8 +288,7 @@ def _finish(
             tested = retrain_and_report(evaluator, bitwidths, folder, recipe, say)
             return tested, path.read_bytes()
         say("the answer")
-        meta = {"net": evaluator.net, "data": evaluator.splits.name}
-        save_quantized(path, evaluator.train(bitwidths, REPORT_SEED, recipe), meta)
+        save_quantized(path, evaluator.train(bitwidths, REPORT_SEED, recipe), file_meta(evaluator))
         return None, path.read_bytes()
 
 

@@ -64,8 +64,8 @@ def pareto_set(ledger: Ledger, problem: Problem) -> tuple[ParetoPoint, ...]:
     """What was revealed and may be the answer, without what another one beats; cheapest first.
 
     Of several with the same loss and cost the one with the fewest bits stays, the first that was
-    measured. An answer by `Ledger.best` is among them if it keeps the tolerated loss. Where accuracies are
-    noisy, points that were measured once are partly there by luck.
+    measured. An answer by `Ledger.best` is among them if it keeps the tolerated loss. Where
+    accuracies are noisy, points that were measured once are partly there by luck.
 
     Args:
         ledger: What was revealed.
@@ -150,14 +150,24 @@ def draw_pareto(
     axes.step(costs, losses, where="post", color="0.6", zorder=1)
     axes.scatter(costs, losses, s=18, label="best measured", zorder=2)
     axes.scatter(
-        [chosen.cost], [chosen.loss_points], s=80, marker="*", color="C3", label="chosen", zorder=3
+        [chosen.cost],
+        [chosen.loss_points],
+        s=80,
+        marker="*",
+        color="C3",
+        label=f"chosen: {chosen.loss_points:.2f}",
+        zorder=3,
     )
-    axes.axhline(max_loss_points, color="C3", ls=":", label="may be lost")
+    axes.axhline(max_loss_points, color="C3", ls=":", label=f"may be lost: {max_loss_points:g}")
     # Networks at the far end lose everything; the interesting part would be a flat line.
-    axes.set_yscale("symlog", linthresh=max(max_loss_points, 0.1), subs=(2, 5))
+    linear = max(max_loss_points, 0.1)
+    axes.set_yscale("symlog", linthresh=linear, subs=(2, 5))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
-    axes.set(xlabel="cost (all layers at 8 bits = 1)", ylabel="loss in percentage points")
+    axes.set(
+        xlabel="cost (all layers at 8 bits = 1)",
+        ylabel=f"loss in percentage points, logarithmic from {linear:g}",
+    )
     axes.set_title(title, fontsize="small")
     axes.legend()
     with written_whole(path) as partial:

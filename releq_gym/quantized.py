@@ -21,6 +21,7 @@ from releq_gym.layers import BITWIDTHS, FULL_PRECISION
 from releq_gym.networks.base import NETWORKS
 from releq_gym.networks.profile import QUANTIZABLE, output_axis
 from releq_gym.networks.resolve import NetworkLike, resolve_network
+from releq_gym.plain_numbers import is_real
 from releq_gym.quantizers.base import Codes, Grid, Quantizer
 from releq_gym.registry import UnknownNameError
 from releq_gym.whole_files import written_whole
@@ -312,7 +313,9 @@ def load_quantized(path: str | Path, net: NetworkLike | None = None) -> nn.Modul
     """The network that `save_quantized` wrote, in evaluation mode, on the CPU.
 
     Its weights are plain parameters and its outputs, of a float32 module, equal those of
-    ``bake(module)`` to the bit.
+    ``bake(module)`` to the bit. It takes what the module took: where the network states a mean and
+    a standard deviation, inputs in 0 to 1 less that, divided by this. Files of a search or a run
+    have both in their header, ``read_header(path)["mean"]`` and ``["std"]``.
 
     Args:
         path: The file, or the folder of a run or a search that holds it.
@@ -378,6 +381,10 @@ def read_header(path: str | Path) -> dict[str, Any]:
             f"{path} is damaged: its header has to give every quantized layer a bitwidth from 1 to "
             f"8, but bitwidths is {bitwidths!r}."
         )
+    for name in ("mean", "std"):
+        held = header.get(name, [])
+        if not isinstance(held, list) or not all(map(is_real, held)):
+            raise ValueError(f"{path} is damaged: {name} of its header is {held!r}, no numbers.")
     return header
 
 
@@ -411,6 +418,12 @@ def _open(path: str | Path) -> safe_open:
     try:
         return safe_open(path, framework="pt")
     except SafetensorError as error:
+        with path.open("rb") as file:
+            pickled = file.read(2) in (b"PK", *(bytes([128, version]) for version in range(2, 6)))
+        if not pickled and path.suffix == ".safetensors":
+            raise ValueError(
+                f"{str(path)!r} is damaged or incomplete ({error}); fetch or write it again."
+            ) from error
         raise ValueError(
             f"{str(path)!r} is not a safetensors file ({error}). Pickled checkpoints (.pt, .pth) "
             "are never opened here, because they can run code. Convert one that you trust with "

@@ -217,7 +217,10 @@ def typed(kind: str, name: str) -> Any:
     if ":" in name:
         return imported(kind, name)
     if "." in name:  # no registered name has one
-        raise ValueError(f"The {kind} {name!r} has to read 'package.module:name', with a colon.")
+        raise ValueError(
+            f"The {kind} {name!r} has to be a registered name or read 'package.module:name', with "
+            "a colon. What it is made from, such as a file, goes into its arguments."
+        )
     return name
 
 

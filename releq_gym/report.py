@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -120,6 +121,16 @@ def final_report(
     return retrain_and_report(live, bitwidths, folder)
 
 
+def file_meta(evaluator: LiveEvaluator) -> dict[str, Any]:
+    """What the file of a quantized network states: its name, its data, what its inputs become."""
+    return {
+        "net": evaluator.net,
+        "data": evaluator.splits.name,
+        "mean": list(evaluator.normalise.mean),
+        "std": list(evaluator.normalise.std),
+    }
+
+
 def retrain_and_report(
     evaluator: LiveEvaluator,
     bitwidths: Sequence[int],
@@ -148,9 +159,8 @@ def retrain_and_report(
         recipe = "long" if trains else evaluator.recipe
     chosen, uniform = tuple(bitwidths), (max(evaluator.bitwidths),) * len(evaluator.layers)
     path = Path(folder) / QUANTIZED_FILE
-    meta = {"net": evaluator.net, "data": evaluator.splits.name}
     say("the answer")
-    save_quantized(path, evaluator.train(chosen, REPORT_SEED, recipe), meta)
+    save_quantized(path, evaluator.train(chosen, REPORT_SEED, recipe), file_meta(evaluator))
 
     def answer(module: nn.Module) -> Tensor:
         split = evaluator.splits.report
@@ -235,7 +245,8 @@ def evaluate_run(
             f"The run in {folder} measured "
             + ("top-1 accuracy; leave metric= out." if metric else _needs_metric(result, folder))
         )
-    held = read_header(path)["bitwidths"]
+    header = read_header(path)
+    held = header["bitwidths"]
     reported = result.report.chosen
     if not result.bitwidths == reported.bitwidths == tuple(map(held.get, result.layers)):
         raise ValueError(
@@ -246,7 +257,7 @@ def evaluate_run(
     module = load_quantized(path, net)
     network = resolve_network(result.net if net is None else net)
     named = result.data if data is None else data
-    tested = read_header(path).get("data", network.dataset)
+    tested = header.get("data", network.dataset)
     if named is None and network.dataset and tested != network.dataset:
         raise ValueError(
             f"The run in {folder} tested {tested!r}, data of its own; pass data=Splits(...), or "
@@ -257,7 +268,8 @@ def evaluate_run(
             f"Nothing says which data {network.name} is for: pass data= a file, a folder or a name."
         )
     splits = load_splits(network.dataset, named)
-    normalise = Normalise(network.mean, network.std)
+    mean, std = header.get("mean", network.mean), header.get("std", network.std)
+    normalise = Normalise(tuple(mean), tuple(std))
     right = right_answers(module, splits.report, resolve_device("auto"), normalise, metric or top1)
     return Reproduction(
         result.bitwidths,

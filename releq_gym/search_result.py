@@ -125,6 +125,9 @@ class SearchResult:
         if self.unquantized:
             left = described_unquantized(self._module, self.unquantized)
             lines.insert(3, f"not quantized: {left}")
+        means, stds = record.provenance["mean"], record.provenance["std"]
+        if any(means) or any(std != 1 for std in stds):
+            lines.insert(3, f"its inputs: (x - {means}) / {stds} for x in 0 to 1")
         if (report := record.report) is None:
             lines.append(f"report split: {self.untested}")
         else:

@@ -377,6 +377,15 @@ def test_a_folder_that_is_too_small_to_be_cut_is_named(tmp_path):
         load_splits(str(tmp_path))
 
 
+def test_npz_with_a_part_of_another_name_is_told(tmp_path):
+    images, labels = np.zeros((8, 5, 5), np.uint8), np.arange(8)
+    parts = {f"{part}_images": images for part in ("val", "dev")}
+    parts |= {f"{part}_labels": labels for part in ("val", "dev")}
+    np.savez(tmp_path / "own.npz", names=labels, **parts)
+    with pytest.warns(UserWarning, match=r"own.npz holds dev_images, dev_labels, too, which"):
+        load_splits(str(tmp_path / "own.npz"))
+
+
 def test_missing_or_damaged_npz_is_a_sentence(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"PK no archive")
     for name in ("bad.npz", "none.npz"):

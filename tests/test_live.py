@@ -474,6 +474,8 @@ def test_a_metric_is_tried_on_several_inputs_and_has_to_be_a_function():
         LiveEvaluator(nn.Linear(6, 1), metric=lambda o, t: 1 / (1 + (o - t) ** 2), **options)
     with pytest.raises(ValueError, match=r"other scores together .* than one by one"):
         LiveEvaluator(nn.Linear(6, 1), metric=lambda o, t: 1 / (1 + (o - t)[:, 0] ** 2), **options)
+    with pytest.raises(ValueError, match=r"metric= failed \(TypeError: .*2 were given"):
+        LiveEvaluator(nn.Linear(6, 1), metric=lambda outputs: outputs, **options)
     with pytest.raises(ValueError, match="metric= is 'mse'; it has to be a function"):
         LiveEvaluator(nn.Linear(6, 1), metric="mse", **options)
 

@@ -18,7 +18,7 @@ from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.layers import FULL_PRECISION
 from releq_gym.networks import NETWORKS, Network, Recipe, network_layers
 from releq_gym.networks.profile import unquantized_parameters
-from releq_gym.quantized import load_weights
+from releq_gym.quantized import load_weights, read_header
 from releq_gym.report import evaluate_run
 from releq_gym.result import read_result
 from releq_gym.training.weights import find_weights
@@ -187,6 +187,8 @@ def test_the_network_is_what_the_saved_file_holds(toy, tmp_path):
     listed = [" ".join(map(str, point.bitwidths)) for point in result.pareto]
     assert [row["bitwidths"] for row in rows] == listed
     assert read_result(folder) == result.record
+    header = read_header(folder / "quantized.safetensors")
+    assert (header["mean"], header["std"]) == ([0.0], [1.0]) and "its inputs" not in str(result)
     assert (folder / "pareto.png").read_bytes().startswith(b"\x89PNG")
 
 

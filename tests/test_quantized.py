@@ -199,7 +199,7 @@ def test_a_checkpoint_may_hold_a_shared_weight_once(tmp_path):
 
 def test_channels_of_a_grouped_transposed_convolution_cannot_have_a_step_each():
     module = nn.Sequential(nn.ConvTranspose2d(4, 6, 3, groups=2))
-    with pytest.raises(ValueError, match=r"'0' is a transposed .* 2 channel groups.*=False"):
+    with pytest.raises(ValueError, match=r"'0' is a transposed .* 2 channel groups.*: False"):
         quantize_network(module, ["0"], [4], make_quantizer("lsq", per_channel=True))
     quantized = quantize_network(module, ["0"], [2], make_quantizer("uniform"))
     assert quantized[0].weight.unique().numel() == 3
@@ -412,6 +412,14 @@ def test_missing_files_and_pickles_are_refused(load, tmp_path):
     for name in ("net.pt", "net.safetensors"):
         with pytest.raises(ValueError, match=r"not a safetensors file.*never opened.*save_file"):
             load(tmp_path / name)
+
+
+def test_a_file_that_was_not_written_to_its_end_is_told(tmp_path):
+    path = tmp_path / "net.safetensors"
+    save_weights(nn.Linear(100, 3), path)
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(ValueError, match="damaged or incomplete"):
+        load_weights(nn.Linear(100, 3), path)
 
 
 def test_of_many_names_that_do_not_fit_five_are_listed(tmp_path):

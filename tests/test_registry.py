@@ -154,5 +154,5 @@ def test_what_is_typed_may_be_imported():
             typed("reward", name)
     with pytest.raises(ValueError, match=r"math has no 'sqr'\. Did you mean 'sqrt'\?"):
         typed("reward", "math:sqr")
-    with pytest.raises(ValueError, match=r"'math\.sqrt' has to read .*, with a colon"):
+    with pytest.raises(ValueError, match=r"'math\.sqrt' has to be .*, with a colon"):
         typed("reward", "math.sqrt")

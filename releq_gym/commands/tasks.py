@@ -265,6 +265,8 @@ def _task_verify(options: argparse.Namespace) -> int:
     cells = options.cells
     if cells is None:
         cells = 0 if task.imported else 20
+        if task.imported:
+            print("its accuracies were imported, so that none can be measured again")
     if not cells:
         return 0
     agreement = verify_cells(

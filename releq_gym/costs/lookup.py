@@ -15,6 +15,7 @@ import numpy as np
 
 from releq_gym.costs import COSTS, Figures
 from releq_gym.layers import Layer
+from releq_gym.registry import UnknownNameError
 
 
 @COSTS.register("lookup")
@@ -96,21 +97,18 @@ def _read_table(
     """
     rows, figure, stated = _read(Path(path).expanduser())
     first = rows[0] if rows and isinstance(rows[0], Mapping) else {}
-    column = wanted if wanted is not None and wanted in first else "value"
-    if wanted is not None and column == "value" and figure not in ("value", wanted):
-        raise ValueError(
-            f"{path} states {figure}, and has no column {wanted!r}; leave figure= out, or name a "
-            "file that has it."
-        )
+    column = "value" if wanted is None else _column(path, wanted, figure, list(first))
     columns = ("layer", "bitwidth", column)
     table: dict[str, dict[int, float]] = {}
     for number, row in enumerate(rows, 1):
         if not isinstance(row, Mapping) or not all(name in row for name in columns):
             read = ", ".join(map(repr, row)) if isinstance(row, Mapping) else repr(row)
-            named = "" if wanted in (None, column) else f", and none called {wanted}"
+            advice = "figure= names the column that holds the values."
+            if ";" in read or "\\t" in read:
+                advice = "Separate the columns by commas."
             raise ValueError(
-                f"{path}, row {number}, lacks one of {', '.join(columns)}{named}; it has "
-                f"{read:.80}. figure= names the column that holds the values."
+                f"{path}, row {number}, lacks one of {', '.join(columns)}; it has {read:.80}. "
+                + advice
             )
         if None in row:  # as the csv module has it
             raise ValueError(
@@ -141,6 +139,25 @@ def _read_table(
             f"{path}: each of 'layers' has to state layer, weight_shape and macs."
         ) from None
     return table, figure, about
+
+
+OTHER_COLUMNS = ("layer", "bitwidth", "value", "spread")
+"""That are no figure's own; `releq hardware measure` writes them."""
+
+
+def _column(path: str | os.PathLike, wanted: str, figure: str, columns: list[str]) -> str:
+    """Which column holds a figure: its own, or ``value`` where that can mean nothing else.
+
+    Raises:
+        UnknownNameError: Where there is neither.
+    """
+    if wanted in columns:
+        return wanted
+    others = [name for name in columns if name not in OTHER_COLUMNS]
+    if "value" in columns and (figure == wanted or (figure == "value" and not others)):
+        return "value"
+    stated = [figure] if "value" in columns else []
+    raise UnknownNameError(f"figure of {path}", wanted, stated + others)
 
 
 def _read(path: Path) -> tuple[list[Any], str, list[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,10 @@ from torch import Tensor
 from releq_gym.archives import DAMAGED
 from releq_gym.datasets.base import Split, Splits, take
 from releq_gym.datasets.parts import Part, arrange, named
+
+PARTS = ("train", "val", "test")
+
+KINDS = ("_images", "_labels")
 
 
 def npz(path: str | os.PathLike) -> Splits:
@@ -33,16 +38,22 @@ def npz(path: str | os.PathLike) -> Splits:
     path = Path(path).expanduser()
     with _open(path) as arrays:
         parts: dict[str, Part] = {
-            part: NpzPart(path, part)
-            for part in ("train", "val", "test")
-            if f"{part}_images" in arrays
+            part: NpzPart(path, part) for part in PARTS if f"{part}_images" in arrays
         }
         if not parts:
             raise ValueError(
                 f"{path} holds {', '.join(arrays) or 'nothing'}; it needs train_images and "
                 "train_labels, or val_... or test_..., or several of these pairs."
             )
-    return dataclasses.replace(arrange(path.stem, parts), files=(path,))
+        unread = [name for name in arrays if name.endswith(KINDS) and name not in _names()]
+    splits = arrange(path.stem, parts)
+    if unread:
+        warnings.warn(
+            f"{path} holds {', '.join(unread)}, too, which nothing reads; the parts are called "
+            "train, val and test.",
+            stacklevel=2,
+        )
+    return dataclasses.replace(splits, files=(path,))
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,11 @@ class NpzPart:
                 f"{self.path} has no {self.part}_{kind} that can be read ({error}); write the file "
                 "anew with numpy.savez."
             ) from error
+
+
+def _names() -> list[str]:
+    """Of all arrays that are read."""
+    return [part + kind for part in PARTS for kind in KINDS]
 
 
 def _open(path: Path) -> np.lib.npyio.NpzFile:

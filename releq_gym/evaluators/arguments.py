@@ -313,7 +313,14 @@ def _check_metric(metric: Score, outputs: Tensor, labels: Tensor) -> None:
             f"metric= is {metric!r}; it has to be a function of outputs and targets that returns "
             "one score per input."
         )
-    scores, count = metric(outputs, labels), len(labels)
+    count = len(labels)
+    try:
+        scores = metric(outputs, labels)
+    except Exception as error:  # whatever a function of the user's raises
+        raise ValueError(
+            f"metric= failed ({type(error).__name__}: {error}). It takes outputs, here of the "
+            f"shape {tuple(outputs.shape)}, and targets of the shape {tuple(labels.shape)}."
+        ) from error
     if not isinstance(scores, Tensor) or scores.shape != (count,) or not scores.isfinite().all():
         what = f"a tensor of shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else scores
         raise ValueError(

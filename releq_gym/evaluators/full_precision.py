@@ -33,6 +33,8 @@ def warn_near_chance(evaluator: Evaluator) -> None:
         warnings.warn(
             f"In full precision {evaluator.net} gets {100 * accuracy:.1f} % of the search images "
             f"right, hardly more than always naming one class would ({100 * chance:.1f} %). Are "
-            "its weights loaded, and does it need mean and std (Network(mean=, std=))?",
+            "its weights loaded, are the classes numbered as in its training (folders by their "
+            "names, in alphabetical order), and does it need mean and std "
+            "(Network(mean=, std=))?",
             stacklevel=3,
         )

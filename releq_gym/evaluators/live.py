@@ -284,6 +284,8 @@ class LiveEvaluator:
         """What measures, for logs and results, as plain JSON."""
         return {
             "dataset": self.splits.name,
+            "mean": list(self.normalise.mean),
+            "std": list(self.normalise.std),
             "quantizer": describe_quantizer(self.quantizer),
             "recipe": dataclasses.asdict(self.recipe),
             "activation_bitwidth": self.activation_bitwidth,

@@ -103,8 +103,9 @@ def output_axis(name: str, layer: nn.Module, quantizer: Quantizer) -> int:
     if layer.groups > 1 and getattr(quantizer, "per_channel", False):
         raise ValueError(
             f"Layer {name!r} is a transposed convolution of {layer.groups} channel groups. No axis "
-            "of its weight tells its output channels apart, so it cannot have a step for each: use "
-            "per_channel=False."
+            "of its weight tells its output channels apart, so it cannot have a step for each: "
+            "give every layer one step (quantizer_kwargs={'per_channel': False}; on the command "
+            "line --per-layer of a search, and no --per-channel of a build)."
         )
     return 1
 

@@ -277,7 +277,10 @@ def write_task(
     folder = Path(folder)
     ordered(card["version"])
     if (folder / "card.json").exists():
-        raise TaskError(f"{folder} holds a task already; a changed task needs a new version.")
+        raise TaskError(
+            f"{folder} holds a task already; a changed task needs a new version (version=, on the "
+            "command line --version), or another folder (--output)."
+        )
     files: dict[str, dict[str, NDArray]] = {
         split: {
             name: getattr(values, name).astype(dtype)
