@@ -368,6 +368,17 @@ def test_where_there_is_nothing_to_choose_the_only_assignment_is_asked(name):
     assert list(ledger.cells(problem)) == [(4, 4, 4, 4)]
 
 
+def test_a_search_starts_where_the_budgeted_figure_admits_it():
+    def cost(layers, bitwidths):
+        bits = np.array(bitwidths)
+        return {"cycles": np.outer([1, 1, 1], bits), "energy": np.stack([9 - bits, bits, bits])}
+
+    env = gym.make(
+        "releq/QuantizeNet-v0", evaluator=ToyEvaluator(), cost=cost, cost_budget={"energy": 6}
+    )
+    assert Player(env).start == (8, 2, 2)
+
+
 def test_who_silences_stdout_waits_for_others_that_do(capfd):
     entered, leave = threading.Event(), threading.Event()
 

@@ -101,7 +101,10 @@ class Bench:
 
     @cached_property
     def made_with(self) -> str:
-        """Digest of what a row depends on beside its bitwidths and seed."""
+        """Digest of what a row depends on beside its bitwidths and seed.
+
+        But for the report images, which are not opened to learn whether something is missing.
+        """
         evaluator = self.evaluator
         splits = evaluator.splits.train, evaluator.splits.search
         told = [

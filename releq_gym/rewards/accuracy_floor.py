@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,19 +40,16 @@ class AccuracyFloor:
 
     def __call__(self, transition: Transition) -> float:
         """The reward."""
-        floor = self.max_loss_points
-        if floor is None:
-            floor = transition.max_loss_points
-        excess = transition.loss_points - floor
-        if excess <= 1e-9:
-            return 1.0 - transition.cost
-        return -excess / 100.0 - (transition.highest_cost - 1.0)
+        kept, within, beyond = self._cases(transition)
+        return within if kept else beyond
 
     def batch(self, transition: Transition) -> NDArray[np.float64]:
         """The rewards of many transitions, held as arrays in one."""
+        return np.where(*self._cases(transition))
+
+    def _cases(self, transition: Transition) -> tuple[Any, Any, Any]:
+        """Whether the floor is kept, the reward if so, and if not."""
         floor = self.max_loss_points
-        if floor is None:
-            floor = transition.max_loss_points
-        excess = transition.loss_points - floor
+        excess = transition.loss_points - (transition.max_loss_points if floor is None else floor)
         beyond = -excess / 100.0 - (transition.highest_cost - 1.0)
-        return np.where(excess <= 1e-9, 1.0 - transition.cost, beyond)
+        return excess <= 1e-9, 1.0 - transition.cost, beyond

@@ -117,13 +117,14 @@ class Player:
     def start(self) -> Choice:
         """The most bits, the same in every step, that the cost budget admits.
 
-        Where it admits none of those, every step at the bitwidth that costs least.
+        Where it admits none of those, every step at the bitwidth that costs least, by the figure
+        that makes for an admitted one, the headline first.
         """
-        for bitwidth in reversed(self.problem.bitwidths):
-            if self.admits(choice := (bitwidth,) * self.steps):
-                return choice
-        cheapest = self.totals[:, :, 0].argmin(axis=1)
-        return tuple(self.problem.bitwidths[digit] for digit in cheapest)
+        bitwidths = self.problem.bitwidths
+        choices = [(bitwidth,) * self.steps for bitwidth in reversed(bitwidths)]
+        for cheapest in self.totals.argmin(axis=1).T.tolist():
+            choices.append(tuple(bitwidths[digit] for digit in cheapest))
+        return next(filter(self.admits, choices), choices[len(bitwidths)])
 
     @cached_property
     def totals(self) -> NDArray[np.float64]:
