@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from releq_gym.costs import CostModel, make_cost
 from releq_gym.evaluators import Evaluation, Evaluator
 from releq_gym.evaluators.resolve import make_evaluator
+from releq_gym.interrupts import Uninterrupted
 from releq_gym.ledger import Ledger, Trace
 from releq_gym.noise import first_repeat, splitmix64
 from releq_gym.observation import OBSERVATIONS, Measured
@@ -317,11 +318,11 @@ class QuantizeNetEnv(gym.Env[Any, int]):
                     raise
             else:
                 terminated, truncated = False, True
-        with self.ledger.booking():
-            self._book(int(action), reward, repeat, truncated=truncated)
-            self._over = terminated or truncated
-            if self._over:
-                self._trace.end(cut=False)
+        self._over = terminated or truncated
+        if self.ledger.log is not None:
+            self._log(int(action), reward, repeat, truncated=truncated)
+        elif repeat is not None:
+            self._charge(repeat)
         return self._observation(), reward, terminated, truncated, self._info()
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -430,18 +431,27 @@ class QuantizeNetEnv(gym.Env[Any, int]):
         self._evaluated = True
         return repeat
 
-    def _book(self, action: int, reward: float, repeat: int | None, *, truncated: bool) -> None:
-        """Charges and logs a step; ``repeat`` is the one that it has revealed."""
-        ledger, trace = self.ledger, self._trace
-        if repeat is not None:
-            accuracy, milliseconds, _ = self._evaluation
-            ledger.charge(self.problem, self._bitwidths, accuracy, milliseconds, repeat)
-            if ledger.log is not None:
+    def _charge(self, repeat: int) -> None:
+        """Books what that repeat has revealed."""
+        accuracy, milliseconds, _ = self._evaluation
+        self.ledger.charge(self.problem, self._bitwidths, accuracy, milliseconds, repeat)
+
+    def _log(self, action: int, reward: float, repeat: int | None, *, truncated: bool) -> None:
+        """Notes a step, and charges for the repeat that it has revealed, if any."""
+        trace = self._trace
+        if repeat is None and not self._over:
+            trace.step(action, reward, self._bitwidths)
+            return
+        with Uninterrupted():  # lest the log lacks what is counted
+            if repeat is not None:
+                self._charge(repeat)
                 step = int(self._prefixes.step(self._at))
-                trace.reveal(step, repeat, accuracy, ledger.fresh)
-        elif truncated:
-            trace.refuse(ledger.fresh)
-        trace.step(action, reward, self._bitwidths)
+                trace.reveal(step, repeat, self._evaluation.accuracy, self.ledger.fresh)
+            elif truncated:
+                trace.refuse(self.ledger.fresh)
+            trace.step(action, reward, self._bitwidths)
+            if self._over:
+                trace.end(cut=False)
 
     def _note(self, evaluation: Evaluation) -> None:
         full, accuracy = self.problem.evaluator.full_precision_accuracy, evaluation.accuracy

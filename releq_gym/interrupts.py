@@ -10,20 +10,17 @@ from types import FrameType
 class Uninterrupted:
     """Within it Ctrl-C waits; it is raised at the end.
 
-    Outside of the main thread, which alone it reaches, this does nothing, and so it does where
-    Python does not handle it.
+    Outside of the main thread, which alone it reaches, this does nothing.
     """
 
     def __enter__(self) -> None:
         self._came = False
-        self._handler = None
-        if threading.current_thread() is threading.main_thread():
-            self._handler = signal.getsignal(signal.SIGINT)
-        if self._handler is not None:
-            signal.signal(signal.SIGINT, self._wait)
+        self._reached = threading.current_thread() is threading.main_thread()
+        if self._reached:
+            self._handler = signal.signal(signal.SIGINT, self._wait)
 
     def __exit__(self, *raised: object) -> None:
-        if self._handler is not None:
+        if self._reached:
             signal.signal(signal.SIGINT, self._handler)
         if self._came:
             signal.raise_signal(signal.SIGINT)

@@ -7,7 +7,6 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from releq_gym.interrupts import Uninterrupted
 from releq_gym.plain_numbers import as_json, is_whole
 
 if TYPE_CHECKING:
@@ -61,7 +59,8 @@ class Trace:
     def __init__(self, ledger: Ledger, member: int):
         self._ledger, self.member = ledger, member
         self._record: dict[str, Any] | None = None
-        self._bitwidths: list[int] = []
+        self._steps: list[tuple[int, float, Sequence[int]]] = []
+        self._start: Sequence[int] = ()
 
     def __deepcopy__(self, memo: dict) -> Trace:
         """Of a copied environment: what was revealed before the copy is the original's."""
@@ -69,15 +68,14 @@ class Trace:
             return Trace(self._ledger, self.member)
         twin = Trace(self._ledger, self._ledger.join(continues=self.member))
         if self._record is not None:
-            member, decided = twin.member, len(self._record["actions"])
-            own = {"env": member, "revealed": [], "copied": decided}
+            own = {"env": twin.member, "revealed": [], "copied": len(self._steps)}
             twin._record = {**copy.deepcopy(self._record), **own}
-            twin._bitwidths = self._bitwidths
+            twin._steps, twin._start = list(self._steps), self._start
         return twin
 
     def begin(self, seed: int | None, bitwidths: Sequence[int]) -> None:
         """A new episode; ``seed`` where it starts the noise over, given or drawn."""
-        self._bitwidths = list(bitwidths)
+        self._steps, self._start = [], bitwidths
         self._record = {
             "env": self.member,
             "seed": seed,
@@ -99,15 +97,16 @@ class Trace:
     def step(self, action: int, reward: float, bitwidths: Sequence[int]) -> None:
         """A decision, and what it has led to."""
         if self._record is not None:
-            self._record["actions"].append(action)
-            self._record["rewards"].append(reward)
-            self._bitwidths = list(bitwidths)
+            self._steps.append((action, reward, bitwidths))  # at once, whenever Ctrl-C comes
 
     def end(self, *, cut: bool) -> None:
         """The episode's end, or with ``cut`` whatever came instead; writes it once."""
         record, self._record = self._record, None
-        if record is not None and (record["actions"] or record["seed"] is not None):
-            self._ledger.write({**record, "bitwidths": self._bitwidths, "cut": cut})
+        if record is not None and (self._steps or record["seed"] is not None):
+            record["actions"] = [action for action, _, _ in self._steps]
+            record["rewards"] = [reward for _, reward, _ in self._steps]
+            *_, bitwidths = self._steps[-1] if self._steps else (self._start,)
+            self._ledger.write({**record, "bitwidths": list(bitwidths), "cut": cut})
 
 
 class Answer(NamedTuple):
@@ -228,10 +227,6 @@ class Ledger:
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_writer": None}
-
-    def booking(self) -> AbstractContextManager[None]:
-        """While a step is charged and logged: Ctrl-C waits, lest the log lacks what is counted."""
-        return nullcontext() if self.log is None else Uninterrupted()
 
     @property
     def distinct(self) -> int:
@@ -371,14 +366,15 @@ class Ledger:
     def _settle(self) -> None:
         """Sorts what waits into cells."""
         self._condense()
-        pending, self._pending, self._waiting = self._pending, {}, 0
-        for problem, (batch,) in pending.items():
+        for problem, (batch,) in list(self._pending.items()):
             known = self._cells[problem.evaluator.name]
             rows = zip(*(field.tolist() for field in batch), strict=True)
             for bitwidths, accuracy, repeat, visits in rows:
                 cell = known.setdefault(tuple(bitwidths), Cell())
                 cell.visits += visits
                 cell.accuracies[repeat] = accuracy
+            del self._pending[problem]  # not before: Ctrl-C in between loses nothing
+        self._waiting = 0
 
     def _condense(self) -> None:
         """Joins what waits and is the same repeat of one assignment, in the order of first visits.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from releq_gym.env import QuantizeNetEnv, refuse_frozen
 from releq_gym.evaluators.base import evaluate_many
+from releq_gym.interrupts import Uninterrupted
 from releq_gym.ledger import Trace
 from releq_gym.noise import first_repeats, splitmix64
 from releq_gym.observation import Measured
@@ -181,7 +183,9 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
                 raise
             refused = self._everyone[asking][~revealed.granted]
             terminated[refused], truncated[refused] = False, True
-        with self.ledger.booking():
+        with (
+            Uninterrupted() if self._traces else nullcontext()
+        ):  # lest the log lacks what is counted
             self._over = terminated | truncated
             self._book(rows, actions, rewards, revealed)
         if self.autoreset_mode == AutoresetMode.SAME_STEP and self._over.any():
