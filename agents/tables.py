@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from releq_gym.problem import Problem
-from releq_gym.result import Measured, Report, Result, describe_figures
+from releq_gym.result import OnReport, Report, Result, describe_figures
 from releq_gym.rewards.accuracy_floor import AccuracyFloor
 
 
@@ -70,7 +70,7 @@ def print_report(console: Console, report: Report) -> None:
     console.print(table)
 
 
-def _loss(measured: Measured) -> str:
+def _loss(measured: OnReport) -> str:
     if measured.margin_points is None:
         return "" if measured.bitwidths is None else f"{measured.loss_points:+.2f}"
     return f"{measured.loss_points:+.2f} ± {measured.margin_points:.2f}"

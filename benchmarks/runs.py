@@ -82,7 +82,7 @@ def run(
     return rows
 
 
-def _walked(task: str, played: Played) -> dict[str, Any]:
+def _walked(task: str, played: EndedRun) -> dict[str, Any]:
     """Columns of the greedy walk, where a policy has one."""
     if played.agent is None:
         return {}
@@ -109,7 +109,7 @@ def score(
     found = answers(job, revealed, problem, budgets)
     for budget, one in zip(budgets, found, strict=True):
         yield {
-            **worth(job, budget, one.answer.bitwidths),
+            **judged(job, budget, one.answer.bitwidths),
             "objective": one.answer.objective,
             "accuracy": one.answer.accuracy,
             "loss_points": one.answer.loss_points,
@@ -135,7 +135,7 @@ def known_rows(task: str) -> list[dict[str, Any]]:
         known["search_oracle"] = scorer.oracle
     every = len(problem.bitwidths) ** depth
     return [
-        worth(Job(task, searcher, 0), every, bitwidths) for searcher, bitwidths in known.items()
+        judged(Job(task, searcher, 0), every, bitwidths) for searcher, bitwidths in known.items()
     ]
 
 
@@ -189,7 +189,7 @@ def _confirmed(job: Job, ledger: Ledger) -> Found:
     return Found(answer, env.ledger.distinct, env.ledger.fresh, env.ledger.milliseconds)
 
 
-def worth(job: Job, budget: int, bitwidths: tuple[int, ...]) -> dict[str, Any]:
+def judged(job: Job, budget: int, bitwidths: tuple[int, ...]) -> dict[str, Any]:
     """Those columns of a row that say who it is about and what an answer is worth."""
     scorer = scorer_of(job.task)
     report = scorer.report_transition(bitwidths)
@@ -215,7 +215,7 @@ def scorer_of(task: str) -> TableScorer | ExactScorer:
     return make_scorer(QuantizeNetEnv(task=task).problem)
 
 
-class Played(NamedTuple):
+class EndedRun(NamedTuple):
     """A run at its end.
 
     Attributes:
@@ -235,7 +235,7 @@ def play(
     seed: int,
     changes: Mapping[str, Any] | None = None,
     search: Searcher | None = None,
-) -> Played:
+) -> EndedRun:
     """Searches until the budget is spent or nothing more is asked.
 
     Args:
@@ -249,12 +249,12 @@ def play(
     if search is None and searcher not in SEARCHERS:
         made = make_agent(make_env, searcher, seed, changes)
         learn_until_spent(made.agent, made.env.ledger, most_steps(made.env))
-        return Played(made.env.problem, made.agent, made.options)
+        return EndedRun(made.env.problem, made.agent, made.options)
     env = make_env(**(changes or {}))
     env.reset(seed=seed)
     (search or SEARCHERS[searcher])(env, np.random.default_rng(seed))
     env.close()
-    return Played(env.problem, None, changes or {})
+    return EndedRun(env.problem, None, changes or {})
 
 
 def find(

@@ -26,7 +26,7 @@ from releq_gym.quantized import (
     read_header,
     save_quantized,
 )
-from releq_gym.result import RESULT_FILE, Measured, Report, Result, read_result
+from releq_gym.result import RESULT_FILE, OnReport, Report, Result, read_result
 from releq_gym.tasks.twin import live_twin
 from releq_gym.training.accuracy import Score, each_score, top1
 from releq_gym.training.device import place, resolve_device
@@ -173,7 +173,7 @@ def retrain_and_report(
     return Report(
         source=_describe(recipe),
         images=len(reference),
-        full_precision=Measured(None, _mean(reference)),
+        full_precision=OnReport(None, _mean(reference)),
         checkpoint=_compare(None, answer(evaluator.module), reference),
         uniform=_compare(uniform, answer(retrained_uniform), reference),
         chosen=_compare(chosen, answer(load_quantized(path, evaluator.module)), reference),
@@ -191,9 +191,9 @@ def task_report(evaluator: TableEvaluator, bitwidths: Sequence[int], why: str = 
     held = TableEvaluator(evaluator.task, "report")
     full = held.full_precision_accuracy
 
-    def look_up(assignment: tuple[int, ...]) -> Measured:
+    def look_up(assignment: tuple[int, ...]) -> OnReport:
         accuracy = held.evaluate(assignment, -1).accuracy
-        return Measured(assignment, accuracy, 100.0 * (full - accuracy))
+        return OnReport(assignment, accuracy, 100.0 * (full - accuracy))
 
     recipe = evaluator.task.card["recipe"]
     return Report(
@@ -201,8 +201,8 @@ def task_report(evaluator: TableEvaluator, bitwidths: Sequence[int], why: str = 
         + f" in the task, after the {recipe} recipe"
         + (f"; not measured anew, because: {why.removesuffix('.')}" if why else ""),
         images=held.images,
-        full_precision=Measured(None, full),
-        checkpoint=Measured(None, full),
+        full_precision=OnReport(None, full),
+        checkpoint=OnReport(None, full),
         uniform=look_up((max(held.bitwidths),) * len(held.layers)),
         chosen=look_up(tuple(bitwidths)),
     )
@@ -315,10 +315,10 @@ def _describe(recipe: str | Recipe) -> str:
     return "retrained as in the search" if recipe.images else "quantized without retraining"
 
 
-def _compare(bitwidths: tuple[int, ...] | None, right: Tensor, reference: Tensor) -> Measured:
+def _compare(bitwidths: tuple[int, ...] | None, right: Tensor, reference: Tensor) -> OnReport:
     """Pairs the images: what both get right or wrong says nothing about the difference."""
     lost = 100.0 * float((reference.double() - right.double()).mean())
-    return Measured(bitwidths, _mean(right), lost, margin_points(right, reference))
+    return OnReport(bitwidths, _mean(right), lost, margin_points(right, reference))
 
 
 def margin_points(right: Tensor, reference: Tensor) -> float:

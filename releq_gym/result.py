@@ -22,7 +22,7 @@ LOG_FILE = "log.jsonl"
 
 
 @dataclass(frozen=True)
-class Measured:
+class OnReport:
     """One network on the report split.
 
     Attributes:
@@ -55,10 +55,10 @@ class Report:
 
     source: str
     images: int
-    full_precision: Measured
-    checkpoint: Measured
-    uniform: Measured
-    chosen: Measured
+    full_precision: OnReport
+    checkpoint: OnReport
+    uniform: OnReport
+    chosen: OnReport
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def read_result(folder: str | os.PathLike) -> Result:
         record = json.loads(path.read_text(encoding="utf-8"))
         if (report := record["report"]) is not None:
             measured = {
-                name: Measured(**_tuples(report[name]))
+                name: OnReport(**_tuples(report[name]))
                 for name in ("full_precision", "checkpoint", "uniform", "chosen")
             }
             record["report"] = Report(**{**report, **measured})

@@ -21,7 +21,7 @@ from releq_gym.report import (
     retrain_and_report,
     right_answers,
 )
-from releq_gym.result import Measured, Report, Result, read_result, write_result
+from releq_gym.result import OnReport, Report, Result, read_result, write_result
 from releq_gym.tasks import TaskError, find_task, load_task
 from releq_gym.tasks.format import OK, Measurements, write_task
 from releq_gym.tasks.twin import live_twin
@@ -29,10 +29,10 @@ from releq_gym.tasks.twin import live_twin
 REPORT = Report(
     source="retrained by the long recipe",
     images=10,
-    full_precision=Measured(None, 0.9),
-    checkpoint=Measured(None, 0.9, 0.0, 0.0),
-    uniform=Measured((8, 8), 0.9, 0.0, 0.0),
-    chosen=Measured((4, 2), 0.8, 10.0, 19.6),
+    full_precision=OnReport(None, 0.9),
+    checkpoint=OnReport(None, 0.9, 0.0, 0.0),
+    uniform=OnReport((8, 8), 0.9, 0.0, 0.0),
+    chosen=OnReport((4, 2), 0.8, 10.0, 19.6),
 )
 RESULT = Result(
     finished=True,
@@ -184,7 +184,7 @@ def test_other_weights_than_the_tasks_are_not_retrained(tmp_path):
         live_twin(task.task)
     report = final_report(task, (6, 8, 6, 6), tmp_path)
     assert report is not None
-    assert report.chosen == Measured((6, 8, 6, 6), 440 / 449, pytest.approx(100 * 2 / 449))
+    assert report.chosen == OnReport((6, 8, 6, 6), 440 / 449, pytest.approx(100 * 2 / 449))
     assert "the weights of digits are others" in report.source
 
 

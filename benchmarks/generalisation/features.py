@@ -22,7 +22,7 @@ from benchmarks.generalisation.run import others, policy_file, tasks
 from benchmarks.generalisation.sweep import DEVELOPMENT, REFERENCE, SEEDS
 from benchmarks.options import positive
 from benchmarks.rows import append_rows, read_rows
-from benchmarks.runs import Job, worth
+from benchmarks.runs import Job, judged
 from benchmarks.statistics import interquartile_mean, summary
 from benchmarks.tables import Table, markdown
 from releq_gym.env import QuantizeNetEnv
@@ -133,7 +133,7 @@ def importance(net: str, seed: int, policies: Path) -> Iterator[dict[str, Any]]:
 
     def first_answer(env: gym.Env) -> tuple[float, float]:
         """Search regret and bits per weight."""
-        row = worth(Job(task, REFERENCE, seed), 0, Walker(env, policy, card).first_answer())
+        row = judged(Job(task, REFERENCE, seed), 0, Walker(env, policy, card).first_answer())
         return row["search_regret"], row["weighted_bitwidth"]
 
     here, taught = Recorded(make_env(task)), []

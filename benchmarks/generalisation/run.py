@@ -23,7 +23,7 @@ from benchmarks.generalisation.sweep import (
     NETS,
     PRETRAINING,
 )
-from benchmarks.runs import Job, mean_accuracy, worth
+from benchmarks.runs import Job, judged, mean_accuracy
 from benchmarks.runs import run as run_job
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.problem import Problem
@@ -62,7 +62,7 @@ def run(job: Job, policies: Path) -> list[dict[str, Any]]:
 def known_row(task: str) -> dict[str, Any]:
     """The best uniform bitwidth on search data, which nobody knows beforehand."""
     depth = len(_problem(task).layers)
-    rows = [worth(Job(task, "uniform_hindsight", 0), 0, (one,) * depth) for one in BITWIDTHS]
+    rows = [judged(Job(task, "uniform_hindsight", 0), 0, (one,) * depth) for one in BITWIDTHS]
     return min(rows, key=lambda row: row["search_regret"])
 
 
@@ -152,7 +152,7 @@ def _unasked(job: Job, bitwidths: tuple[int, ...], started: float) -> dict[str, 
     accuracy = mean_accuracy(problem.evaluator, bitwidths)
     known = problem.transition(bitwidths, accuracy)
     return {
-        **worth(job, 0, bitwidths),
+        **judged(job, 0, bitwidths),
         "objective": problem.reward_of(known),
         "accuracy": accuracy,
         "loss_points": known.loss_points,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import releq_gym
 from agents.watch import PolicyHistory
 from benchmarks.paper_figures import sweep
-from benchmarks.runs import Job, answers, make_agent, mean_accuracy, most_steps, worth
+from benchmarks.runs import Job, answers, judged, make_agent, mean_accuracy, most_steps
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.evaluators.synthetic import is_synthetic
 from releq_gym.ledger import Ledger
@@ -178,7 +178,7 @@ def _walked(job: Job, problem: Problem, bitwidths: tuple[int, ...]) -> dict[str,
         "walk": " ".join(map(str, bitwidths)),
         "walk_reward": round(problem.reward_of(known), 5),
         "walk_releq": round(make_reward("releq")(known), 5),
-        "walk_regret": round(worth(job, 0, bitwidths)["search_regret"], 5),
+        "walk_regret": round(judged(job, 0, bitwidths)["search_regret"], 5),
         "walk_loss_points": round(known.loss_points, 3),
         "walk_keeps": int(known.loss_points <= known.max_loss_points + 1e-9),
         "walk_bits": round(known.weighted_bitwidth, 3),
@@ -186,7 +186,7 @@ def _walked(job: Job, problem: Problem, bitwidths: tuple[int, ...]) -> dict[str,
 
 
 def _answered(job: Job, bitwidths: tuple[int, ...]) -> dict[str, Any]:
-    known = worth(job, 0, bitwidths)
+    known = judged(job, 0, bitwidths)
     return {
         "bitwidths": known["bitwidths"],
         "search_regret": round(known["search_regret"], 5),

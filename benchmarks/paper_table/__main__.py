@@ -10,7 +10,7 @@ import pandas as pd
 from rich.console import Console
 
 from benchmarks.paper_table import devices
-from benchmarks.paper_table.analysis import effort, labels, losses, table, worth
+from benchmarks.paper_table.analysis import effort, labels, losses, savings, table
 from benchmarks.paper_table.pictures import draw
 from benchmarks.paper_table.run import Bench, rows_of, unspaced
 from benchmarks.paper_table.sweep import ON_REQUEST, OURS, PLANS
@@ -93,7 +93,7 @@ def write_page(results: Path = RESULTS) -> None:
         if plan.unclaimed:
             parts += [f"No claim: {plan.unclaimed}."]
         else:
-            parts += [worth(candidates)]
+            parts += [savings(candidates)]
             drawn[title] = (group, named)
         if len(searches):
             own = searches[(searches["net"] == net) & (searches["quantizer"] == quantizer)]

@@ -117,7 +117,7 @@ def table(group: pd.DataFrame, named: Mapping[str, tuple[str, ...]]) -> str:
     return grid(head, rows)
 
 
-def worth(candidates: Sequence[Mapping[str, str]]) -> str:
+def savings(candidates: Sequence[Mapping[str, str]]) -> str:
     """One sentence: what searching has saved against shapes that nobody has to search for.
 
     Args:

@@ -42,7 +42,7 @@ class Asked(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Played:
+class ReplayedEpisode:
     """An episode and its replay, once `Walk.repeats` are filled in.
 
     Attributes:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from benchmarks.validate.numbering import check_numbers
-from benchmarks.validate.played import Asked, Played, as_told
+from benchmarks.validate.played import Asked, ReplayedEpisode, as_told
 from benchmarks.validate.rebuild import Rebuilt, rebuild
 from benchmarks.validate.records import Episode, Joined, is_numbered, numbered, parse
 from benchmarks.validate.walk import Walk
@@ -218,7 +218,7 @@ def _play(
 
 def _walk(
     block: Sequence[Joined | Episode], members: dict[int, Member], replayed: Replayed
-) -> dict[int, Played]:
+) -> dict[int, ReplayedEpisode]:
     """The episodes that can be replayed by line, those of one environment in one walk."""
     alike: dict[int, tuple[QuantizeNetEnv, list[Episode]]] = {}
     for one in block:
@@ -232,7 +232,7 @@ def _walk(
     for env, episodes in alike.values():
         walk = Walk(env, [one.actions for one in episodes])
         for row, one in enumerate(episodes):
-            played[one.line] = Played(one, env, walk, row)
+            played[one.line] = ReplayedEpisode(one, env, walk, row)
     return played
 
 
@@ -246,7 +246,7 @@ def _impossible(episode: Episode, env: QuantizeNetEnv) -> str | None:
     return None
 
 
-def _ask(played: Played, noise: Noise) -> None:
+def _ask(played: ReplayedEpisode, noise: Noise) -> None:
     """Notes which repeats the episode saw."""
     env, walk, row = played.env, played.walk, played.row
     repeats = env.problem.evaluator.repeats

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from benchmarks.paper_table import devices
 from benchmarks.paper_table.__main__ import RESULTS, main, write_page
-from benchmarks.paper_table.analysis import effort, labels, losses, table, worth
+from benchmarks.paper_table.analysis import effort, labels, losses, savings, table
 from benchmarks.paper_table.pictures import STYLES, draw
 from benchmarks.paper_table.run import Bench, Candidate, answers_path, chosen, spaced
 from benchmarks.paper_table.sweep import ON_REQUEST, PLANS, SEARCHERS, Plan
@@ -104,12 +104,12 @@ def test_an_assignment_bears_every_name_it_has():
 
 def test_the_worth_of_a_search_is_said_in_words():
     found = candidate("recurrent_ppo", "1 4", 1.5, 0.2)
-    assert worth([]) == "The search is to come."
-    assert "0.50 bits per weight less than the best uniform" in worth(
+    assert savings([]) == "The search is to come."
+    assert "0.50 bits per weight less than the best uniform" in savings(
         [found, candidate("uniform", "2 2", 2.0, 0.1)]
     )
-    assert "no gain from search" in worth([found, candidate("uniform", "1 1", 1.0, 0.1)])
-    assert "none that was tried" in worth([found, candidate("uniform", "1 1", 1.0, 0.9)])
+    assert "no gain from search" in savings([found, candidate("uniform", "1 1", 1.0, 0.1)])
+    assert "none that was tried" in savings([found, candidate("uniform", "1 1", 1.0, 0.9)])
 
 
 def test_plans_fit_their_networks():
