@@ -49,7 +49,8 @@ class Report:
         full_precision: What losses are against: trained on by the recipe that ``chosen`` was
             retrained by, so that training longer does not count as a merit of quantization.
         checkpoint: Full precision as the search began with it.
-        uniform: All layers at the most bits there are, retrained as ``chosen`` was.
+        uniform: All layers at the most bits there are, within the cost budget or not, retrained as
+            ``chosen`` was.
         chosen: What the search chose.
     """
 

@@ -179,7 +179,7 @@ def _cut(
     _refuse_shared_weights(module, layers)
     _refuse_direct_use(graph, layers)
     with torch.no_grad():
-        _Overwritten(traced).run(images.clone())
+        _OverwriteCheck(traced).run(images.clone())
     graph.eliminate_dead_code()
     _make_functional(traced)
     folded = _fold_batch_norms(traced, layers)
@@ -223,7 +223,7 @@ def _refuse_direct_use(graph: fx.Graph, layers: Sequence[str]) -> None:
             raise ValueError(f"it reads {weight} directly")
 
 
-class _Overwritten(fx.Interpreter):
+class _OverwriteCheck(fx.Interpreter):
     """Runs a graph and refuses one that goes on with a value, or a view of it, that it wrote to.
 
     The few inputs at hand may not show what that changes: a clamp that cuts nothing off writes,
@@ -239,13 +239,14 @@ class _Overwritten(fx.Interpreter):
         """Its value; raises ValueError where something that was written to is read later."""
         value = super().run_node(n)
         place = self._place[n]
-        for held, tensor, version in self._held:
-            kept = held.op == "get_attr" or any(self._place[user] > place for user in held.users)
-            if tensor._version != version and kept:
+        for index, (held, tensor, version) in enumerate(self._held):
+            if tensor._version == version:
+                continue
+            if held.op == "get_attr" or any(self._place[user] > place for user in held.users):
                 raise ValueError(f"it goes on with {held.name} after {n.name} has changed that")
+            self._held[index] = held, tensor, tensor._version
         values = value if isinstance(value, tuple | list) else [value]
-        new = [(n, one, 0) for one in values if isinstance(one, Tensor)]
-        self._held = [(node, one, one._version) for node, one, _ in self._held + new]
+        self._held += [(n, one, one._version) for one in values if isinstance(one, Tensor)]
         return value
 
 
