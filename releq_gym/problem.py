@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import traceback
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_CEILING, Context
-from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -19,9 +17,10 @@ from releq_gym.costs import CostModel
 from releq_gym.costs.quantization_state import layer_importance
 from releq_gym.evaluators.base import Evaluator
 from releq_gym.layers import BITWIDTHS, MAX_LOSS_POINTS, Layer
+from releq_gym.own_code import failure_of
 from releq_gym.plain_numbers import is_real
 from releq_gym.registry import UnknownNameError
-from releq_gym.rewards import Reward
+from releq_gym.rewards import REWARD_ADVICE, Reward
 from releq_gym.transition import Transition
 
 BETTER_POINTS = 5.0
@@ -289,7 +288,10 @@ class Problem:
         Raises:
             ValueError: Where it is not: a NaN would poison whatever learns from it.
         """
-        reward = self.reward(transition)
+        try:
+            reward = self.reward(transition)
+        except Exception as error:
+            raise failure_of("reward", self.reward, error, REWARD_ADVICE) from error
         if isinstance(reward, np.ndarray) and reward.ndim == 0:
             reward = reward[()]
         if isinstance(reward, float | int | np.number) and math.isfinite(reward):
@@ -536,22 +538,11 @@ def _called(cost_model: CostModel, layers: Sequence[Layer]) -> Any:
     try:
         return cost_model(layers, BITWIDTHS)
     except Exception as error:
-        shipped = type(cost_model).__module__.startswith("releq_gym.")
-        if shipped and isinstance(error, ValueError):
-            raise
-        _, *inside = traceback.extract_tb(error.__traceback__)
-        if not inside:
-            raise ValueError(
-                f"The cost model {cost_model!r:.80} cannot be called on (layers, bitwidths): "
-                f"{error}."
-            ) from error
-        own = [frame for frame in inside if frame.filename == inside[0].filename][-1]
-        raise ValueError(
-            f"The cost model {cost_model!r:.80} raised {type(error).__name__} in line "
-            f"{own.lineno} of {Path(own.filename).name}: {error}. It gets all layers and the "
-            "bitwidths 1 to 8 at once, and returns {figure: array [layers, bitwidths]}, such as "
-            "np.outer([layer.macs for layer in layers], bitwidths)."
-        ) from error
+        advice = (
+            "It gets all layers and the bitwidths 1 to 8 at once, and returns {figure: array "
+            "[layers, bitwidths]}, such as np.outer([layer.macs for layer in layers], bitwidths)."
+        )
+        raise failure_of("cost model", cost_model, error, advice) from error
 
 
 def _rounded_up(limit: float) -> str:

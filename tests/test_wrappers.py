@@ -112,7 +112,7 @@ def test_hardware_cost_refuses_what_cannot_be():
     with pytest.raises(ValueError, match="cost_kwargs=5 has to be a dict"):
         HardwareCost(make(), "model_size", cost_kwargs=5)
     for model, said in {
-        "wrong signature": (lambda layers: {}, "cannot be called on"),
+        "wrong signature": (lambda layers: {}, "cannot be called"),
         "no numbers": (lambda layers, bitwidths: {"ms": "x"}, "array of real numbers"),
         "no name": (lambda layers, bitwidths: {3: np.ones((3, 8))}, "has to have a name"),
     }.values():

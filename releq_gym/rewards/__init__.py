@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from releq_gym.own_code import failure_of
 from releq_gym.registry import Registry
 from releq_gym.transition import Transition
 
@@ -25,6 +26,9 @@ def make_reward(name: str | Reward, /, **kwargs: float) -> Reward:
     return REWARDS.make(name, **kwargs)
 
 
+REWARD_ADVICE = "It gets a Transition (releq_gym/transition.py), and returns a finite number."
+
+
 def reward_many(reward: Reward, transition: Transition) -> NDArray[np.float64]:
     """The rewards of many transitions, held as arrays in one.
 
@@ -39,13 +43,16 @@ def reward_many(reward: Reward, transition: Transition) -> NDArray[np.float64]:
     """
     count = len(transition.accuracy)  # type: ignore[arg-type]
     returned: Any
-    if (batch := getattr(reward, "batch", None)) is not None:
-        returned = batch(transition)
-    else:
-        columns = [np.broadcast_to(field, count).tolist() for field in transition[1:]]
-        assignments = map(tuple, transition.bitwidths.tolist())  # type: ignore[attr-defined]
-        rows = zip(assignments, *columns, strict=True)
-        returned = [reward(Transition(*row)) for row in rows]
+    try:
+        if (batch := getattr(reward, "batch", None)) is not None:
+            returned = batch(transition)
+        else:
+            columns = [np.broadcast_to(field, count).tolist() for field in transition[1:]]
+            assignments = map(tuple, transition.bitwidths.tolist())  # type: ignore[attr-defined]
+            rows = zip(assignments, *columns, strict=True)
+            returned = [reward(Transition(*row)) for row in rows]
+    except Exception as error:
+        raise failure_of("reward", reward, error, REWARD_ADVICE) from error
     try:
         rewards = np.asarray(returned, dtype=np.float64)
     except (TypeError, ValueError):

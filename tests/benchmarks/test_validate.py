@@ -482,7 +482,7 @@ def test_a_reward_that_fails_leaves_an_honest_log(tmp_path, many):
     log, answers = tmp_path / "some.jsonl", iter([1.0, 2.0])
     options = {"task": DIGITS, "log": log, "reward": lambda transition: next(answers)}
     env = QuantizeNetVectorEnv(1, **options) if many else QuantizeNetEnv(**options)
-    with pytest.raises(StopIteration):
+    with pytest.raises(ValueError, match=r"raised StopIteration in line \d+ of test_validate.py"):
         for _ in range(3):
             env.reset()
             for _ in range(4):
