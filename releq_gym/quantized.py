@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -400,11 +401,8 @@ def _pop_weight(tensors: dict[str, Tensor], name: str, bitwidth: int, path: str 
             f"{damaged} codes of {codes.dtype} and a scale of {scale.dtype}, expected int8 or "
             "int16 and float32."
         )
-    # A grid with a zero reaches 2**(bitwidth - 1) - 1, one of odd codes 2**bitwidth - 1.
-    largest = 2**bitwidth - 1 if (codes % 2 != 0).all() else 2 ** (bitwidth - 1) - 1
-    found = max(abs(int(code)) for code in codes.aminmax()) if codes.numel() else 0
-    if found > largest:
-        raise ValueError(f"{damaged} codes up to {found}, but {bitwidth} bits reach {largest}.")
+    if (levels := len(codes.unique())) > 2**bitwidth:
+        raise ValueError(f"{damaged} {levels} different codes, but {bitwidth} bits.")
     try:
         return Codes(codes, scale).decode()
     except RuntimeError as error:
@@ -483,6 +481,11 @@ def _load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: str |
     for names in _names(module):
         # Files may hold a shared parameter under one of its names.
         held = [name for name in names if name in tensors]
+        if any(not torch.equal(tensors[held[0]], tensors[name]) for name in held[1:]):
+            raise ValueError(
+                f"{path} does not fit {type(module).__name__}, in which {' and '.join(held)} are "
+                "one tensor: it holds different ones."
+            )
         tensors |= {name: tensors[held[0]] for name in names if held and name not in tensors}
     expected, numbers = _tensors(module), weights_and_statistics(module)
     kind = type(module).__name__
@@ -500,4 +503,6 @@ def _load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: str |
             )
         if name in numbers and not tensor.float().isfinite().all():
             raise ValueError(f"{path} holds NaN or infinity in {name}; train the network anew.")
-    module.load_state_dict(tensors, strict=False)  # extra state is in no file
+    state = OrderedDict(tensors)
+    state._metadata = module.state_dict()._metadata  # type: ignore[attr-defined]
+    module.load_state_dict(state, strict=False)  # extra state is in no file

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import json
 import pickle
 
@@ -20,6 +21,7 @@ from releq_gym.quantized import (
     save_weights,
 )
 from releq_gym.quantizers import QUANTIZERS, make_quantizer
+from releq_gym.quantizers.uniform import Uniform
 from releq_gym.registry import UnknownNameError
 
 DIGITS_LAYERS = ["conv1", "conv2", "fc1", "fc2"]
@@ -306,13 +308,8 @@ def test_a_file_cannot_name_code_to_import(tmp_path):
         ({}, {"fc1.weight.scale": torch.ones(7)}, "a scale that does not fit its codes"),
         (
             {},
-            {"fc1.weight.codes": torch.full((32, 144), 8, dtype=torch.int8)},
-            "'fc1' has codes up to 8, but 4 bits reach 7",
-        ),
-        (
-            {},
-            {"fc1.weight.codes": torch.full((32, 144), -17, dtype=torch.int8)},
-            "'fc1' has codes up to 17, but 4 bits reach 15",
+            {"fc1.weight.codes": torch.arange(32 * 144).remainder(17).to(torch.int8).view(32, 144)},
+            "'fc1' has 17 different codes, but 4 bits",
         ),
     ],
 )
@@ -444,3 +441,51 @@ def test_checkpoints_that_do_not_fit_are_explained(tmp_path):
         save_file(tensors, path)
         with pytest.raises(ValueError, match=message):
             load_weights(nn.Linear(2, 2), path)
+
+
+class Versioned(nn.Linear):
+    """Refuses a state without its version, as torchvision's MNASNet does."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *others):
+        assert local_metadata.get("version") == 2
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *others)
+
+
+def test_modules_that_load_by_their_version_are_loaded(tmp_path):
+    save_weights(nn.Sequential(Versioned(4, 3)), tmp_path / "net.safetensors")
+    load_weights(nn.Sequential(Versioned(4, 3)), tmp_path / "net.safetensors")
+
+
+def test_one_tensor_that_a_file_holds_twice_has_to_be_the_same(tmp_path):
+    path, tied = tmp_path / "net.safetensors", nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    save_weights(tied, path)
+    tied[1].weight = tied[0].weight
+    with pytest.raises(ValueError, match=r"0.weight and 1.weight are one tensor"):
+        load_weights(tied, path)
+
+
+@dataclasses.dataclass(frozen=True)
+class TwosComplement(Uniform):
+    """Uses the lowest code, too."""
+
+    name = "twos_complement_of_a_test"
+
+    def scaled_codes(self, weight, state, bitwidth):
+        half = 2 ** (bitwidth - 1)
+        step = state["step"]
+        return (weight / step).round().clamp(-half, half - 1), step
+
+    def quantize(self, weight, state, bitwidth):
+        codes, step = self.scaled_codes(weight, state, bitwidth)
+        return codes * step
+
+
+def test_codes_of_ones_own_quantizer_are_as_many_as_the_bitwidth_affords(tmp_path):
+    module = nn.Sequential(nn.Linear(40, 30))
+    quantized = quantize_network(module, ["0"], [2], TwosComplement())
+    assert len(bake(quantized)[0].weight.unique()) == 4
+    save_quantized(tmp_path / "net.safetensors", quantized, {})
+    loaded = load_quantized(tmp_path / "net.safetensors", nn.Sequential(nn.Linear(40, 30)))
+    assert torch.equal(loaded[0].weight, bake(quantized)[0].weight)

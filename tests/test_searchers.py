@@ -1,3 +1,4 @@
+import collections
 import itertools
 import logging
 import os
@@ -377,6 +378,42 @@ def test_a_search_starts_where_the_budgeted_figure_admits_it():
         "releq/QuantizeNet-v0", evaluator=ToyEvaluator(), cost=cost, cost_budget={"energy": 6}
     )
     assert Player(env).start == (8, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("uniform", {(4, 4, 4), (2, 2, 2)}),
+        ("ends_at_8", {(8, 4, 8), (8, 2, 8)}),
+    ],
+)
+def test_under_a_budget_the_shapes_stay_what_they_are(name, asked):
+    env = gym.make(
+        "releq/QuantizeNet-v0",
+        evaluator=ToyEvaluator(),
+        cost="weighted_bitwidth",
+        cost_budget={"cost": 0.7},
+    )
+    SEARCHERS[name](env, np.random.default_rng(0))
+    assert set(env.unwrapped.ledger.cells(env.unwrapped.problem)) == asked
+
+
+def test_under_a_budget_random_search_draws_what_it_admits_alike():
+    counts = collections.Counter()
+    for seed in range(150):
+        env = gym.make(
+            "releq/QuantizeNet-v0",
+            evaluator=ToyEvaluator(),
+            cost="weighted_bitwidth",
+            cost_budget={"cost": 0.45},
+            evaluation_budget=1,
+        )
+        SEARCHERS["random"](env, np.random.default_rng(seed))
+        counts.update(list(env.unwrapped.ledger.cells(env.unwrapped.problem)))
+    problem = env.unwrapped.problem
+    admitted = [c for c in itertools.product((2, 4, 8), repeat=3) if problem.admits(c)]
+    assert set(counts) == set(admitted)
+    assert max(counts.values()) < 3 * 150 / len(admitted)
 
 
 def test_who_silences_stdout_waits_for_others_that_do(capfd):

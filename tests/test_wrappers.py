@@ -224,6 +224,22 @@ def test_one_shot_refuses_what_has_no_single_step():
 
 # Incumbent
 
+
+@pytest.mark.parametrize(("net", "limit"), [("lenet", 0.2), ("resnet20", 0.3)])
+def test_changes_always_leave_something_that_a_budget_admits(net, limit):
+    inner = gym.make(
+        "releq/QuantizeNet-v0", net=net, cost_budget={"cost": limit}, on_masked="raise"
+    )
+    env, rng = Incumbent(inner, walks=5), np.random.default_rng(0)
+    env.reset(seed=0)
+    for _ in range(300):
+        action = int(rng.choice(np.flatnonzero(env.action_masks())))
+        *_, terminated, truncated, info = env.step(action)
+        if terminated or truncated:
+            assert info["cost"] <= limit + 1e-9
+            env.reset()
+
+
 SAME, LOWER = 3, 2
 """Actions of `Incumbent`: no change, one place down."""
 

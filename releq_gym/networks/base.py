@@ -38,11 +38,12 @@ class Recipe:
     """What retraining follows quantization (or, for ``pretrain``, what training comes first).
 
     Attributes:
-        images: Training images shown in all, repeats counted; 0 means no retraining.
+        images: Training images shown in all, repeats counted, rounded to whole steps, of which
+            there is at least one; 0 means no retraining.
         batch_size: Images per step.
         learning_rate: Peak learning rate.
         optimizer: ``"sgd"`` (Nesterov momentum 0.9) or ``"adam"``.
-        weight_decay: L2 penalty on weights of quantized layers.
+        weight_decay: L2 penalty on parameters of two or more axes, quantized or not.
         schedule: ``"constant"`` or ``"cosine"`` (to zero, after ``warmup``).
         warmup: Share of the steps over which the learning rate rises linearly from zero.
         augment: Name of the augmentation, see `releq_gym.datasets.augment`; ``"none"``,

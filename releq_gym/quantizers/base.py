@@ -138,7 +138,8 @@ class Quantizer(ABC):
         with torch.no_grad():
             codes, scale = self.scaled_codes(weight, state, bitwidth)
             fits = codes.numel() == 0 or codes.abs().max() <= torch.iinfo(torch.int8).max
-            return Codes(codes.to(torch.int8 if fits else torch.int16), scale.clone())
+            scale = scale.to(torch.float32, copy=True)
+            return Codes(codes.to(torch.int8 if fits else torch.int16), scale)
 
 
 QUANTIZERS: Registry[type[Quantizer]] = Registry("quantizer", "releq_gym.quantizers")

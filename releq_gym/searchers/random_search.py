@@ -7,15 +7,26 @@ import numpy as np
 
 from releq_gym.searchers import SEARCHERS, Player
 
+TRIES = 100
+"""Draws among which one is looked for that is admitted and new."""
+
 
 @SEARCHERS.register("random")
 def random_search(env: gym.Env, rng: np.random.Generator) -> None:
-    """Every assignment is equally likely, without repetition.
+    """Every assignment that a cost budget admits is equally likely, without repetition.
+
+    Once `TRIES` draws have found none, the environment makes one of each.
 
     Args:
         env: Environment with ``evaluate="final"`` and an evaluation budget.
         rng: Source of the assignments.
     """
-    player = Player(env)
+    player, tries = Player(env), TRIES
     while not player.done:
-        player.ask(player.draw(rng))
+        for _ in range(tries):
+            choice = player.draw(rng)
+            if player.admits(choice) and choice not in player.known:
+                break
+        else:
+            tries = 1
+        player.ask(choice)

@@ -13,7 +13,9 @@ from releq_gym.searchers import SEARCHERS, Player, changed
 
 @SEARCHERS.register("sensitivity")
 def sensitivity(env: gym.Env, rng: np.random.Generator) -> None:
-    """Each layer alone at each bitwidth, the others at the most bits; see `measure_sensitivity`.
+    """Each layer alone at each bitwidth, the others as they start; see `measure_sensitivity`.
+
+    They start at the most bits, or where a cost budget admits those not, at `Player.start`.
 
     Args:
         env: Environment with ``evaluate="final"``.

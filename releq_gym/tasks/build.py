@@ -100,6 +100,8 @@ def prepare(
     name = task_id(evaluator, plan)
     target = folder / name / plan.version
     half = unfinished(target, stated(plan, evaluator))
+    if half is not None:
+        _check_made_from(half, plan, evaluator)
     if half is None and (target / "card.json").exists():
         raise TaskError(
             f"{target} holds a task already; a changed task needs a new version (version=, on the "
@@ -133,6 +135,21 @@ def unfinished(target: Path, wanted: Mapping[str, Any]) -> Task | None:
             "changed task needs a new version."
         )
     return task
+
+
+def _check_made_from(half: Task, plan: Plan, evaluator: LiveEvaluator) -> None:
+    """Refuses to finish a task that was measured on something else."""
+    card, splits = half.card, evaluator.splits
+    pairs = {
+        "weights": (card["full_precision"]["weights_sha256"], evaluator.weights_sha256),
+        "search images": (card["splits"]["search"]["sha256"], splits.search.sha256),
+        "known issues": (card["known_issues"], list(plan.known_issues)),
+    }
+    if differing := [name for name, (held, asked) in pairs.items() if held != asked]:
+        raise TaskError(
+            f"{half.name} was measured with other {', '.join(differing)}; a changed task needs a "
+            "new version."
+        )
 
 
 def finish(measurer: Measurer, task: Task) -> Task:

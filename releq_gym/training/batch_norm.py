@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from releq_gym.quantized import parameter_users
+
 
 class _Normed(nn.Module):
     """A convolution and its batch norm, in the place of the convolution."""
@@ -20,7 +22,18 @@ class _Normed(nn.Module):
 
 
 def insert_batch_norm(module: nn.Module) -> None:
-    """Puts a batch norm after every `torch.nn.Conv2d` of a network that has none; in place."""
+    """Puts a batch norm after every `torch.nn.Conv2d` of a network that has none; in place.
+
+    Raises:
+        ValueError: Where a convolution is shared: its places would come to differ.
+    """
+    holders = parameter_users(module)
+    for name, conv in module.named_modules():
+        if isinstance(conv, nn.Conv2d) and len(holders[id(conv.weight)]) > 1:
+            raise ValueError(
+                f"The convolution {name!r} is shared, so that no batch norm can be folded into it; "
+                "use fold_batch_norm=False."
+            )
     for parent in list(module.modules()):
         for name, conv in list(parent.named_children()):
             if isinstance(conv, nn.Conv2d):

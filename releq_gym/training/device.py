@@ -63,10 +63,30 @@ def place(module: nn.Module, device: torch.device, input_shape: Sequence[int]) -
     """Moves a module to a device, in the memory layout that is fastest there; returns it.
 
     Convolutions of images run faster channels-last; on tiny images the conversions cost
-    more than that saves.
+    more than that saves. A network that does not work so, as one that calls ``view`` on features,
+    stays as it is.
     """
     large = len(input_shape) == 3 and min(input_shape[1:]) >= SMALLEST_CHANNELS_LAST
     module = module.to(device)
     # Of tensors with five axes PyTorch would not know the layout, and raise.
     known = all(tensor.ndim < 5 for tensor in (*module.parameters(), *module.buffers()))
-    return module.to(memory_format=torch.channels_last) if large and known else module
+    if not (large and known):
+        return module
+    module = module.to(memory_format=torch.channels_last)
+    if not _takes(module, torch.zeros(2, *input_shape, device=device)):
+        module = module.to(memory_format=torch.contiguous_format)
+    return module
+
+
+def _takes(module: nn.Module, images: torch.Tensor) -> bool:
+    """Whether a forward pass works, in evaluation mode; the module is left as it was."""
+    training = {part: part.training for part in module.modules()}
+    try:
+        with torch.no_grad():
+            module.eval()(images)
+    except RuntimeError:
+        return False
+    finally:
+        for part, was in training.items():
+            part.training = was
+    return True

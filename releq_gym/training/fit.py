@@ -28,7 +28,7 @@ from releq_gym.training.accuracy import sum_scores
 from releq_gym.training.batch_norm import fold_batch_norm, insert_batch_norm
 from releq_gym.training.device import place, resolve_device, warn_of_emulation
 from releq_gym.training.loop import Run
-from releq_gym.training.weights import add_record, default_weights_path
+from releq_gym.training.weights import add_record, default_weights_path, weights_candidates
 from releq_gym.whole_files import check_writable, written_whole
 
 
@@ -101,6 +101,13 @@ def pretrain(
             f"There are weights in {target} already, which tasks may have been measured on. Name "
             "another file (--output), or say that they may be replaced (--overwrite)."
         )
+    if path is None:
+        for known in weights_candidates(network.name):
+            if known.is_file() and known != target:
+                raise ValueError(
+                    f"There are weights in {known}, which would be read instead of {target}. Name "
+                    "a file (--output), and pass it as weights=FILE."
+                )
     check_writable(target)
     recipe = network.recipes["pretrain"].with_fields(recipe_kwargs or {})
     splits = load_splits(network.dataset, data)

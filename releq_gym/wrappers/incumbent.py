@@ -152,7 +152,7 @@ class Incumbent(gym.Wrapper, gym.utils.RecordConstructorArgs):
             raise ResetNeeded("The episode is over; call reset() before the next step().")
         if not self.action_space.contains(action):
             raise ValueError(f"Action {action!r} is none of the changes 0 to {2 * CHANGE}.")
-        choice = self._choice(self._at, int(action))
+        choice = self._choices_at(self._at)[action]
         observation, _, terminated, truncated, info = self.env.step(choice)
         executed = int(np.searchsorted(self._choices, info["executed_bitwidth"]))
         self._chosen[self._at] = executed
@@ -170,17 +170,26 @@ class Incumbent(gym.Wrapper, gym.utils.RecordConstructorArgs):
         return self._shown(observation), reward, terminated, truncated, info
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Which changes lead to a bitwidth that the layer at hand may take, bool ``[changes]``."""
+        """Which changes lead to a bitwidth that the layer at hand may take, bool ``[changes]``.
+
+        Where none is near enough, the largest change in its direction leads to the nearest one.
+        """
         if self._over is None:
             return np.ones(2 * CHANGE + 1, dtype=np.bool_)
         allowed = self.env.get_wrapper_attr("action_masks")()
-        step = min(self._at, len(self._incumbent) - 1)
-        choices = [self._choice(step, action) for action in range(2 * CHANGE + 1)]
-        return allowed[choices]
+        return allowed[self._choices_at(min(self._at, len(self._incumbent) - 1))]
 
-    def _choice(self, step: int, action: int) -> int:
-        """Index of the bitwidth that a change leads to."""
-        return min(max(int(self._incumbent[step]) + action - CHANGE, 0), len(self._choices) - 1)
+    def _choices_at(self, step: int) -> list[int]:
+        """Indices of the bitwidths that the changes lead to."""
+        incumbent = int(self._incumbent[step])
+        changed = np.arange(incumbent - CHANGE, incumbent + CHANGE + 1)
+        choices = changed.clip(0, len(self._choices) - 1).tolist()
+        if self._problem.has_masks:
+            allowed = np.flatnonzero(self.env.get_wrapper_attr("action_masks")())
+            if not set(choices) & set(allowed.tolist()):
+                nearest = int(allowed[np.abs(allowed - incumbent).argmin()])
+                choices[0 if nearest < incumbent else -1] = nearest
+        return choices
 
     def _begin(self) -> None:
         """A walk."""
