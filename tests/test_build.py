@@ -124,6 +124,9 @@ def test_a_build_that_was_stopped_behind_its_measurements_goes_on(tmp_path, monk
     other = dataclasses.replace(plan, search_images=50)
     with pytest.raises(TaskError, match=r"made otherwise \(another search_images\)"):
         build_task(other, tmp_path, workers=1)
+    known = dataclasses.replace(plan, known_issues=("None.",))
+    with pytest.raises(TaskError, match="was measured with other known issues; a changed task"):
+        build_task(known, tmp_path, workers=1)
     assert "landscape" in build_task(plan, tmp_path, workers=1).card
     assert not list(tmp_path.glob("*.sqlite*"))
     with pytest.raises(TaskError, match="needs a new version"):

@@ -19,7 +19,7 @@ from releq_gym.evaluators.identity import hash_weights
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.evaluators.memo import Memo
 from releq_gym.networks import Recipe, resolve_network
-from releq_gym.quantized import load_weights
+from releq_gym.quantized import load_weights, quantize_network
 from releq_gym.quantizers.base import Quantizer, symmetric_grid
 from releq_gym.registry import UnknownNameError
 from releq_gym.report import retrain_and_report
@@ -1023,3 +1023,28 @@ def test_without_a_memo_nothing_is_measured_twice_either(live, monkeypatch):
     first = live.evaluate([4, 4, 4, 4], 0), live.evaluate([4, 4, 4, 4], -1)
     monkeypatch.setattr(LiveEvaluator, "_retrain", refuse)
     assert (live.evaluate([4, 4, 4, 4], 0), copy.deepcopy(live).evaluate([4, 4, 4, 4], -1)) == first
+
+
+class Viewing(nn.Module):
+    """Calls ``view`` on features, which channels-last ones refuse."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.fc = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 3)
+
+    def forward(self, images):
+        features = torch.relu(self.norm(self.conv(images)))
+        return self.fc(functional.max_pool2d(features, 14).view(-1, 4))
+
+
+def test_a_network_that_works_in_one_memory_layout_alone_is_measured_in_that():
+    torch.manual_seed(0)
+    module = Viewing()
+    module.norm.eval()
+    images, labels = torch.rand(40, 1, 16, 16), torch.arange(40) % 3
+    splits = Splits("own", None, Split(images, labels))
+    options = {"data": splits, "quantizer": "uniform", "recipe": "ptq", "memo": False}
+    live = LiveEvaluator(module, **options)
+    quantized = quantize_network(module, ["conv", "fc"], [3, 2], live.quantizer).eval()
+    right = (quantized(images).argmax(1) == labels).float().mean()
+    assert live.evaluate([3, 2], 0).accuracy == pytest.approx(float(right))

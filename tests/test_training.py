@@ -610,3 +610,16 @@ def test_batch_norm_inserted_for_training_is_folded_without_a_trace(module, digi
     fold_batch_norm(module)
     assert list(module.state_dict()) == names
     torch.testing.assert_close(module(digits.search.images), before, rtol=1e-4, atol=1e-4)
+
+
+def test_no_batch_norm_is_folded_into_a_convolution_that_is_shared():
+    module = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3))
+    module[1].weight = module[0].weight
+    with pytest.raises(ValueError, match="'0' is shared, so that no batch norm can be folded"):
+        insert_batch_norm(module)
+
+
+def test_weights_that_would_not_be_read_are_not_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(fit, "default_weights_path", lambda name: tmp_path / "own.safetensors")
+    with pytest.raises(ValueError, match=r"weights in .*digits.safetensors, which would be read"):
+        fit.pretrain("digits")
