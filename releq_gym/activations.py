@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from releq_gym.layers import FULL_PRECISION
+from releq_gym.networks.profile import QUANTIZABLE
 from releq_gym.quantizers.base import round_through
 from releq_gym.quantizers.uniform import least_squares_step
 
@@ -71,8 +72,19 @@ def with_quantized_activations(
         module: In full precision; left as it is.
         layers: Names of layers.
         images: Inputs ``[n, ...]`` as the network sees them, to fit the steps to.
+
+    Raises:
+        ValueError: Where another layer shares a weight: its inputs would stay as they are.
     """
     quantized = copy.deepcopy(module).eval()
+    held = [part.weight for part in quantized.modules() if isinstance(part, QUANTIZABLE)]
+    for name in layers:
+        weight = quantized.get_submodule(name).weight
+        if sum(one is weight for one in held) > 1:
+            raise ValueError(
+                f"Other layers share the weight of {name!r}, whose inputs would not be rounded; "
+                "use activation_bitwidth=32."
+            )
     seen: dict[str, list[Tensor]] = {name: [] for name in layers}
 
     def keep(name: str) -> Any:

@@ -132,3 +132,10 @@ def test_live_measures_with_activations_of_8_bits(recipe):
     )
     right_now = (bake(right)(images).argmax(1) == rounded.splits.search.labels).sum()
     assert abs(int(right_now) - round(450 * rounded.evaluate((8, 8, 8, 8), 0).accuracy)) <= 1
+
+
+def test_layers_that_share_a_weight_are_refused():
+    module = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    module[2].weight = module[0].weight
+    with pytest.raises(ValueError, match="Other layers share the weight of '0'"):
+        with_quantized_activations(module, ["0"], torch.rand(8, 4))
