@@ -303,3 +303,14 @@ def test_the_command_measures_a_net_and_stops_without_a_traceback(
     error = capsys.readouterr().err
     assert "remove it to measure again" in error
     assert "On the command line: output is --output." in error
+
+
+@pytest.mark.parametrize("kind", ["depthwise", "transposed"])
+def test_rows_of_a_prime_width_are_computed_right(kind):
+    pytest.importorskip("tvm")
+    shape = (6, 1, 3, 3) if kind == "depthwise" else (6, 4, 3, 3)
+    groups = 6 if kind == "depthwise" else 1
+    geometry = geometry_of(layer(kind, shape, 17 * 17, groups=groups))
+    x, w = codes(geometry, 8)
+    operator = compile_layer(geometry, 8)
+    assert np.array_equal(operator.answer(operator.arguments(x, w)), exact_answer(geometry, x, w))

@@ -64,7 +64,9 @@ def _schedule(schedule: Any, columns: int) -> None:
     column, lane = schedule.split(column, [None, lanes])
     schedule.reorder(batch, channel, row, column, *summed, lane)
     schedule.reverse_compute_at(copied, column)
-    zeros = schedule.decompose_reduction(given, summed[0])
     if lanes > 1:  # else the last loops are not those of lanes
-        for loop in (lane, schedule.get_loops(copied)[-1], schedule.get_loops(zeros)[-1]):
-            schedule.vectorize(loop)
+        schedule.vectorize(lane)
+        schedule.vectorize(schedule.get_loops(copied)[-1])
+    zeros = schedule.decompose_reduction(given, summed[0])
+    if lanes > 1:
+        schedule.vectorize(schedule.get_loops(zeros)[-1])
