@@ -1030,11 +1030,11 @@ class Viewing(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv, self.norm, self.fc = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 3)
+        self.conv, self.norm, self.fc = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(16, 3)
 
     def forward(self, images):
         features = torch.relu(self.norm(self.conv(images)))
-        return self.fc(functional.max_pool2d(features, 14).view(-1, 4))
+        return self.fc(functional.max_pool2d(features, 7).view(-1, 16))
 
 
 def test_a_network_that_works_in_one_memory_layout_alone_is_measured_in_that():
