@@ -76,7 +76,7 @@ class Trace:
     def begin(self, seed: int | None, bitwidths: Sequence[int]) -> None:
         """A new episode; ``seed`` where it starts the noise over, given or drawn."""
         self._steps, self._start = [], bitwidths
-        self._record = {
+        self._record = {  # in the order of the line; what is empty is filled at the end
             "env": self.member,
             "seed": seed,
             "actions": [],
@@ -105,7 +105,7 @@ class Trace:
         if record is not None and (self._steps or record["seed"] is not None):
             record["actions"] = [action for action, _, _ in self._steps]
             record["rewards"] = [reward for _, reward, _ in self._steps]
-            *_, bitwidths = self._steps[-1] if self._steps else (self._start,)
+            bitwidths = self._steps[-1][2] if self._steps else self._start
             self._ledger.write({**record, "bitwidths": list(bitwidths), "cut": cut})
 
 

@@ -6,6 +6,7 @@ import csv
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from releq_gym.ledger import Ledger
@@ -77,14 +78,10 @@ def pareto_set(ledger: Ledger, problem: Problem) -> tuple[ParetoPoint, ...]:
         if problem.admits(bitwidths)
     ]
     front: list[ParetoPoint] = []
-    for point in sorted(points, key=_costs):
+    for point in sorted(points, key=attrgetter("cost", "loss_points", "weighted_bitwidth")):
         if not front or point.loss_points < front[-1].loss_points:
             front.append(point)
     return tuple(front)
-
-
-def _costs(point: ParetoPoint) -> tuple[float, float, float]:
-    return point.cost, point.loss_points, point.weighted_bitwidth
 
 
 COLUMNS = ("cost", "loss_points", "accuracy", "weighted_bitwidth", "average_bitwidth", "bitwidths")

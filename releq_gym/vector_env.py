@@ -183,9 +183,8 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
                 raise
             refused = self._everyone[asking][~revealed.granted]
             terminated[refused], truncated[refused] = False, True
-        with (
-            Uninterrupted() if self._traces else nullcontext()
-        ):  # lest the log lacks what is counted
+        # Lest the log lacks what is counted.
+        with Uninterrupted() if self._traces else nullcontext():
             self._over = terminated | truncated
             self._book(rows, actions, rewards, revealed)
         if self.autoreset_mode == AutoresetMode.SAME_STEP and self._over.any():
@@ -324,8 +323,13 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         if revealed is not None:
             bitwidths = self._bitwidths[revealed.answered]
             if len(bitwidths):
-                _, _, _, accuracies, repeats, milliseconds = revealed
-                self.ledger.charge_many(self.problem, bitwidths, accuracies, repeats, milliseconds)
+                self.ledger.charge_many(
+                    self.problem,
+                    bitwidths,
+                    revealed.accuracies,
+                    revealed.repeats,
+                    revealed.milliseconds,
+                )
             if self._traces:
                 self._log_revealed(revealed, before)
         for row in self._everyone[rows].tolist() if self._traces else ():

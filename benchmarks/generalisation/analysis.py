@@ -73,11 +73,12 @@ def _board(rows: pd.DataFrame, found: dict[str, Scores]) -> Table:
     for entrant, of_entrant in found.items():
         cells = [summary(of_entrant[one]) if one in of_entrant else "" for one in BUDGETS]
         own = rows[rows["searcher"] == entrant].sort_values("seed")
-        held = ["" for _ in BUDGETS]
-        for place, budget in enumerate(BUDGETS):
-            if budget in of_entrant:
-                of_budget = own[own["budget"] == budget].groupby("task")
-                held[place] = _share(of_budget.head(len(of_entrant[budget])))
+        held = [
+            _share(own[own["budget"] == one].groupby("task").head(len(of_entrant[one])))
+            if one in of_entrant
+            else ""
+            for one in BUDGETS
+        ]
         runs = min(map(len, of_entrant.values()))
         lines.append((ENTRANTS[entrant].label, f"{runs}", *cells, *held))
     return Table(

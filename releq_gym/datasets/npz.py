@@ -19,8 +19,6 @@ from releq_gym.datasets.parts import Part, arrange, named
 
 PARTS = ("train", "val", "test")
 
-KINDS = ("_images", "_labels")
-
 
 def npz(path: str | os.PathLike) -> Splits:
     """Reads ``<part>_images`` and ``<part>_labels``, the parts being train, val and test.
@@ -45,7 +43,8 @@ def npz(path: str | os.PathLike) -> Splits:
                 f"{path} holds {', '.join(arrays) or 'nothing'}; it needs train_images and "
                 "train_labels, or val_... or test_..., or several of these pairs."
             )
-        unread = [name for name in arrays if name.endswith(KINDS) and name not in _names()]
+        named_alike = [name for name in arrays if name.endswith(("_images", "_labels"))]
+        unread = [name for name in named_alike if name.rpartition("_")[0] not in PARTS]
     splits = arrange(path.stem, parts)
     if unread:
         warnings.warn(
@@ -116,11 +115,6 @@ class NpzPart:
                 f"{self.path} has no {self.part}_{kind} that can be read ({error}); write the file "
                 "anew with numpy.savez."
             ) from error
-
-
-def _names() -> list[str]:
-    """Of all arrays that are read."""
-    return [part + kind for part in PARTS for kind in KINDS]
 
 
 def _open(path: Path) -> np.lib.npyio.NpzFile:
