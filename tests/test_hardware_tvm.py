@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from releq_gym.cli import main
 from releq_gym.hardware import tvm_timing
@@ -12,10 +13,11 @@ from releq_gym.hardware.geometry import exact_answer, geometry_of
 from releq_gym.hardware.tvm_operator import compile_layer, is_bitserial, require_tvm
 from releq_gym.hardware.tvm_timing import Timing, measure_layer, measure_net
 from releq_gym.layers import Layer
+from releq_gym.networks import network_layers
 
 
-def layer(kind, weight_shape, positions, stride=1, groups=1, name="one"):
-    macs = int(np.prod(weight_shape)) * positions
+def layer(kind, weight_shape, positions, stride=1, groups=1, name="one", inputs=None):
+    macs = int(np.prod(weight_shape)) * (inputs or positions)
     return Layer(name, kind, weight_shape, stride, positions, macs, 1.0, (1.0,) * 8, groups)
 
 
@@ -35,8 +37,10 @@ BITSERIAL = {
 INTEGER = {
     "int8 depthwise_conv2d_nchw": layer("depthwise", (12, 1, 3, 3), 16, stride=4, groups=6),
     "int8 group_conv2d_nchw": layer("conv", (8, 4, 3, 3), 25, groups=2),
-    "int8 conv2d_transpose_nchw": layer("transposed", (6, 5, 3, 3), 64, stride=4),
-    "int8 group_conv2d_transpose_nchw": layer("transposed", (6, 5, 1, 1), 36, stride=4, groups=2),
+    "int8 conv2d_transpose_nchw": layer("transposed", (6, 5, 3, 3), 64, stride=4, inputs=16),
+    "int8 group_conv2d_transpose_nchw": layer(
+        "transposed", (6, 5, 1, 1), 36, stride=4, groups=2, inputs=9
+    ),
 }
 
 
@@ -78,6 +82,8 @@ def test_the_geometry_has_the_positions_and_products_of_the_layer(case):
     geometry = geometry_of(case)
     assert np.prod(geometry.given) == case.output_positions
     assert np.prod(geometry.weight_shape) == case.weights
+    met = geometry.taken if geometry.kind == "transposed" else geometry.given
+    assert np.prod(met) * case.weights == case.macs
     x, w = codes(geometry, 8)
     answer = exact_answer(geometry, x, w)
     assert np.array_equal(answer, by_definition(geometry, x, w))
@@ -88,6 +94,24 @@ def test_positions_make_the_squarest_grid_and_padding_is_shared():
     assert (geometry.taken, geometry.given, geometry.stride) == ((8, 8), (4, 4), (2, 2))
     assert geometry.padding == (0, 0, 1, 1)
     assert geometry_of(layer("conv", (5, 40, 3, 3), 2 * 64)).given == (8, 16)
+
+
+@pytest.mark.parametrize(
+    ("taken", "kernel", "options"),
+    [
+        ((4, 4), 3, {}),  # to 9 x 9, which is not twice 5
+        ((4, 4), 3, {"padding": 1}),  # to 7 x 7
+        ((4, 4), 4, {"padding": 1}),
+        ((3, 7), 2, {}),  # to 6 x 14, whose squarest grid is another
+        ((5, 5), 1, {"output_padding": 1}),
+    ],
+)
+def test_transposed_convolutions_have_the_sizes_they_had(taken, kernel, options):
+    conv = torch.nn.ConvTranspose2d(6, 5, kernel, stride=2, **options)
+    (profiled,) = network_layers(conv, (6, *taken), "uniform")
+    geometry = geometry_of(profiled)
+    assert geometry.taken == taken
+    assert geometry.given == tuple(conv(torch.zeros(1, 6, *taken)).shape[2:])
 
 
 def test_three_dimensions_get_a_sentence():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,8 +77,9 @@ def geometry_of(layer: Layer) -> Geometry:
 
     A `Layer` does not tell how its positions lie, so they make the grid that is nearest to a
     square (one row where the kernel has one dimension), and the input is as large as "same"
-    padding needs: stride times the output, or for transposed convolutions the output over the
-    stride. A layer that a forward pass uses several times has the positions of all uses at once.
+    padding needs: stride times the output. A transposed convolution meets its weights once at
+    each input position; the grids of both sides are those that differ least from its stride. A
+    layer that a forward pass uses several times has the positions of all uses at once.
 
     Raises:
         ValueError: If the kernel has three dimensions.
@@ -88,15 +90,18 @@ def geometry_of(layer: Layer) -> Geometry:
             f"Layer {layer.name!r} has a kernel of {len(spatial)} dimensions, "
             f"{'x'.join(map(str, spatial))}; only those of 1 and 2 dimensions can be measured."
         )
-    transposed = layer.kind == "transposed"
     flat = len(spatial) == 1
     kernel_rows, kernel_columns = (1, 1, *spatial)[-2:]
-    given = (1, layer.output_positions) if flat else _grid(layer.output_positions)
     side = math.isqrt(layer.stride)
     stride = (side, side) if not flat and side**2 == layer.stride else (1, layer.stride)
-    if transposed:
-        taken = -(-given[0] // stride[0]), -(-given[1] // stride[1])
+    grids = _grids(layer.output_positions, flat)
+    if layer.kind == "transposed":
+        given, taken = min(
+            product(grids, _grids(layer.macs // layer.weights, flat)),
+            key=lambda sides: _mismatch(*sides, stride),
+        )
     else:
+        given = grids[0]
         taken = given[0] * stride[0], given[1] * stride[1]
     groups = layer.channel_groups
     return Geometry(
@@ -170,7 +175,12 @@ def _places(geometry: Geometry) -> Iterator[tuple[int, int, tuple[slice, slice]]
             yield row, column, (rows, columns)
 
 
-def _grid(positions: int) -> Pair:
-    """The two factors that are nearest to each other."""
-    rows = next(n for n in range(math.isqrt(positions), 0, -1) if positions % n == 0)
-    return rows, positions // rows
+def _grids(positions: int, flat: bool) -> list[Pair]:
+    """Rows and columns, no more rows than columns: the nearest to a square first."""
+    most = 1 if flat else math.isqrt(positions)
+    return [(n, positions // n) for n in range(most, 0, -1) if positions % n == 0]
+
+
+def _mismatch(given: Pair, taken: Pair, stride: Pair) -> int:
+    """By how many rows and columns an output differs from stride times the input."""
+    return sum(abs(g - t * s) for g, t, s in zip(given, taken, stride, strict=True))

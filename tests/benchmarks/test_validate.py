@@ -299,6 +299,7 @@ ALTERATIONS = {
     "cut": (put(5, True, "cut"), "line 5: an episode that was cut, at its end"),
     "copied": (put(5, 4, "copied"), "line 5: a copy, of no environment"),
     "seed": (another_seed, r"line \d+: accuracy .*, replayed"),
+    "no seed": (put(2, None, "seed"), "line 2: noise without a seed"),
     "lower budget": (lower_budget, r"revealed, beyond the budget of \{'distinct': 6\}"),
     "higher budget": (higher_budget, r"refused, within the budget of \{'distinct': 60\}"),
     "forgotten answer": (forget, "line 5: refused, within the budget"),
