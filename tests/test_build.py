@@ -9,12 +9,14 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from releq_gym.cli import main
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.tasks import Task, TaskError, find_task, load_task
 from releq_gym.tasks.build import build_task
 from releq_gym.tasks.derive import derive_task
+from releq_gym.tasks.measure import Measurer
 from releq_gym.tasks.plan import Plan, task_id
 from releq_gym.tasks.proxy import SEED
 from releq_gym.tasks.verify import Agreement, cell_sd_points, check_files, verify_cells
@@ -72,6 +74,22 @@ def test_a_killed_build_goes_on_and_loses_no_finished_cell(tmp_path, capsys):
         grid = shipped.measurements(split).correct.reshape(7, 7, 7, 7, 10)[corner]
         # The same seeds on another machine may round differently.
         assert abs(again.astype(int) - grid.reshape(16, 10)[:, :2]).mean() < 2
+
+
+@pytest.mark.parametrize("recipe", ["ptq", "short"])
+def test_what_searchers_measure_is_not_measured_again(tmp_path, recipe):
+    plan = Plan("digits", "uniform", recipe, repeats=1, bitwidths=(3, 8))
+    memo, threads = tmp_path / "memo.sqlite3", torch.get_num_threads()
+    measurer = Measurer(plan, "mine", None, memo, workers=1)
+    torch.set_num_threads(2)
+    try:
+        with measurer.like_workers() as evaluator:
+            evaluator.measure((8, 3, 3, 8), 0)
+        known = cells(memo)
+        measurer.measure("search", [(8, 3, 3, 8)])
+        assert (cells(memo), torch.get_num_threads()) == (known, 2)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_task_is_not_built_over_another(tmp_path):

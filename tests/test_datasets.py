@@ -484,6 +484,9 @@ def test_a_part_may_be_called_valid_and_hidden_folders_are_no_classes(tmp_path):
     assert not splits.search_from_train and len(splits.search) == 20
     assert splits.search.labels.max() == 9
     assert len(load_splits(str(tmp_path / "valid")).search) == 10
+    (tmp_path / "val").mkdir()
+    with pytest.raises(ValueError, match="holds val and valid, which are names of one part"):
+        load_splits(str(tmp_path))
 
 
 def test_a_class_folder_without_images_is_refused_for_it_would_shift_the_others(tmp_path):

@@ -236,8 +236,14 @@ def _all_classes(path: Path) -> list[str]:
 
     Raises:
         ValueError: For one that holds no image anywhere, which would shift the classes behind it,
-            or a part whose images lie in no class folder.
+            a part whose images lie in no class folder, or one that there is twice.
     """
+    for names in PARTS.values():
+        held = [name for name in names if (path / name).is_dir()]
+        if len(held) > 1:
+            raise ValueError(
+                f"{path} holds {' and '.join(held)}, which are names of one part; keep one of them."
+            )
     folders = {part: _class_folders(part) for part in _part_folders(path).values()}
     found = {folder.name for classes in folders.values() for folder in classes}
     for part, classes in folders.items():

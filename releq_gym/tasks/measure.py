@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import as_completed
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -69,6 +69,19 @@ class Measurer:
                     status[row] = [DIVERGED if cell.diverged else OK for cell in cells]
         seed = np.array(seeds(split, evaluator.repeats), np.uint32)
         return Measurements(correct, milliseconds, status, seed)
+
+    @contextmanager
+    def like_workers(self) -> Iterator[LiveEvaluator]:
+        """Within it `evaluator` measures what `measure` would: its cells are the same."""
+        import torch
+
+        threads = torch.get_num_threads()
+        if not self.evaluator.shares(self.evaluator.recipe):
+            torch.set_num_threads(1)
+        try:
+            yield self.evaluator
+        finally:
+            torch.set_num_threads(threads)
 
     def forget(self) -> None:
         """Removes the memo of a task that is written, and what SQLite put beside it."""

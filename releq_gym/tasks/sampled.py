@@ -141,7 +141,7 @@ def _first_sample(measurer: Measurer, wanted: int) -> dict[tuple[int, ...], str]
     sources = {each.bitwidths: each.source for each in drawn}
     measurer.measure("search", list(sources))
     missing = wanted - len(sources)
-    with Console(stderr=True).status("") as status:
+    with Console(stderr=True).status("") as status, measurer.like_workers():
         asked = ask_searchers(
             evaluator,
             missing,
