@@ -83,6 +83,7 @@ def test_what_searchers_measure_is_not_measured_again(tmp_path, recipe):
     measurer = Measurer(plan, "mine", None, memo, workers=1)
     torch.set_num_threads(2)
     try:
+        measurer.evaluator.measure((8, 8, 8, 8), 0)
         with measurer.like_workers() as evaluator:
             evaluator.measure((8, 3, 3, 8), 0)
         known = cells(memo)

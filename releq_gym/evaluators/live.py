@@ -247,6 +247,7 @@ class LiveEvaluator:
             check_weight(name, self.module.get_submodule(name))
         self._memo = open_memo(memo)
         self._found: dict[bytes, Measurement] = {}  # where there is no memo
+        self._identities: dict[int | None, str] = {}
         self._process = uuid.uuid4().hex
         self.forgets = "" if self._memo is not None else "memo=False"
         self._untold = why_untold(self.module)
@@ -707,7 +708,6 @@ class LiveEvaluator:
             "code_version": CODE_VERSION,
             "torch": torch.__version__,
             "device": self.device.type,
-            "threads": torch.get_num_threads() if self.device.type == "cpu" else None,
             "metric": describe_callable(self.metric),
             "loss": describe_callable(self.loss),
             "weights": self.weights_sha256,
@@ -716,9 +716,13 @@ class LiveEvaluator:
             "normalise": dataclasses.asdict(self.normalise),
         }
 
-    @cached_property
+    @property
     def _identity_sha256(self) -> str:
-        return hash_fields(self._identity).hex()
+        """Of that and the number of threads, which may be set at any time."""
+        threads = torch.get_num_threads() if self.device.type == "cpu" else None
+        if threads not in self._identities:
+            self._identities[threads] = hash_fields(self._identity | {"threads": threads}).hex()
+        return self._identities[threads]
 
     def _describe(self, recipe: str | Recipe) -> str:
         known = isinstance(recipe, str)
