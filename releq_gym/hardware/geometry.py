@@ -98,7 +98,7 @@ def geometry_of(layer: Layer) -> Geometry:
     if layer.kind == "transposed":
         given, taken = min(
             product(grids, _grids(layer.macs // layer.weights, flat)),
-            key=lambda sides: _mismatch(*sides, stride),
+            key=lambda sides: _mismatch(sides[0], sides[1], stride),
         )
     else:
         given = grids[0]
