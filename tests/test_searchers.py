@@ -98,9 +98,12 @@ def test_ends_at_8_asks_for_the_most_bits_at_both_ends():
 
 @pytest.mark.parametrize("name", SEARCHERS.names())
 def test_cost_budgets_hold_for_searchers(name):
-    env = searched(name, task="synthetic-6-0", cost_budget={"cost": 0.4}, evaluation_budget=50)
-    for bitwidths in env.ledger.cells(env.problem):
+    options = {"task": "synthetic-6-0", "cost_budget": {"cost": 0.4}, "evaluation_budget": 50}
+    env, strict = (searched(name, on_masked=how, **options) for how in ("nearest", "raise"))
+    asked = list(env.ledger.cells(env.problem))
+    for bitwidths in asked:
         assert env.problem.cost(bitwidths) <= 0.4 + 1e-9
+    assert list(strict.ledger.cells(strict.problem)) == asked
 
 
 def test_searchers_choose_one_bitwidth_per_group():

@@ -83,7 +83,6 @@ class Player:
         self.env, self.problem, self.ledger = env, base.problem, base.ledger
         self.steps = len(self.problem.steps)
         self.repeats = base.problem.evaluator.repeats if base.noise == "sample" else 1
-        self._masks = self.problem.has_masks and base.on_masked == "nearest"
         self.spent = False
         self.known: dict[Choice, Played] = {}
         self._best: Any = None
@@ -168,9 +167,10 @@ class Player:
     def ask(self, choice: Choice) -> Played:
         """As `play`, but nothing is asked twice, nor played twice under another name."""
         if choice not in self.known:
-            played, revealed = self._executed.get(self.executed(choice)), self.ledger.distinct
+            executed, revealed = self.executed(choice), self.ledger.distinct
+            played = self._executed.get(executed)
             if played is None:
-                played = self.play(choice)
+                played = self.play(executed)
                 if self.spent:
                     return played
             self.known[choice] = self._executed[played.choice] = played
@@ -180,17 +180,18 @@ class Player:
     def executed(self, choice: Choice) -> Choice:
         """What the environment makes of a choice: masks may change it."""
         base: Any = self.env.unwrapped
-        return base.executed(choice) if self._masks and not self.admits(choice) else choice
+        masked = self.problem.has_masks and not self.admits(choice)
+        return base.executed(choice) if masked else choice
 
     def play(self, choice: Sequence[int]) -> Played:
-        """One episode.
+        """One episode; of what masks do not leave the nearest is asked for.
 
         Args:
             choice: One bitwidth per step.
         """
         self.env.reset()
         executed: list[int] = []
-        for bitwidth in choice:
+        for bitwidth in self.executed(tuple(choice)):
             action = self.problem.bitwidths.index(bitwidth)
             _, reward, _, truncated, info = self.env.step(action)
             executed.append(info["executed_bitwidth"])
