@@ -52,7 +52,8 @@ def print_report(console: Console, report: Report) -> None:
     """The networks on the report split, losses with their paired 95 % interval."""
     caption = report.source
     if report.chosen.margin_points is not None:
-        likewise = "" if report.full_precision == report.checkpoint else " trained on likewise"
+        trained = report.full_precision.accuracy != report.checkpoint.accuracy
+        likewise = " trained on likewise" if trained else ""
         caption += f"; loss against full precision{likewise}, ± 95 %"
     table = Table(title=f"report split, {report.images:,} images", caption=caption)
     table.add_column("network")

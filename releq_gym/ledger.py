@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from releq_gym.interrupts import Uninterrupted
 from releq_gym.plain_numbers import as_json, is_whole
 
 if TYPE_CHECKING:
@@ -101,12 +102,15 @@ class Trace:
 
     def end(self, *, cut: bool) -> None:
         """The episode's end, or with ``cut`` whatever came instead; writes it once."""
-        record, self._record = self._record, None
-        if record is not None and (self._steps or record["seed"] is not None):
-            record["actions"] = [action for action, _, _ in self._steps]
-            record["rewards"] = [reward for _, reward, _ in self._steps]
-            bitwidths = self._steps[-1][2] if self._steps else self._start
-            self._ledger.write({**record, "bitwidths": list(bitwidths), "cut": cut})
+        if self._record is None:
+            return
+        with Uninterrupted():  # what it tells is charged already
+            record, self._record = self._record, None
+            if self._steps or record["seed"] is not None:
+                record["actions"] = [action for action, _, _ in self._steps]
+                record["rewards"] = [reward for _, reward, _ in self._steps]
+                bitwidths = self._steps[-1][2] if self._steps else self._start
+                self._ledger.write({**record, "bitwidths": list(bitwidths), "cut": cut})
 
 
 class Answer(NamedTuple):
@@ -302,11 +306,10 @@ class Ledger:
         if self._pending:  # came before
             self._settle()
         known = self._cells[problem.evaluator.name]
-        cell = known.get(bitwidths)
-        if cell is None:
-            cell = known[bitwidths] = Cell()
+        cell = known.get(bitwidths) or Cell()
         cell.visits += 1
         cell.accuracies[repeat] = accuracy
+        known[bitwidths] = cell  # not before: Ctrl-C leaves no cell empty
         self.fresh += 1
         self.milliseconds += milliseconds
 
@@ -370,10 +373,12 @@ class Ledger:
             known = self._cells[problem.evaluator.name]
             rows = zip(*(field.tolist() for field in batch), strict=True)
             for bitwidths, accuracy, repeat, visits in rows:
-                cell = known.setdefault(tuple(bitwidths), Cell())
+                cell = known.get(found := tuple(bitwidths)) or Cell()
                 cell.visits += visits
                 cell.accuracies[repeat] = accuracy
-            del self._pending[problem]  # not before: Ctrl-C in between loses nothing
+                known[found] = cell
+            # Not before: Ctrl-C in between loses no accuracy, though visits count twice then.
+            del self._pending[problem]
         self._waiting = 0
 
     def _condense(self) -> None:

@@ -401,7 +401,9 @@ def _pop_weight(tensors: dict[str, Tensor], name: str, bitwidth: int, path: str 
             f"{damaged} codes of {codes.dtype} and a scale of {scale.dtype}, expected int8 or "
             "int16 and float32."
         )
-    if (levels := len(codes.unique())) > 2**bitwidth:
+    # No matter which they are: a grid of one's own may have any.
+    levels = int((codes.flatten().int() - torch.iinfo(codes.dtype).min).bincount().count_nonzero())
+    if levels > 2**bitwidth:
         raise ValueError(f"{damaged} {levels} different codes, but {bitwidth} bits.")
     try:
         return Codes(codes, scale).decode()
@@ -481,11 +483,6 @@ def _load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: str |
     for names in _names(module):
         # Files may hold a shared parameter under one of its names.
         held = [name for name in names if name in tensors]
-        if any(not torch.equal(tensors[held[0]], tensors[name]) for name in held[1:]):
-            raise ValueError(
-                f"{path} does not fit {type(module).__name__}, in which {' and '.join(held)} are "
-                "one tensor: it holds different ones."
-            )
         tensors |= {name: tensors[held[0]] for name in names if held and name not in tensors}
     expected, numbers = _tensors(module), weights_and_statistics(module)
     kind = type(module).__name__
@@ -503,6 +500,12 @@ def _load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: str |
             )
         if name in numbers and not tensor.float().isfinite().all():
             raise ValueError(f"{path} holds NaN or infinity in {name}; train the network anew.")
+    for names in _names(module):
+        if any(not torch.equal(tensors[names[0]], tensors[name]) for name in names[1:]):
+            raise ValueError(
+                f"{path} does not fit {kind}, in which {' and '.join(names)} are one tensor: it "
+                "holds different ones."
+            )
     state = OrderedDict(tensors)
     state._metadata = module.state_dict()._metadata  # type: ignore[attr-defined]
     module.load_state_dict(state, strict=False)  # extra state is in no file

@@ -211,8 +211,9 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Writes what the log still lacks."""
-        for trace in self._traces:
-            trace.end(cut=True)
+        with Uninterrupted():
+            for trace in self._traces:
+                trace.end(cut=True)
 
     # In call order
 
@@ -332,9 +333,13 @@ class QuantizeNetVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
                 )
             if self._traces:
                 self._log_revealed(revealed, before)
-        for row in self._everyone[rows].tolist() if self._traces else ():
+        if not self._traces:
+            return
+        played = self._everyone[rows]
+        columns = played, actions[played], rewards[played], self._bitwidths[played]
+        for row, *taken in zip(*(column.tolist() for column in columns), strict=True):
             trace = self._traces[row]
-            trace.step(int(actions[row]), float(rewards[row]), self._bitwidths[row].tolist())
+            trace.step(*taken)
             if self._over[row]:
                 trace.end(cut=False)
                 if self.autoreset_mode != AutoresetMode.DISABLED:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from releq_gym.cli import main
+from releq_gym.datasets import Split, load_splits
 from releq_gym.evaluators.live import LiveEvaluator
 from releq_gym.tasks import Task, TaskError, find_task, load_task
 from releq_gym.tasks.build import build_task
@@ -146,6 +147,13 @@ def test_a_build_that_was_stopped_behind_its_measurements_goes_on(tmp_path, monk
     known = dataclasses.replace(plan, known_issues=("None.",))
     with pytest.raises(TaskError, match="was measured with other known issues; a changed task"):
         build_task(known, tmp_path, workers=1)
+    with monkeypatch.context() as elsewhere:
+        known = load_splits("digits")
+        fewer = Split(known.train.images[1:], known.train.labels[1:])
+        changed = dataclasses.replace(known, train=fewer)
+        elsewhere.setattr("releq_gym.evaluators.arguments.load_splits", lambda *_: changed)
+        with pytest.raises(TaskError, match="was measured with other training images"):
+            build_task(plan, tmp_path, workers=1)
     assert "landscape" in build_task(plan, tmp_path, workers=1).card
     assert not list(tmp_path.glob("*.sqlite*"))
     with pytest.raises(TaskError, match="needs a new version"):

@@ -19,8 +19,9 @@ def test_ctrl_c_comes_at_the_end():
 
 
 def test_a_handler_that_is_not_pythons_is_left_alone(monkeypatch):
-    monkeypatch.setattr(signal, "getsignal", lambda number: None)
-    monkeypatch.setattr(signal, "signal", lambda *arguments: pytest.fail("it was replaced"))
+    module = "releq_gym.interrupts"
+    monkeypatch.setattr(f"{module}.getsignal", lambda number: None)
+    monkeypatch.setattr(f"{module}.signal", lambda *arguments: pytest.fail("it was replaced"))
     with Uninterrupted():
         pass
 

@@ -1,7 +1,9 @@
 import copy
 import json
 import pickle
+import signal
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from toys import ToyEvaluator, toy_problem
@@ -97,6 +99,46 @@ def test_charging_many_at_once_is_charging_each(monkeypatch, pending, dense):
             alone.charge(problem, tuple(row.tolist()), float(accuracy), 1.0, int(repeat))
     assert together.fresh == alone.fresh and together.milliseconds == alone.milliseconds
     assert list(together.cells(problem).items()) == list(alone.cells(problem).items())
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_ctrl_c_leaves_no_empty_cell(monkeypatch, many):
+    class Interrupting(ledger_module.Cell):
+        @property
+        def accuracies(self):
+            raise KeyboardInterrupt
+
+        @accuracies.setter
+        def accuracies(self, value):
+            pass
+
+    ledger, problem = Ledger(), toy_problem()
+    with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
+        interrupted.setattr(ledger_module, "Cell", Interrupting)
+        if many:
+            ledger.charge_many(problem, np.array([[8, 8, 8]]), np.array([0.9]), np.array([0]))
+            ledger.cells(problem)
+        else:
+            ledger.charge(problem, (8, 8, 8), 0.9)
+    assert [cell.accuracies for cell in ledger.cells(problem).values()] == [{0: 0.9}] * many
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_at_the_end_of_an_episode_loses_nothing(tmp_path, monkeypatch):
+    env = gym.make("releq/QuantizeNet-v0", net="digits", log=tmp_path / "log.jsonl").unwrapped
+    env.reset(seed=0)
+    env.step(0)
+    write = env.ledger.write
+
+    def interrupted(record):
+        signal.raise_signal(signal.SIGINT)
+        write(record)
+
+    monkeypatch.setattr(env.ledger, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        env.close()
+    (_, episode) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    assert episode["cut"] and episode["actions"] == [0]
 
 
 def test_cells_are_in_the_order_of_first_visits():

@@ -1037,6 +1037,24 @@ class Viewing(nn.Module):
         return self.fc(functional.max_pool2d(features, 7).view(-1, 16))
 
 
+class Insisting(nn.Module):
+    """Takes images of another size, whatever their memory layout."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(1024, 3)
+
+    def forward(self, images):
+        assert images.shape[-1] == 32, "32 pixels"
+        return self.fc(images.flatten(1))
+
+
+def test_whatever_a_network_raises_is_a_sentence():
+    splits = Splits("own", None, Split(torch.rand(40, 1, 16, 16), torch.arange(40) % 3))
+    with pytest.raises(ValueError, match=r'cannot take an image of shape .*: "32 pixels'):
+        LiveEvaluator(Insisting(), data=splits, quantizer="uniform", recipe="ptq", memo=False)
+
+
 def test_a_network_that_works_in_one_memory_layout_alone_is_measured_in_that():
     torch.manual_seed(0)
     module = Viewing()

@@ -147,6 +147,21 @@ def test_a_column_that_is_not_there_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("layer,bitwidth,ms\nfirst,8,1,5\n", "row 1, has more fields than the first line names"),
+        ("layer;bitwidth;ms\nfirst;8;1\n", "row 1, lacks one .* Separate the columns by commas"),
+        ("", "has no rows; it needs layer, bitwidth, ms"),
+    ],
+)
+def test_a_figure_asked_for_does_not_hide_what_is_wrong_with_the_file(tmp_path, content, message):
+    path = tmp_path / "table.csv"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        make_cost("lookup", path=path, figure="ms")(LAYERS, [8])
+
+
+@pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("absent.csv", None, "cannot be read"),

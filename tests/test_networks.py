@@ -1,6 +1,8 @@
+import json
 import re
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import timm
 import torch
@@ -194,6 +196,11 @@ def test_a_factory_may_return_a_network(net):
     assert (network.name, network.mean, network.std) == ("mine", (0.5,), (0.25,))
     live = LiveEvaluator(net, data=unseen_digits(), recipe="ptq", memo=False)
     assert live.normalise.std == (0.25,) and (live.module[1].weight == 1).all()
+
+
+def test_mean_and_std_may_be_any_numbers():
+    found = Network("mine", trained_net, mean=tuple(np.ones(1, np.float32)), std=(2,))
+    assert json.dumps([found.mean, found.std]) == "[[1.0], [2.0]]"
 
 
 def test_a_factory_is_called_once_per_network_that_is_built():

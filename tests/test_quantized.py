@@ -464,6 +464,11 @@ def test_one_tensor_that_a_file_holds_twice_has_to_be_the_same(tmp_path):
     tied[1].weight = tied[0].weight
     with pytest.raises(ValueError, match=r"0.weight and 1.weight are one tensor"):
         load_weights(tied, path)
+    with torch.no_grad():
+        tied[0].weight[0, 0] = torch.nan
+    save_weights(tied, path)
+    with pytest.raises(ValueError, match=r"holds NaN or infinity in 0.weight"):
+        load_weights(tied, path)
 
 
 @dataclasses.dataclass(frozen=True)

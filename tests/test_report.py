@@ -1,13 +1,16 @@
 """What a run's result says of the report split, and how it is read back."""
 
 import dataclasses
+import io
 import json
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load, save
 
+from agents.tables import print_report
 from releq_gym.datasets import load_splits
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.evaluators.synthetic import make_synthetic
@@ -87,6 +90,14 @@ def digits_task(folder, weights_sha256=None):
     }
     write_task(folder, card, {"search": measured, "report": measured})
     return TableEvaluator(load_task(folder))
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_table_says_whether_full_precision_was_trained_on(trained):
+    console = Console(file=io.StringIO(), width=200)
+    full = dataclasses.replace(REPORT.full_precision, accuracy=0.9 + 0.01 * trained)
+    print_report(console, dataclasses.replace(REPORT, full_precision=full))
+    assert ("trained on likewise" in console.file.getvalue()) == trained
 
 
 def test_result_is_read_back_as_written(tmp_path):

@@ -613,13 +613,23 @@ def test_batch_norm_inserted_for_training_is_folded_without_a_trace(module, digi
 
 
 def test_no_batch_norm_is_folded_into_a_convolution_that_is_shared():
-    module = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3))
+    module, conv = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3)), nn.Conv2d(2, 2, 3)
     module[1].weight = module[0].weight
-    with pytest.raises(ValueError, match="'0' is shared, so that no batch norm can be folded"):
-        insert_batch_norm(module)
+    nested = nn.Sequential(nn.Sequential(conv), nn.Sequential(conv))
+    for shared, name in ((module, "1"), (nn.Sequential(conv, conv), "1"), (nested, "1.0")):
+        with pytest.raises(ValueError, match=f"'{name}' is shared, so that no batch norm can be"):
+            insert_batch_norm(shared)
 
 
 def test_weights_that_would_not_be_read_are_not_trained(tmp_path, monkeypatch):
     monkeypatch.setattr(fit, "default_weights_path", lambda name: tmp_path / "own.safetensors")
     with pytest.raises(ValueError, match=r"weights in .*digits.safetensors, which would be read"):
         fit.pretrain("digits")
+    before = tmp_path / "before.safetensors", tmp_path / "own.safetensors", tmp_path / "behind"
+    before[2].touch()  # is not read before the one that is written
+    monkeypatch.setattr(fit, "weights_candidates", lambda name: before)
+    fit.pretrain("digits", recipe_kwargs={"images": 64})
+    assert before[1].is_file()
+    before[0].touch()
+    with pytest.raises(ValueError, match=r"weights in .*before.safetensors, which would be read"):
+        fit.pretrain("digits", overwrite=True)

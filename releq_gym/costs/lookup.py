@@ -97,7 +97,7 @@ def _read_table(
     """
     rows, figure, stated = _read(Path(path).expanduser())
     first = rows[0] if rows and isinstance(rows[0], Mapping) else {}
-    column = "value" if wanted is None else _column(path, wanted, figure, list(first))
+    column = _column(path, wanted, figure, first)
     columns = ("layer", "bitwidth", column)
     table: dict[str, dict[int, float]] = {}
     for number, row in enumerate(rows, 1):
@@ -145,18 +145,22 @@ OTHER_COLUMNS = ("layer", "bitwidth", "value", "spread")
 """That are no figure's own; `releq hardware measure` writes them."""
 
 
-def _column(path: str | os.PathLike, wanted: str, figure: str, columns: list[str]) -> str:
+def _column(
+    path: str | os.PathLike, wanted: str | None, figure: str, row: Mapping[Any, Any]
+) -> str:
     """Which column holds a figure: its own, or ``value`` where that can mean nothing else.
 
     Raises:
-        UnknownNameError: Where there is neither.
+        UnknownNameError: Where there is neither, and nothing else is wrong with the row.
     """
-    if wanted in columns:
-        return wanted
-    others = [name for name in columns if name not in OTHER_COLUMNS]
-    if "value" in columns and (figure == wanted or (figure == "value" and not others)):
+    if wanted is None:
         return "value"
-    stated = [figure] if "value" in columns else []
+    if wanted in row or None in row or not {"layer", "bitwidth"} <= row.keys():
+        return wanted
+    others = [name for name in row if name not in OTHER_COLUMNS]
+    if "value" in row and (figure == wanted or (figure == "value" and not others)):
+        return "value"
+    stated = [figure] if "value" in row else []
     raise UnknownNameError(f"figure of {path}", wanted, stated + others)
 
 

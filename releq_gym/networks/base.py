@@ -165,6 +165,8 @@ class Network:
                     f"{name}={values!r} of the net {self.name!r} has to be a tuple of numbers, one "
                     "per channel or one for all."
                 )
+            # Whatever numbers they are: headers of files are JSON.
+            object.__setattr__(self, name, tuple(map(float, values)))
         if not all(value > 0 for value in self.std):
             raise ValueError(f"std={self.std!r} of the net {self.name!r} has to be above 0.")
 

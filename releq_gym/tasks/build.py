@@ -140,9 +140,11 @@ def unfinished(target: Path, wanted: Mapping[str, Any]) -> Task | None:
 def _check_made_from(half: Task, plan: Plan, evaluator: LiveEvaluator) -> None:
     """Refuses to finish a task that was measured on something else."""
     card, splits = half.card, evaluator.splits
+    train = None if splits.train is None else splits.train.sha256
     pairs = {
         "weights": (card["full_precision"]["weights_sha256"], evaluator.weights_sha256),
         "search images": (card["splits"]["search"]["sha256"], splits.search.sha256),
+        "training images": (card["splits"].get("train", {}).get("sha256"), train),
         "known issues": (card["known_issues"], list(plan.known_issues)),
     }
     if differing := [name for name, (held, asked) in pairs.items() if held != asked]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from releq_gym.quantized import parameter_users
-
 
 class _Normed(nn.Module):
     """A convolution and its batch norm, in the place of the convolution."""
@@ -27,13 +25,16 @@ def insert_batch_norm(module: nn.Module) -> None:
     Raises:
         ValueError: Where a convolution is shared: its places would come to differ.
     """
-    holders = parameter_users(module)
-    for name, conv in module.named_modules():
-        if isinstance(conv, nn.Conv2d) and len(holders[id(conv.weight)]) > 1:
+    weights: set[int] = set()
+    for name, conv in module.named_modules(remove_duplicate=False):
+        if not isinstance(conv, nn.Conv2d):
+            continue
+        if id(conv.weight) in weights:
             raise ValueError(
                 f"The convolution {name!r} is shared, so that no batch norm can be folded into it; "
                 "use fold_batch_norm=False."
             )
+        weights.add(id(conv.weight))
     for parent in list(module.modules()):
         for name, conv in list(parent.named_children()):
             if isinstance(conv, nn.Conv2d):

@@ -84,7 +84,7 @@ def _takes(module: nn.Module, images: torch.Tensor) -> bool:
     try:
         with torch.no_grad():
             module.eval()(images)
-    except RuntimeError:
+    except Exception:  # whatever code of the user's raises; `check_fit` says it
         return False
     finally:
         for part, was in training.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import time
@@ -95,20 +96,7 @@ def pretrain(
             f"Nothing looks for weights of {network.name!r} by name: say which file to write "
             "(--output), and pass that as weights=FILE."
         )
-    target = Path(path) if path is not None else default_weights_path(network.name)
-    if target.exists() and not overwrite:
-        raise ValueError(
-            f"There are weights in {target} already, which tasks may have been measured on. Name "
-            "another file (--output), or say that they may be replaced (--overwrite)."
-        )
-    if path is None:
-        for known in weights_candidates(network.name):
-            if known.is_file() and known != target:
-                raise ValueError(
-                    f"There are weights in {known}, which would be read instead of {target}. Name "
-                    "a file (--output), and pass it as weights=FILE."
-                )
-    check_writable(target)
+    target = _target(network.name, path, overwrite)
     recipe = network.recipes["pretrain"].with_fields(recipe_kwargs or {})
     splits = load_splits(network.dataset, data)
     if splits.train is None:
@@ -158,6 +146,26 @@ def build_seeded(network: Network, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return network.build()
+
+
+def _target(name: str, path: str | os.PathLike | None, overwrite: bool) -> Path:
+    """Where the weights of a net go: a file that will be read, and may be written."""
+    target = Path(path) if path is not None else default_weights_path(name)
+    if target.exists() and not overwrite:
+        raise ValueError(
+            f"There are weights in {target} already, which tasks may have been measured on. Name "
+            "another file (--output), or say that they may be replaced (--overwrite)."
+        )
+    if path is None:
+        candidates = weights_candidates(name)
+        for known in itertools.takewhile(lambda candidate: candidate != target, candidates):
+            if known.is_file():
+                raise ValueError(
+                    f"There are weights in {known}, which would be read instead of {target}. Name "
+                    "a file (--output), and pass it as weights=FILE."
+                )
+    check_writable(target)
+    return target
 
 
 def _train(run: Run, epoch: int, state: _State, title: str, progress: bool) -> None:

@@ -97,8 +97,9 @@ class Run:
         # Dropout knows only the global generator: it is borrowed here, and given back as it was.
         with torch.random.fork_rng(devices), repeatable():
             torch.default_generator.manual_seed(seed)
-            if devices:
-                torch.cuda.manual_seed(seed)
+            for device in devices:
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(seed)
             for first in range(start, stop, CHECK_EVERY):
                 steps = range(first, min(first + CHECK_EVERY, stop))
                 losses = torch.stack([self._step(step, generator) for step in steps])
