@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     done = finished(path)
     for task in dict.fromkeys(job.task for job in jobs):
-        if Job(task, "uniform_hindsight", 0) not in done:
+        if Job(task, "uniform_oracle", 0) not in done:
             append_rows(path, [known_row(task)], COLUMNS)
     print(_publish(pd.read_csv(path), options.results))
     return 0

@@ -62,7 +62,7 @@ def run(job: Job, policies: Path) -> list[dict[str, Any]]:
 def known_row(task: str) -> dict[str, Any]:
     """The best uniform bitwidth on search data, which nobody knows beforehand."""
     depth = len(_problem(task).layers)
-    rows = [judged(Job(task, "uniform_hindsight", 0), 0, (one,) * depth) for one in BITWIDTHS]
+    rows = [judged(Job(task, "uniform_oracle", 0), 0, (one,) * depth) for one in BITWIDTHS]
     return min(rows, key=lambda row: row["search_regret"])
 
 

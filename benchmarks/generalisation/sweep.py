@@ -71,7 +71,7 @@ ENTRANTS = {
     "random": Entrant("random search", "searcher"),
     "local_search": Entrant("one-flip local search", "searcher"),
     "integer_program": Entrant("additive integer program", "searcher"),
-    "uniform_hindsight": Entrant("best uniform bitwidth, in hindsight", "known", seeded=False),
+    "uniform_oracle": Entrant("best uniform bitwidth, in hindsight", "known", seeded=False),
 }
 """By name, in this order."""
 

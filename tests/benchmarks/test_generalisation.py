@@ -233,7 +233,7 @@ def test_the_command_goes_on_where_it_was(small, tmp_path, monkeypatch, capsys):
     assert generalisation.main(words) == 0
     assert len(calls) == len(set(calls)) == 6  # the heuristic has one run per network
     kept = pd.read_csv(tmp_path / "rows.csv")
-    assert (kept["searcher"] == "uniform_hindsight").sum() == 2
+    assert (kept["searcher"] == "uniform_oracle").sum() == 2
     assert "random search" in capsys.readouterr().out
     assert (tmp_path / "regrets.png").stat().st_size > 1_000
     assert generalisation.main(words) == 0
@@ -247,7 +247,7 @@ def test_unknown_names_are_answered_in_a_sentence(tmp_path, capsys):
     assert "Did you mean 'lenet'" in capsys.readouterr().err
     assert generalisation.main(["--entrant", "ppo", *words]) == 2
     assert "entrant" in capsys.readouterr().err
-    assert generalisation.main(["--entrant", "uniform_hindsight", *words]) == 2
+    assert generalisation.main(["--entrant", "uniform_oracle", *words]) == 2
     assert "Nothing is to be run" in capsys.readouterr().err
 
 
