@@ -20,8 +20,8 @@ import releq_gym
 from agents.attention import extractor
 from agents.base import check_numbers
 from agents.policy_file import PolicyCard, check_ascending, write_policy
-from agents.ppo import has_spread
-from agents.recurrent_ppo import POLICY
+from agents.ppo import PPOAgent, has_spread
+from agents.recurrent_ppo import POLICY, RecurrentPPOAgent
 from agents.several_vec_env import SeveralNetsVecEnv
 from releq_gym.progress import ProgressBars
 from releq_gym.whole_files import check_writable
@@ -202,10 +202,10 @@ def remembered(plan: PPOPlan) -> dict[str, Any]:
     return json.loads(json.dumps(settings))
 
 
-def policy_class(observation: str, memory: bool) -> str:
-    """Of stable-baselines3 or sb3-contrib, by name."""
-    part = "MultiInput" if observation == "full" else "Mlp"
-    return f"{part}LstmPolicy" if memory else f"{part}Policy"
+def policy_class(observation: str, memory: bool) -> str | type:
+    """As of the agents `ppo` and `recurrent_ppo`."""
+    policies = (RecurrentPPOAgent if memory else PPOAgent).policies
+    return policies[observation == "full"]
 
 
 def architecture(observation_space: Any, memory: bool) -> dict[str, Any]:

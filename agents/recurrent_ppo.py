@@ -9,6 +9,7 @@ import torch
 from sb3_contrib import RecurrentPPO
 
 from agents.base import AGENTS, Preset
+from agents.lstm import MlpLstmPolicy, MultiInputLstmPolicy
 from agents.on_policy import flatten
 from agents.ppo import PPOAgent, PPOSettings
 
@@ -70,7 +71,7 @@ class RecurrentPPOAgent(PPOAgent):
 
     presets = {"default": DEFAULT, "paper": PAPER}  # noqa: RUF012
     algorithm = RecurrentPPO
-    policies = "MlpLstmPolicy", "MultiInputLstmPolicy"
+    policies = MlpLstmPolicy, MultiInputLstmPolicy
 
     def architecture(self) -> dict[str, Any]:
         """See `OnPolicyAgent.architecture`."""

@@ -60,7 +60,7 @@ class SB3Agent(Agent):
     """
 
     algorithm: ClassVar[Any]
-    policies: ClassVar[tuple[str, str]] = ("MlpPolicy", "MultiInputPolicy")
+    policies: ClassVar[tuple[str | type, str | type]] = ("MlpPolicy", "MultiInputPolicy")
     window: ClassVar[int] = 1
 
     def __init__(

@@ -22,7 +22,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 COPIES = (64, 1024)
 """Of the vector environment."""
 
-AGENTS = ("PPO", "RecurrentPPO")
+AGENTS = ("PPO", "RecurrentPPO", "RecurrentPPO, agents.lstm")
+"""Under their library's defaults; the last one with the policy of `agents.lstm`."""
 
 NET = "lenet"
 """Whose default task agents are trained on."""

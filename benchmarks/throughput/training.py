@@ -46,15 +46,18 @@ class Stopwatch(gym.Wrapper):
 
 
 def measure(net: str, agent: str, steps: int = STEPS) -> dict[str, Any]:
-    """One row: the agent under its library's defaults, on one thread of the CPU."""
+    """One row: one of `AGENTS`, on one thread of the CPU."""
     import torch
     from sb3_contrib import RecurrentPPO
     from stable_baselines3 import PPO
     from stable_baselines3.common.vec_env import DummyVecEnv
 
-    kinds: dict[str, tuple[Any, str]] = {
+    from agents.lstm import MlpLstmPolicy
+
+    kinds: dict[str, tuple[Any, str | type]] = {
         "PPO": (PPO, "MlpPolicy"),
         "RecurrentPPO": (RecurrentPPO, "MlpLstmPolicy"),
+        "RecurrentPPO, agents.lstm": (RecurrentPPO, MlpLstmPolicy),
     }
     kind, policy = kinds[agent]
     torch.set_num_threads(1)

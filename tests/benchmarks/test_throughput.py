@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.throughput import __main__ as command
 from benchmarks.throughput import pace, start, training
-from benchmarks.throughput.sweep import SETTINGS, tasks
+from benchmarks.throughput.sweep import AGENTS, SETTINGS, tasks
 from releq_gym.tasks.catalog import shipped_tasks
 
 TASK = "synthetic-4-0"
@@ -34,8 +34,9 @@ def test_two_walks_are_taken_in_turns_and_the_first_round_is_dropped():
     assert walked == ["one", "other"] * 4
 
 
-def test_the_environments_part_of_training_is_its_own_time():
-    row = training.measure("digits", "PPO", steps=training.COPIES)
+@pytest.mark.parametrize("agent", AGENTS)
+def test_the_environments_part_of_training_is_its_own_time(agent):
+    row = training.measure("digits", agent, steps=training.COPIES)
     assert tuple(row) == training.COLUMNS
     assert 0 < row["environment_s"] < row["training_s"]
     assert row["percent"] == pytest.approx(100 * row["environment_s"] / row["training_s"])
@@ -66,7 +67,7 @@ def test_every_shipped_task_is_measured():
     assert set(parts) == set(command.TITLES)
     for name in ("single", "vector", "start"):
         assert {key[0] for key in parts[name].jobs} >= set(tasks())
-    assert len(parts["training"].jobs) == 2
+    assert len(parts["training"].jobs) == 3
     for part in parts.values():
         assert set(part.key) <= set(part.columns)
         assert all(len(key) == len(part.key) for key in part.jobs)
