@@ -39,7 +39,7 @@ from releq_gym.report import (
     retrain_and_report,
     right_answers,
 )
-from releq_gym.result import RESULT_FILE, Report, Result
+from releq_gym.result import RESULT_FILE, Report, Result, read_result
 from releq_gym.rewards.accuracy_floor import AccuracyFloor
 from releq_gym.search_display import (
     Retrainings,
@@ -125,7 +125,8 @@ def search(
         evaluation_budget: Different assignments that may be measured; None means 50 and one more
             for each layer and bitwidth.
         seed: Fixes the search.
-        folder: Where `SearchResult.save` puts the result in the end; None keeps it in memory.
+        folder: Where `SearchResult.save` puts the result in the end; None keeps it in memory. A
+            result that is there was made by the same ``command``, or this is refused.
         search_from_train: Accept search images that the network may have been trained on.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
         memo: Whether measurements are kept in the user's cache; a path or `Memo` keeps them there.
@@ -141,7 +142,8 @@ def search(
     """
     started = time.perf_counter()
     play = SEARCHERS[searcher]
-    _check(net, max_loss_points, evaluation_budget, seed, folder)
+    _check(net, max_loss_points, evaluation_budget, seed)
+    _check_folder(folder, command)
     fixed = fixed_bitwidths.values() if isinstance(fixed_bitwidths, Mapping) else ()
     offered = None
     if bitwidths is not None:
@@ -380,7 +382,6 @@ def _check(
     max_loss_points: float | None,
     evaluation_budget: int | None,
     seed: int,
-    folder: str | os.PathLike | None,
 ) -> None:
     """What would otherwise be noticed late."""
     if isinstance(net, Splits):
@@ -391,7 +392,18 @@ def _check(
         raise ValueError(f"evaluation_budget={budget!r} must be a whole number, at least 1.")
     if not (is_whole(seed) and seed >= 0):
         raise ValueError(f"seed={seed!r} must be a whole number, 0 or more.")
-    if folder is not None:
-        if Path(folder).is_file():
-            raise ValueError(f"folder={str(folder)!r} is a file; name a folder.")
-        check_writable(Path(folder) / RESULT_FILE)
+
+
+def _check_folder(path: str | os.PathLike | None, command: str) -> None:
+    """Refuses one that cannot be written, or holds what would be lost."""
+    if path is None:
+        return
+    folder = Path(path)
+    if folder.is_file():
+        raise ValueError(f"folder={str(folder)!r} is a file; name a folder.")
+    check_writable(folder / RESULT_FILE)
+    if (folder / RESULT_FILE).is_file() and read_result(folder).command != command:
+        raise ValueError(
+            f"{folder} holds the result of another search, which would be lost; name another "
+            "folder (folder=, --folder)."
+        )

@@ -27,6 +27,7 @@ def render_rgb(problem: Problem, step: int, info: dict[str, Any]) -> NDArray[np.
     """The episode as a picture, uint8 [height, width, 3]."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(6.4, 3.6), dpi=100, layout="tight")
     canvas = FigureCanvasAgg(figure)
@@ -35,6 +36,7 @@ def render_rgb(problem: Problem, step: int, info: dict[str, Any]) -> NDArray[np.
     colors = ["#c8ccd4" if i in undecided else "#2f6db3" for i in range(len(problem.layers))]
     axes.bar(range(len(problem.layers)), info["bitwidths"], color=colors)
     axes.set(ylim=(0, 8.5), xlabel="layer", ylabel="bitwidth", title=_caption(info))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
 

@@ -58,7 +58,7 @@ class SearchResult:
 
     @property
     def tolerable(self) -> bool:
-        """Whether the chosen assignment loses no more than may be lost."""
+        """Whether the chosen assignment loses no more than may be lost, on the search split."""
         return self.chosen.loss_points <= self.record.max_loss_points + 1e-9
 
     @cached_property
@@ -138,6 +138,11 @@ class SearchResult:
                 f"full precision{likewise} {100 * full.accuracy:.2f} %: loses "
                 f"{_points(held.loss_points, held.margin_points)} ({report.source})"
             )
+            if self.tolerable and held.loss_points > record.max_loss_points + 1e-9:
+                lines.append(
+                    "That is more than may be lost: the search images did not tell it. Search on "
+                    "more of them, or with a lower limit."
+                )
         return "\n".join(lines)
 
     def _limit(self) -> str:
@@ -150,11 +155,11 @@ class SearchResult:
                 f"best of it. Allow a higher loss, offer more bits, {self._budget_advice()}or "
                 "retrain (recipe)."
             )
-        away = f"one standard error ({error:.2f}"
-        away += ")" if self.record.metric is None else ", if scores were all 0 or 1)"
+        away = f"{error:.2f} points away (a standard error"
+        away += " at the least)" if self.record.metric is None else ", if scores were all 0 or 1)"
         if self.chosen.loss_points + error <= limit + 1e-9:
-            return f"{allowed}; the answer keeps {away} away"
-        return f"{allowed}; nothing that was measured keeps {away} away"
+            return f"{allowed}; the answer keeps {away}"
+        return f"{allowed}; nothing that was measured keeps {away}"
 
     def _budget_advice(self) -> str:
         """What else helps where a budget leaves too few bits."""

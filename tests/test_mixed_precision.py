@@ -630,13 +630,33 @@ def test_the_answer_is_said_to_keep_a_standard_error_away_only_where_it_does(toy
     lost = result.chosen.loss_points
     error = 100 * (lost / 100 / 200) ** 0.5
     assert lost + error <= 8.0
-    assert f"8.00 points may be lost; the answer keeps one standard error ({error:.2f})" in str(
-        result
-    )
+    assert f"8.00 points may be lost; the answer keeps {error:.2f} points away" in str(result)
     near = dataclasses.replace(
         result, record=dataclasses.replace(result.record, max_loss_points=lost + error / 2)
     )
-    assert f"nothing that was measured keeps one standard error ({error:.2f}) away" in str(near)
+    assert f"nothing that was measured keeps {error:.2f} points away" in str(near)
+
+
+def test_the_result_of_a_command_is_not_replaced_from_python(toy, tmp_path):
+    module, splits = toy
+    options = {**OPTIONS, "folder": tmp_path, "report": False}
+    for _ in range(2):  # a script may run again
+        releq_gym.search(module, splits, **options)
+    releq_gym.search(
+        module, splits, **options | {"folder": tmp_path / "own"}, command="releq search"
+    )
+    with pytest.raises(ValueError, match="own holds the result of another search, which would be"):
+        releq_gym.search(module, splits, **options | {"folder": tmp_path / "own"})
+
+
+@pytest.mark.parametrize("lost", [8.0, 8.1])
+def test_an_answer_that_loses_too_much_on_other_images_is_told(toy, lost):
+    module, splits = toy
+    result = releq_gym.search(module, splits, **OPTIONS)
+    held = dataclasses.replace(result.record.report.chosen, loss_points=lost)
+    report = dataclasses.replace(result.record.report, chosen=held)
+    told = dataclasses.replace(result, record=dataclasses.replace(result.record, report=report))
+    assert ("That is more than may be lost" in str(told)) == (lost > 8.0)
 
 
 def test_the_progress_bar_ranks_as_the_answer_is_chosen(toy, monkeypatch):

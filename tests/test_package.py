@@ -80,3 +80,11 @@ def test_the_wheel_alone_runs_an_episode(tmp_path):
 
 def test_completion_knows_what_is_imported_late():
     assert set(releq_gym.__all__) <= set(dir(releq_gym))
+
+
+def test_parts_of_the_package_are_there_by_name():
+    code = (
+        "import releq_gym; print(releq_gym.networks.Network.__name__, hasattr(releq_gym, 'nets'))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["Network", "False"]

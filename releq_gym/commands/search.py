@@ -50,16 +50,9 @@ def add_commands(commands: Any) -> None:
 
 def _search(options: argparse.Namespace) -> None:
     from releq_gym.mixed_precision import search
-    from releq_gym.result import RESULT_FILE, read_result
 
     per_channel = options.per_channel
     folder = Path(options.folder) if options.folder else _new_folder(options.net)
-    command = shlex.join(["releq", *options.typed])
-    if (folder / RESULT_FILE).is_file() and read_result(folder).command != command:
-        raise ValueError(
-            f"{folder} holds the result of another search, which would be lost; name another "
-            "folder (--folder)."
-        )
     result = search(
         options.net,
         options.data,
@@ -75,7 +68,7 @@ def _search(options: argparse.Namespace) -> None:
         search_from_train=options.search_from_train,
         device=options.device,
         folder=folder,
-        command=command,
+        command=shlex.join(["releq", *options.typed]),
         **chosen_among(options),
     )
     print(f"{result}\n\nwritten to {folder}")
