@@ -167,10 +167,9 @@ class Player:
     def ask(self, choice: Choice) -> Played:
         """As `play`, but nothing is asked twice, nor played twice under another name."""
         if choice not in self.known:
-            executed, revealed = self.executed(choice), self.ledger.distinct
-            played = self._executed.get(executed)
+            played, revealed = self._executed.get(self.executed(choice)), self.ledger.distinct
             if played is None:
-                played = self.play(executed)
+                played = self.play(choice)
                 if self.spent:
                     return played
             self.known[choice] = self._executed[played.choice] = played
