@@ -480,7 +480,8 @@ def _some(names: Sequence[str], count: int = 5) -> str:
 
 def _load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
     tensors = dict(tensors)
-    for names in _names(module):
+    parameters = _names(module)
+    for names in parameters:
         # Files may hold a shared parameter under one of its names.
         held = [name for name in names if name in tensors]
         tensors |= {name: tensors[held[0]] for name in names if held and name not in tensors}
@@ -500,7 +501,7 @@ def _load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: str |
             )
         if name in numbers and not tensor.float().isfinite().all():
             raise ValueError(f"{path} holds NaN or infinity in {name}; train the network anew.")
-    for names in _names(module):
+    for names in parameters:
         if any(not torch.equal(tensors[names[0]], tensors[name]) for name in names[1:]):
             raise ValueError(
                 f"{path} does not fit {kind}, in which {' and '.join(names)} are one tensor: it "

@@ -85,6 +85,11 @@ class Noise:
     key: int | None = None
     visits: dict[int, int] = field(default_factory=dict)
 
+    @property
+    def is_guessed(self) -> bool:
+        """Whether repeats were seen that no seed decides."""
+        return self.key is None and bool(self.visits)
+
     def start_over(self, seed: int) -> None:
         """As `QuantizeNetEnv.reset`."""
         self.key, self.visits = splitmix64(seed), {}
@@ -203,8 +208,10 @@ def _play(
             if one.copied and not member.may_copy:
                 replayed.differences.append(Difference(one.line, "a copy, of no environment"))
             member.may_copy = False
-            if one.line in played and not _ask(played[one.line], member.noise):
-                replayed.differences.append(Difference(one.line, "noise without a seed"))
+            if one.line in played:
+                _ask(played[one.line], member.noise)
+                if member.noise.is_guessed:
+                    replayed.differences.append(Difference(one.line, "noise without a seed"))
         elif one.continues is not None:
             member.noise = deepcopy(members[one.continues].noise)
     for one in block:
@@ -246,19 +253,18 @@ def _impossible(episode: Episode, env: QuantizeNetEnv) -> str | None:
     return None
 
 
-def _ask(played: ReplayedEpisode, noise: Noise) -> bool:
-    """Notes which repeats the episode saw; returns whether it could know which, if it saw any."""
+def _ask(played: ReplayedEpisode, noise: Noise) -> None:
+    """Notes which repeats the episode saw."""
     env, walk, row = played.env, played.walk, played.row
     repeats = env.problem.evaluator.repeats
-    is_noisy = repeats > 1 and env.noise == "sample"
     if played.episode.seed is not None:
         noise.start_over(played.episode.seed)
     for step in played.steps_asked:
-        repeat = 0 if repeats == 1 else -1
-        if is_noisy:
-            repeat = noise.next_repeat(int(walk.indices[row, step - 1]), repeats)
+        repeat = 0
+        if repeats > 1:
+            index = int(walk.indices[row, step - 1])
+            repeat = noise.next_repeat(index, repeats) if env.noise == "sample" else -1
         walk.repeats[row, step - 1] = repeat
-    return not is_noisy or noise.key is not None or not played.steps_asked
 
 
 def _charge(replayed: Replayed, with_budget: bool) -> None:

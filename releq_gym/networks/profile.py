@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -118,6 +119,19 @@ class Use(NamedTuple):
     output_shape: torch.Size
 
 
+@contextmanager
+def in_evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Within it a module evaluates, without gradients; afterwards each part is as it was."""
+    modes = {part: part.training for part in module.modules()}
+    try:
+        with torch.no_grad():
+            module.eval()
+            yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
 def _trace(module: nn.Module, input_shape: Sequence[int]) -> dict[str, list[Use]]:
     """The uses of every quantizable weight, by the layer that is the first to use it."""
     uses: dict[str, list[Use]] = {}
@@ -138,12 +152,10 @@ def _trace(module: nn.Module, input_shape: Sequence[int]) -> dict[str, list[Use]
         for layer in names
         if isinstance(layer, QUANTIZABLE)
     ]
-    modes = {layer: layer.training for layer in names}
     parameter = next(module.parameters(), torch.empty(0))
     image = torch.zeros(1, *input_shape, device=parameter.device, dtype=parameter.dtype)
     try:
-        module.eval()
-        with torch.no_grad():
+        with in_evaluation_mode(module):
             module(image)
     except Exception as error:  # whatever code of the user's raises
         raise ValueError(
@@ -152,8 +164,6 @@ def _trace(module: nn.Module, input_shape: Sequence[int]) -> dict[str, list[Use]
     finally:
         for hook in hooks:
             hook.remove()
-        for layer, training in modes.items():
-            layer.training = training
     return uses
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from releq_gym.networks.profile import in_evaluation_mode
 from releq_gym.registry import UnknownNameError
 
 SMALLEST_CHANNELS_LAST = 16
@@ -80,13 +81,9 @@ def place(module: nn.Module, device: torch.device, input_shape: Sequence[int]) -
 
 def _takes(module: nn.Module, images: torch.Tensor) -> bool:
     """Whether a forward pass works, in evaluation mode; the module is left as it was."""
-    training = {part: part.training for part in module.modules()}
     try:
-        with torch.no_grad():
-            module.eval()(images)
+        with in_evaluation_mode(module):
+            module(images)
     except Exception:  # whatever code of the user's raises; `check_fit` says it
         return False
-    finally:
-        for part, was in training.items():
-            part.training = was
     return True
