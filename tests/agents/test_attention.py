@@ -66,12 +66,33 @@ def test_a_group_is_seen_as_its_mean_and_the_end_as_nothing(extract):
     assert np.isfinite(end).all() and (end[0, : len(row)] == 0).all()
 
 
-def test_an_observation_without_layers_is_no_reason_to_fail(extract):
+def test_observations_without_layers_are_left_out(extract):
+    """RecurrentPPO pads with them."""
     _, observation = walked()
     nothing = {name: np.zeros_like(part) for name, part in observation.items()}
     both = {name: np.concatenate([nothing[name], observation[name]]) for name in nothing}
-    assert np.isfinite(features(extract, both)).all()
-    assert np.isfinite(features(extract, nothing)).all()
+    nobody, somebody = features(extract, both)
+    assert (nobody == 0).all()
+    np.testing.assert_array_equal(somebody, features(extract, observation)[0])
+    assert (features(extract, nothing) == 0).all()
+
+
+def test_attention_looks_where_the_question_points(extract):
+    """Weights of the softmax by hand, one head at a time."""
+    _, observation = walked(steps=3)
+    parts = [observation[name][:, :8, None] for name in ("bitwidths", "decided", "current")]
+    rows = torch.as_tensor(np.concatenate([observation["layers"][:, :8], *parts], axis=2))[0]
+    with torch.no_grad():
+        embedded = extract.embed(rows)
+        asked = extract.ask(torch.cat([embedded[3], torch.as_tensor(observation["episode"][0])]))
+        heads = []
+        for question in asked.split(embedded.shape[1]):
+            weights = torch.exp(embedded @ question / embedded.shape[1] ** 0.5)
+            heads.append(weights @ embedded / weights.sum())
+        answer = extract.answer(torch.cat(heads)).numpy()
+    start = rows.shape[1] + embedded.shape[1]
+    seen = features(extract, observation)[0, start : start + len(answer)]
+    np.testing.assert_allclose(seen, answer, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["ppo", "recurrent_ppo"])
