@@ -16,6 +16,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 from agents.base import AGENTS
 from releq_gym.commands.pairs import each, figure_and_limit, layer_and_bits, name_and_value
 from releq_gym.registry import UnknownNameError
+from releq_gym.whole_files import written_whole
 
 SETTINGS_FILE = "settings.json"
 
@@ -95,7 +96,8 @@ class Args(Generic[S]):
     cost_budget: Annotated[dict[str, float] | None, _pairs("FIGURE=LIMIT", figure_and_limit)] = None
     """Limits that no assignment exceeds, by figure of the cost model: cost=0.4."""
     evaluation_budget: int | None = None
-    """Different assignments that may be measured; by default 600, live 150."""
+    """Different assignments that may be measured; by default 600, live 150. A resumed run may have
+    more."""
 
     agent: Annotated[str, tyro.conf.arg(help_behavior_hint=_agents)] = "recurrent_ppo"
     """What learns. Settings at the end of this list are its own."""
@@ -108,8 +110,9 @@ class Args(Generic[S]):
     folder: Path | None = None
     """Where everything goes; by default a new folder under runs/."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Continue the run in --folder, with the settings it was begun with. Its agent.zip is pickled,
-    and could run code: resume runs of your own, or of people you trust."""
+    """Continue the run in --folder, with the settings it was begun with; one that is finished goes
+    on with a higher --evaluation-budget, or --report. Its agent.zip is pickled, and could run code:
+    resume runs of your own, or of people you trust."""
     report: bool = True
     """Whether to retrain the answer for long and test it on the report split."""
 
@@ -157,8 +160,9 @@ def parse(arguments: Sequence[str] | None = None) -> Args[Any]:
 
 def write_settings(folder: Path, args: Args[Any]) -> None:
     """Keeps what a resumed run needs to know."""
-    text = json.dumps(dataclasses.asdict(args), indent=1, default=str)
-    (folder / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
+    record = dataclasses.asdict(dataclasses.replace(args, resume=False))
+    with written_whole(folder / SETTINGS_FILE) as partial:
+        partial.write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8")
 
 
 def read_settings(folder: Path) -> Args[Any]:
@@ -192,7 +196,7 @@ def _preset(agent: str, name: str) -> Args[Any]:
 
 def _first_change(args: Args[Any], defaults: Args[Any]) -> str | None:
     """The option that differs, as it is typed."""
-    free = {"settings", "resume"}
+    free = {"settings", "resume", "evaluation_budget", "report"}
     if defaults.evaluator != "live":
         free.add("data")  # it serves the report alone, which may have lacked it
     for now, before in ((args, defaults), (args.settings, defaults.settings)):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import platform
 import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from agents.args import Args, write_settings
+from agents.args import Args, read_settings, write_settings
 from releq_gym.file_names import as_file_name
 from releq_gym.ledger import Ledger
 from releq_gym.problem import Problem
@@ -49,6 +51,30 @@ def begin_folder(args: Args[Any], command: str) -> Path:
     except OSError as error:
         raise ValueError(f"The folder {folder} cannot be written: {error}.") from None
     return folder
+
+
+def take_up_folder(args: Args[Any], command: str, budget_of: Callable[[Args[Any]], int]) -> None:
+    """Notes what a resumed run may have that it was not begun with: more budget, a report.
+
+    Raises:
+        ValueError: Where the budget is lower than before.
+    """
+    assert args.folder is not None
+    earlier = read_settings(args.folder)
+    granted = dataclasses.replace(
+        earlier, evaluation_budget=args.evaluation_budget, report=args.report
+    )
+    if granted == earlier:
+        return
+    before = budget_of(earlier)
+    if budget_of(granted) < before:
+        raise ValueError(
+            f"--evaluation-budget {args.evaluation_budget} is less than the {before} that the run "
+            f"in {args.folder} has already; a resumed run may have more."
+        )
+    write_settings(args.folder, granted)
+    with (args.folder / COMMAND_FILE).open("a", encoding="utf-8") as file:
+        file.write(command + "\n")
 
 
 def seed_of_part(seed: int, environments: int = 0) -> int:

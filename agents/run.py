@@ -13,7 +13,14 @@ from rich.console import Console
 
 from agents.args import Args
 from agents.base import AGENTS, EPISODES_PER_EVALUATION, Agent
-from agents.folder import AGENT_FILE, COMMAND_FILE, begin_folder, restore_ledger, seed_of_part
+from agents.folder import (
+    AGENT_FILE,
+    COMMAND_FILE,
+    begin_folder,
+    restore_ledger,
+    seed_of_part,
+    take_up_folder,
+)
 from agents.pictures import draw_pictures
 from agents.tables import print_answer, print_report
 from agents.watch import TrainingWatch, live_progress
@@ -69,20 +76,21 @@ class Run:
         self._started = time.perf_counter()
         if args.resume:
             self.folder, self._seconds_before = args.folder or Path(), 0.0
+            take_up_folder(args, command, self._budget_of)
             if (self.folder / RESULT_FILE).is_file():
                 self._seconds_before = read_result(self.folder).seconds
         else:
             self.folder, self._seconds_before = begin_folder(args, command), 0.0
         typed = self.folder / COMMAND_FILE
-        self.command = typed.read_text(encoding="utf-8").strip() if typed.is_file() else ""
+        self.command = ""
+        if typed.is_file():
+            self.command = " && ".join(typed.read_text(encoding="utf-8").splitlines())
         restore_ledger(self.ledger, self.folder / LOG_FILE, self.problem)
 
     @property
     def budget(self) -> int:
         """What was asked for, or the default, but no more than there are assignments."""
-        stated = self.args.evaluation_budget
-        default = LIVE_BUDGET if self.args.evaluator == "live" else TABLE_BUDGET
-        return min(default if stated is None else stated, self.problem.size)
+        return self._budget_of(self.args)
 
     @property
     def continuation(self) -> str:
@@ -183,6 +191,11 @@ class Run:
             return None
         print_report(self.console, report)
         return report
+
+    def _budget_of(self, args: Args[Any]) -> int:
+        stated = args.evaluation_budget
+        default = LIVE_BUDGET if args.evaluator == "live" else TABLE_BUDGET
+        return min(default if stated is None else stated, self.problem.size)
 
     def _make_env(self, ledger: Ledger, reward_timing: str | None = None) -> QuantizeNetEnv:
         args = self.args

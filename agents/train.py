@@ -44,15 +44,20 @@ def train(args: Args[Any], command: str) -> int:
     """
     from rich.console import Console
 
+    from agents.args import read_settings
     from agents.run import Run
     from releq_gym.result import RESULT_FILE, read_result
 
     console = Console(emoji=False, markup=False)  # names are the user's
     if args.resume and (Path(args.folder or "") / RESULT_FILE).is_file():
         earlier = read_result(args.folder or "")
-        if earlier.finished and (earlier.report is not None or not args.report):
+        granted = args.evaluation_budget != read_settings(args.folder or Path()).evaluation_budget
+        if earlier.finished and not granted and (earlier.report is not None or not args.report):
             listed = " ".join(map(str, earlier.bitwidths))
-            console.print(f"The run in {args.folder} is finished: bitwidths {listed}.")
+            console.print(
+                f"The run in {args.folder} is finished: bitwidths {listed}. With a higher "
+                "--evaluation-budget it goes on."
+            )
             return 0
     run = Run(args, command, console)
     console.print(

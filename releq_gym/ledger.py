@@ -253,8 +253,12 @@ class Ledger:
 
     @property
     def evaluation_budget(self) -> dict[str, int] | None:
-        """The budget as ``{unit: limit}``."""
+        """The budget as ``{unit: limit}``; may be set to another one."""
         return None if self._budget is None else {self._budget[0]: self._budget[1]}
+
+    @evaluation_budget.setter
+    def evaluation_budget(self, budget: int | Mapping[str, int] | None) -> None:
+        self._budget = _check_budget(budget)
 
     def affords(self, problem: Problem, bitwidths: tuple[int, ...]) -> bool:
         """Whether the budget lets this assignment be revealed."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from benchmarks.validate.numbering import check_numbers
 from benchmarks.validate.played import Asked, ReplayedEpisode, as_told
@@ -43,7 +43,8 @@ class Replayed:
     Attributes:
         environments: How many the log has.
         episodes: How many it has, those that were cut included.
-        budget: For different assignments or accuracies, ``{unit: limit}``.
+        budget: For different assignments or accuracies, ``{unit: limit}``; the last one.
+        raised: Lines from which on there was a higher budget than before, and that.
         seed: With which the first environment that tells of an episode begins; None where it has
             none.
         ledger: What all of it was charged to.
@@ -58,6 +59,7 @@ class Replayed:
     budget: dict[str, int] | None
     seed: int | None
     ledger: Ledger
+    raised: list[tuple[int, dict[str, int]]] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
     problems: dict[str, Problem] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
@@ -157,7 +159,7 @@ def replay(lines: Sequence[str], folders: tuple[str, ...] = ()) -> Replayed:
 
 
 def _prepare(joined: Sequence[Joined], episodes: Sequence[Episode]) -> Replayed:
-    """Nothing replayed yet; one budget for all environments."""
+    """Nothing replayed yet; one budget for all environments, unless later ones have more."""
     if not joined:
         raise ValueError("It describes no environment.")
     budget = joined[0].budget  # the first one is no copy
@@ -165,12 +167,27 @@ def _prepare(joined: Sequence[Joined], episodes: Sequence[Episode]) -> Replayed:
     seed = min(episodes, key=lambda one: one.member).seed if episodes else None
     replayed = Replayed(len(joined), len(episodes), known, seed, Ledger(known))
     for one in joined:
-        if one.task is not None and one.budget != budget:
+        if one.task is None or one.budget == budget:
+            continue
+        if _is_higher(one.budget, budget):
+            budget = replayed.budget = one.budget
+            replayed.raised.append((one.line, budget))
+        else:
             text = f"an evaluation budget of {one.budget}, earlier {budget}"
             replayed.differences.append(Difference(one.line, text))
     if budget is False:
         replayed.unchecked.append("It does not tell its evaluation budget, which is not checked.")
     return replayed
+
+
+def _is_higher(budget: object, earlier: object) -> TypeGuard[dict[str, int]]:
+    """Whether a run that was resumed has been granted more."""
+    return (
+        isinstance(budget, dict)
+        and isinstance(earlier, dict)
+        and budget.keys() == earlier.keys()
+        and all(budget[unit] > earlier[unit] for unit in budget)
+    )
 
 
 def _begin(
@@ -270,10 +287,12 @@ def _ask(played: ReplayedEpisode, noise: Noise) -> None:
 def _charge(replayed: Replayed, with_budget: bool) -> None:
     """Charges everything in the order of the run, and checks the budget where it is told."""
     replayed.asked.sort(key=lambda one: (one.revealed.number, one.refused))
-    ledger = replayed.ledger
+    ledger, raised = replayed.ledger, replayed.raised[::-1]
     for line, problem, one, refused in replayed.asked:
+        while raised and raised[-1][0] < line:
+            _, ledger.evaluation_budget = raised.pop()
         if with_budget and refused == ledger.affords(problem, one.bitwidths):
-            spent = f"the budget of {replayed.budget} after {ledger.fresh} accuracies"
+            spent = f"the budget of {ledger.evaluation_budget} after {ledger.fresh} accuracies"
             text = f"refused, within {spent}" if refused else f"revealed, beyond {spent}"
             replayed.differences.append(Difference(line, text))
         if not refused:

@@ -54,6 +54,16 @@ def single(log, episodes=25, seed=3, budget=None, **options):
     return env.ledger
 
 
+def granted(log):
+    """A run that met its budget, and went on with a higher one, as if resumed."""
+    ledger = single(log, budget=6)
+    ledger.evaluation_budget = 9
+    env = QuantizeNetEnv(task=DIGITS, ledger=ledger)
+    play(env, 25, 8)
+    env.close()
+    return ledger
+
+
 def unseeded(log):
     return single(log, seed=None)
 
@@ -172,6 +182,7 @@ RUNS = {
     "every step": lambda log: single(log, reward_timing="every_step", observation="full"),
     "measured only": lambda log: single(log, evaluate="every_step", cost="weight_serial"),
     "budget": lambda log: single(log, budget=6),
+    "raised budget": granted,
     "fresh budget": lambda log: single(log, budget={"fresh": 9}, evaluate="every_step"),
     "restricted": restricted,
     "cut": cut,
@@ -197,7 +208,15 @@ def test_whatever_an_environment_writes_agrees(tmp_path, name):
 
 
 def test_budgets_of_these_runs_refuse(tmp_path):
-    for name in ("synthetic", "budget", "fresh budget", "shared", "vector", "vector, every step"):
+    for name in (
+        "synthetic",
+        "budget",
+        "raised budget",
+        "fresh budget",
+        "shared",
+        "vector",
+        "vector, every step",
+    ):
         log = tmp_path / f"{name}.jsonl"
         RUNS[name](log)
         assert '"refused":' in log.read_text(), name
@@ -236,6 +255,26 @@ def honest(tmp_path_factory):
     records = read(log)
     assert any("refused" in record for record in records)
     return records
+
+
+@pytest.mark.parametrize(
+    ("environment", "budget", "difference"),
+    [
+        (0, 9, "refused, within the budget of {'distinct': 9}"),
+        (0, 5, "revealed, beyond the budget of {'distinct': 5}"),
+        (1, 12, "refused, within the budget of {'distinct': 12}"),
+        (1, 8, "revealed, beyond the budget of {'distinct': 8}"),
+        (1, 4, "an evaluation budget of {'distinct': 4}, earlier {'distinct': 6}"),
+    ],
+)
+def test_a_raised_budget_counts_from_its_environment_on(tmp_path, environment, budget, difference):
+    log = tmp_path / "some.jsonl"
+    granted(log)
+    records = read(log)
+    joined = [record for record in records if "task" in record]
+    joined[environment]["evaluation_budget"]["distinct"] = budget
+    write(log, records)
+    assert difference in " ".join(validate(log).differences)
 
 
 def put(line, value, *path):
