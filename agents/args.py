@@ -64,7 +64,8 @@ class Args(Generic[S]):
     weights: str | None = None
     """Full-precision checkpoint (safetensors) for the live evaluator."""
     quantizer: str | None = None
-    """wrpn, dorefa, dorefa_scaled, uniform or lsq; by default the task's, live wrpn."""
+    """wrpn, dorefa, dorefa_scaled, uniform, lsq or lsq_midrise; by default the task's, live
+    wrpn."""
     recipe: str | None = None
     """Retraining behind each accuracy: ptq, short or long; by default the task's, live short where
     there are training images and the net has such a recipe, else ptq."""

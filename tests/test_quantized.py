@@ -67,7 +67,7 @@ TIED_LAYERS = ["first", "once", "head"]
 def quantizer_of(name):
     return (
         make_quantizer(name, per_channel=True)
-        if name in ("uniform", "lsq")
+        if name in ("uniform", "lsq", "lsq_midrise")
         else make_quantizer(name)
     )
 

@@ -12,7 +12,7 @@ from releq_gym.registry import UnknownNameError
 NAMES = QUANTIZERS.names()
 GRIDS = [
     make_quantizer(name, per_channel=per_channel)
-    for name in ("uniform", "lsq")
+    for name in ("uniform", "lsq", "lsq_midrise")
     for per_channel in (False, True)
 ]
 EVERY = [make_quantizer(name) for name in ("wrpn", "dorefa", "dorefa_scaled")] + GRIDS
@@ -39,7 +39,7 @@ def gradient(quantizer, weight, state, bitwidth, upstream=None):
 
 
 def test_registry_holds_the_documented_quantizers():
-    assert NAMES == ["dorefa", "dorefa_scaled", "lsq", "uniform", "wrpn"]
+    assert NAMES == ["dorefa", "dorefa_scaled", "lsq", "lsq_midrise", "uniform", "wrpn"]
     assert all(QUANTIZERS[name].name == name for name in NAMES)
 
 
@@ -76,7 +76,7 @@ def test_codes_decode_to_the_quantized_weight_to_the_bit(quantizer, bitwidth):
         state = quantizer.init(weight, bitwidth, axis)
         encoded = quantizer.encode(weight, state, bitwidth)
         assert torch.equal(encoded.decode(), quantizer.quantize(weight, state, bitwidth))
-        wide = "dorefa" in quantizer.name and bitwidth == 8
+        wide = quantizer.name in ("dorefa", "dorefa_scaled", "lsq_midrise") and bitwidth == 8
         assert encoded.codes.dtype == (torch.int16 if wide else torch.int8)
 
 
@@ -193,7 +193,29 @@ def test_dorefa_alone_and_lsq_say_why_they_need_retraining():
     assert quantize(make_quantizer("dorefa"), weight, 8).std() > 1.5 * weight.std()
 
 
-@pytest.mark.parametrize("quantizer", GRIDS, ids=str)
+@pytest.mark.parametrize("bitwidth", range(2, 9))
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_a_mid_rise_grid_has_all_levels_and_no_zero(per_channel, bitwidth):
+    quantizer = make_quantizer("lsq_midrise", per_channel=per_channel)
+    state = quantizer.init(gaussian(3, 1000), bitwidth)
+    weight = torch.linspace(-2, 2, 10_000).repeat(3, 1)
+    encoded = quantizer.encode(weight, state, bitwidth)
+    assert encoded.codes.unique().tolist() == list(range(1 - 2**bitwidth, 2**bitwidth, 2))
+    assert torch.equal(encoded.scale, state["step"] / 2)
+    quantized = quantizer.quantize(weight, state, bitwidth)
+    assert torch.equal(quantizer.quantize(-weight, state, bitwidth), -quantized)
+    inside = weight.abs() < (2 ** (bitwidth - 1) * state["step"])
+    assert ((weight - quantized).abs() <= 0.5001 * state["step"])[inside].all()
+
+
+def test_mid_rise_by_hand():
+    quantizer, state = make_quantizer("lsq_midrise"), {"step": torch.tensor(0.5)}
+    weight = torch.tensor([-3.0, -0.6, -0.4, 0.0, 0.4, 0.6, 3.0])
+    expected = [-0.75, -0.75, -0.25, 0.25, 0.25, 0.75, 0.75]
+    assert quantizer.quantize(weight, state, 2).tolist() == expected
+
+
+@pytest.mark.parametrize("quantizer", [one for one in GRIDS if not one.half], ids=str)
 @pytest.mark.parametrize("bitwidth", range(2, 9))
 def test_grid_has_symmetric_integer_levels_with_zero(quantizer, bitwidth):
     largest = 2 ** (bitwidth - 1) - 1
@@ -258,13 +280,25 @@ def tailed(tail, *shape):
     return weight
 
 
-def row_errors(weight, step, bitwidth):
+def row_errors(weight, step, bitwidth, half=0.0):
     """Squared error of each row on the grid with that row's step."""
-    largest, step = 2 ** (bitwidth - 1) - 1, step.double()[:, None]
+    largest, step = 2 ** (bitwidth - 1) - 1 + half, step.double()[:, None]
     if bitwidth == 1:
         return (weight.double().abs() - step).square().sum(1)
-    codes = (weight / step).round().clamp(-largest, largest)
+    codes = ((weight / step - half).round() + half).clamp(-largest, largest)
     return (weight - codes * step).square().sum(1)
+
+
+def least_mid_rise_errors(weight, bitwidth):
+    """As `least_errors`, all levels half a step away from the multiples of the step."""
+    largest = 2 ** (bitwidth - 1) - 0.5
+    rows = weight.abs().double()
+    least = torch.full((len(rows),), torch.inf, dtype=torch.float64)
+    for factor in torch.logspace(-2.5, 0.3, 600, dtype=torch.float64):
+        codes = ((rows / (factor * rows.amax(1, True) / largest)).floor() + 0.5).clamp(max=largest)
+        refitted = (rows * codes).sum(1, True) / codes.square().sum(1, True)
+        least = torch.minimum(least, (rows - codes * refitted).square().sum(1))
+    return least
 
 
 def least_errors(weight, bitwidth):
@@ -291,6 +325,19 @@ def test_uniform_error_is_least_and_falls_with_bits_whatever_the_tail(tail, shap
         assert (more < fewer * (1 + 1e-6)).all()
         if bitwidth > 1:
             assert (more <= 1.01 * least_errors(weight, bitwidth)).all()
+        fewer = more
+
+
+@pytest.mark.parametrize("shape", [(1, 20_003), (1, 25), (12, 300)], ids=str)
+@pytest.mark.parametrize("tail", ["normal", "laplace", "student", 20.0])
+def test_mid_rise_error_is_least_and_falls_with_bits_whatever_the_tail(tail, shape):
+    weight = tailed(tail, *shape)
+    fewer = torch.full(shape[:1], torch.inf)
+    for bitwidth in BITWIDTHS:
+        more = row_errors(weight, least_squares_step(weight, bitwidth, 0.5), bitwidth, 0.5)
+        assert (more < fewer * (1 + 1e-6)).all()
+        if bitwidth > 1:
+            assert (more <= 1.01 * least_mid_rise_errors(weight, bitwidth)).all()
         fewer = more
 
 
@@ -321,7 +368,7 @@ def test_uniform_recovers_a_grid_exactly():
     assert torch.allclose(quantize(make_quantizer("uniform"), weight, 4), weight)
 
 
-@pytest.mark.parametrize("name", ["uniform", "lsq"])
+@pytest.mark.parametrize("name", ["uniform", "lsq", "lsq_midrise"])
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("bitwidth", BITWIDTHS)
 def test_per_channel_treats_each_output_channel_alone(name, axis, bitwidth):
@@ -356,6 +403,17 @@ def test_lsq_gradients_are_those_of_the_paper():
     assert weight.grad.tolist() == [[0, 2, 3, 4]]
     inside = 1 * -3 + 2 * (-1 + 0.6) + 3 * (0 - 0.4) + 4 * (1 - 1.4)
     assert step.grad.item() == pytest.approx(inside / math.sqrt(4 * 3))
+
+
+def test_mid_rise_gradients_by_hand():
+    weight = torch.tensor([[-2.0, -0.3, 0.2, 0.7]], requires_grad=True)
+    step = torch.tensor(0.5, requires_grad=True)
+    upstream = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+    make_quantizer("lsq_midrise").quantize(weight, {"step": step}, 2).backward(upstream)
+    # w / step = [-4, -0.6, 0.4, 1.4]; the largest level is 1.5 steps, N = 4.
+    assert weight.grad.tolist() == [[0, 2, 3, 4]]
+    inside = 1 * -1.5 + 2 * (-0.5 + 0.6) + 3 * (0.5 - 0.4) + 4 * (1.5 - 1.4)
+    assert step.grad.item() == pytest.approx(inside / math.sqrt(4 * 1.5))
 
 
 def test_lsq_step_gradient_is_per_channel_and_scaled_by_its_own_weights():
@@ -406,9 +464,10 @@ def test_steps_that_are_trained_leave_those_of_the_next_search_alone(per_channel
     assert not torch.equal(quantizer.init(weight * 2, 4)["step"], known)
 
 
-def test_only_lsq_learns():
+def test_only_steps_of_lsq_are_learned():
     assert {name: QUANTIZERS[name].learned for name in NAMES if QUANTIZERS[name].learned} == {
-        "lsq": ("step",)
+        "lsq": ("step",),
+        "lsq_midrise": ("step",),
     }
 
 

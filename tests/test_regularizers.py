@@ -16,7 +16,7 @@ from releq_gym.training.weights import find_weights
 
 GRIDS = [
     make_quantizer(name, per_channel=per_channel)
-    for name in ("uniform", "lsq")
+    for name in ("uniform", "lsq", "lsq_midrise")
     for per_channel in (False, True)
 ]
 EVERY = [make_quantizer(name) for name in ("wrpn", "dorefa", "dorefa_scaled")] + GRIDS
@@ -35,6 +35,10 @@ def squashes(quantizer, bitwidth):
     return quantizer not in GRIDS and quantizer.name != "wrpn" and bitwidth > 1
 
 
+def half_of(quantizer):
+    return quantizer.half if quantizer in GRIDS else 0
+
+
 def beside_the_levels(quantizer, bitwidth, offset):
     """Two rows of weights, each ``offset`` steps from another level, and their quantizer's state.
 
@@ -46,7 +50,7 @@ def beside_the_levels(quantizer, bitwidth, offset):
         codes = torch.arange(-n, n + 1, 2) + 2 * offset
         codes = torch.cat([codes[codes.abs() < n], torch.tensor([-n, n])])
         return (codes / n * peak).atanh().repeat(2, 1), state
-    largest = 2 ** (bitwidth - 1) - 1
+    largest = 2 ** (bitwidth - 1) - 1 + half_of(quantizer)
     codes = torch.arange(-largest, largest + 1) + offset
     if bitwidth == 1:
         codes = torch.tensor([-1.0, 1.0]) + 2 * offset  # whose mean magnitude is 1
@@ -68,7 +72,7 @@ def test_grid_tells_the_level_that_a_weight_is_rounded_to(quantizer, bitwidth):
     state = quantizer.init(weight / 2, bitwidth)
     grid = quantizer.grid(weight, state, bitwidth)
     codes = quantizer.encode(weight, state, bitwidth).codes.int()
-    if squashes(quantizer, bitwidth) or bitwidth == 1:
+    if squashes(quantizer, bitwidth) or half_of(quantizer) or bitwidth == 1:
         codes, levels = (codes + 2**bitwidth - 1) // 2, 2**bitwidth
     else:
         codes, levels = codes + 2 ** (bitwidth - 1) - 1, 2**bitwidth - 1

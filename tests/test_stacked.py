@@ -169,7 +169,7 @@ def test_bfloat16_comes_close(digits):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", ["wrpn", "lsq"])
+@pytest.mark.parametrize("name", ["wrpn", "lsq", "lsq_midrise"])
 def test_a_gpu_gives_what_a_cpu_gives(digits, name):
     def outcome(device):
         module = build(nn.BatchNorm2d(6)).to(device)

@@ -268,7 +268,7 @@ def regression(count=256):
     return features, torch.stack([features.sum(1), features[:, 0].relu()], 1)
 
 
-@pytest.mark.parametrize("quantizer", ["wrpn", "lsq"])
+@pytest.mark.parametrize("quantizer", ["wrpn", "lsq", "lsq_midrise"])
 def test_own_loss_trains_rows_of_features_to_targets_of_any_shape(quantizer):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(3, 32), nn.ReLU(), nn.Linear(32, 2))

@@ -27,7 +27,7 @@ def add_commands(commands: Any) -> None:
     add(
         "--quantizer",
         default="uniform",
-        help="uniform (default), wrpn, or with retraining dorefa, dorefa_scaled or lsq",
+        help="uniform (default), lsq_midrise, wrpn, or retrained dorefa, dorefa_scaled or lsq",
     )
     channel = search.add_mutually_exclusive_group()
     channel.add_argument(

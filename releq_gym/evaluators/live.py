@@ -123,7 +123,7 @@ class LiveEvaluator:
         recipe_kwargs: Fields of `Recipe` that are set in every recipe, for instance
             ``{"reestimate_batch_norm": 1000}`` or ``{"regularizer": "sinreq"}``.
         bitwidths: What a layer may have; None means all that the quantizer defines, 2 to 8 for
-            ``wrpn`` and ``dorefa``, 1 to 8 for ``uniform`` and ``lsq``.
+            ``wrpn`` and ``dorefa``, 1 to 8 for ``uniform``, ``lsq`` and ``lsq_midrise``.
         activation_bitwidth: 32, or 8: what flows into every quantized layer is rounded, see
             `releq_gym.activations`.
         repeats: Independent retrainings per assignment; 1 where the recipe has no retraining.

@@ -183,8 +183,19 @@ def mean_magnitude(weight: Tensor) -> Tensor:
     return weight.detach().abs().mean().clamp_min(SMALLEST_SCALE)
 
 
-def symmetric_grid(weight: Tensor, scale: Tensor, bitwidth: int) -> Grid:
-    """The grid of the whole multiples of ``scale`` up to ``2**(bitwidth - 1) - 1`` times it.
+def largest_code(bitwidth: int, half: float = 0.0) -> float:
+    """Of a symmetric grid of two or more bits, in steps.
+
+    Args:
+        bitwidth: 2 to 8.
+        half: 0 for whole multiples of the step, 2**bitwidth - 1 of them; 1/2 for the 2**bitwidth
+            levels half a step away from those, zero not among them.
+    """
+    return 2 ** (bitwidth - 1) - 1 + half
+
+
+def symmetric_grid(weight: Tensor, scale: Tensor, bitwidth: int, half: float = 0.0) -> Grid:
+    """The grid of the multiples of ``scale`` up to `largest_code` times it.
 
     At 1 bit its levels are ``-scale`` and ``scale``.
     """
@@ -192,8 +203,8 @@ def symmetric_grid(weight: Tensor, scale: Tensor, bitwidth: int) -> Grid:
     scale = scale.detach()
     if bitwidth == 1:
         return Grid((weight / scale + 1) / 2, 2 * scale, 2)
-    largest = 2 ** (bitwidth - 1) - 1
-    return Grid(weight / scale + largest, scale, 2 * largest + 1)
+    largest = largest_code(bitwidth, half)
+    return Grid(weight / scale + largest, scale, round(2 * largest) + 1)
 
 
 def sqnr_db(weight: Tensor, quantizer: Quantizer, axis: int = 0) -> tuple[float, ...]:

@@ -13,6 +13,7 @@ from releq_gym.quantizers.base import (
     SMALLEST_SCALE,
     Grid,
     check_bitwidth,
+    largest_code,
     straight_through,
     symmetric_grid,
 )
@@ -44,18 +45,19 @@ class LSQ(Uniform):
     ) -> tuple[Tensor, Tensor]:
         """Codes in [-Q, Q] and the step."""
         step = positive_step(state)
-        step = straight_through(step, step * step_gradient(weight, step, bitwidth))
-        return grid_codes(weight, step, bitwidth), step
+        step = straight_through(step, step * step_gradient(weight, step, bitwidth, self.half))
+        return grid_codes(weight, step, bitwidth, self.half)
 
     def quantize(self, weight: Tensor, state: dict[str, Tensor], bitwidth: int) -> Tensor:
         """See `Quantizer.quantize`."""
         check_bitwidth(bitwidth)
         step = positive_step(state)
-        return quantize_to_grid(weight, step, bitwidth, step_gradient(weight, step, bitwidth))
+        gradient = step_gradient(weight, step, bitwidth, self.half)
+        return quantize_to_grid(weight, step, bitwidth, self.half, gradient)
 
     def grid(self, weight: Tensor, state: dict[str, Tensor], bitwidth: int) -> Grid:
         """See `Quantizer.grid`."""
-        return symmetric_grid(weight, positive_step(state), bitwidth)
+        return symmetric_grid(weight, positive_step(state), bitwidth, self.half)
 
 
 def positive_step(state: dict[str, Tensor]) -> Tensor:
@@ -68,7 +70,7 @@ def positive_step(state: dict[str, Tensor]) -> Tensor:
     return magnitude + (SMALLEST_SCALE - magnitude).clamp_min(0).detach()
 
 
-def step_gradient(weight: Tensor, step: Tensor, bitwidth: int) -> float:
+def step_gradient(weight: Tensor, step: Tensor, bitwidth: int, half: float = 0.0) -> float:
     """What the step's gradient is multiplied by."""
-    largest = max(2 ** (bitwidth - 1) - 1, 1)
+    largest = 1 if bitwidth == 1 else largest_code(bitwidth, half)
     return 1 / math.sqrt(weight.numel() / step.numel() * largest)

@@ -16,21 +16,28 @@ JUST_OUTSIDE = 1 + 1e-7
 
 
 def round_to_grid(
-    weight: Tensor, units: Tensor, step: Tensor, largest: int, step_gradient: float = 1.0
+    weight: Tensor, units: Tensor, step: Tensor, largest: float, step_gradient: float = 1.0
 ) -> Tensor:
-    """``step * clip(round(units), -largest, largest)``, as a function of ``weight`` and ``step``.
+    """``step`` times the nearest code to ``units``, as a function of ``weight`` and ``step``.
 
-    The gradient by a weight is 1 inside the grid, ``|units| <= largest``, and 0 outside. That by
-    the step is ``round(units) - units`` inside and ``-largest`` or ``largest`` outside.
+    Codes are ``largest`` and all that lie a whole number below it, down to ``-largest``. The
+    gradient by a weight is 1 inside the grid, ``|units| <= largest``, and 0 outside. That by the
+    step is the code minus ``units`` inside and ``-largest`` or ``largest`` outside.
 
     Args:
         weight: Receives the gradient; its values are in ``units``.
         units: The weight over the step, same shape, without gradient.
         step: A scalar, or broadcastable to the weight.
-        largest: The largest code.
+        largest: The largest code, whole, or a whole number and a half.
         step_gradient: Factor of the step's gradient.
     """
     return _RoundToGrid.apply(weight, units, step, largest, step_gradient)
+
+
+def nearest_codes(units: Tensor, largest: float) -> Tensor:
+    """The code next to each number, see `round_to_grid`; a new tensor, without gradient."""
+    codes, half = units.clamp(-largest, largest), largest % 1
+    return codes.sub_(half).round_().add_(half) if half else codes.round_()
 
 
 def round_to_sign(weight: Tensor, scale: Tensor, scale_gradient: float = 1.0) -> Tensor:
@@ -49,9 +56,9 @@ class _RoundToGrid(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        weight: Tensor, units: Tensor, step: Tensor, largest: int, step_gradient: float
+        weight: Tensor, units: Tensor, step: Tensor, largest: float, step_gradient: float
     ) -> Tensor:
-        return units.clamp(-largest, largest).round_().mul_(step)
+        return nearest_codes(units, largest).mul_(step)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -65,7 +72,7 @@ class _RoundToGrid(torch.autograd.Function):
         by_weight = _keep_inside(gradient, units, bound)
         by_step = None
         if ctx.needs_input_grad[2]:
-            codes = units.clamp(-ctx.largest, ctx.largest).round_()
+            codes = nearest_codes(units, ctx.largest)
             moved = codes.sub_(_keep_inside(units, units, bound)).mul_(gradient)
             by_step = moved.sum_to_size(step.shape) * ctx.step_gradient
         return by_weight, None, by_step, None, None
