@@ -15,7 +15,11 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from agents.base import AGENTS
 from releq_gym.commands.pairs import each, figure_and_limit, layer_and_bits, name_and_value
-from releq_gym.registry import UnknownNameError
+from releq_gym.costs import COSTS
+from releq_gym.observation import OBSERVATIONS
+from releq_gym.quantizers import QUANTIZERS
+from releq_gym.registry import Registry, UnknownNameError
+from releq_gym.rewards import REWARDS
 from releq_gym.whole_files import written_whole
 
 SETTINGS_FILE = "settings.json"
@@ -23,8 +27,13 @@ SETTINGS_FILE = "settings.json"
 S = TypeVar("S")
 
 
-def _agents(default: str) -> str:
-    return f"(default: {default}; there are {', '.join(AGENTS.names())})"
+def _named(registry: Registry[Any], default: str = "") -> Any:
+    """An option whose help lists what is registered."""
+
+    def hint(stated: str) -> str:
+        return f"(default: {default or stated}; there are {', '.join(registry.names())})"
+
+    return tyro.conf.arg(help_behavior_hint=hint)
 
 
 def _presets(default: str) -> str:
@@ -63,9 +72,8 @@ class Args(Generic[S]):
     """Where the images lie, for the live evaluator and for the report."""
     weights: str | None = None
     """Full-precision checkpoint (safetensors) for the live evaluator."""
-    quantizer: str | None = None
-    """wrpn, dorefa, dorefa_scaled, uniform, lsq or lsq_midrise; by default the task's, live
-    wrpn."""
+    quantizer: Annotated[str | None, _named(QUANTIZERS, "the task's, live wrpn")] = None
+    """What rounds the weights."""
     recipe: str | None = None
     """Retraining behind each accuracy: ptq, short or long; by default the task's, live short where
     there are training images and the net has such a recipe, else ptq."""
@@ -81,17 +89,16 @@ class Args(Generic[S]):
     groups: tuple[str, ...] | None = None
     """Layers that share one bitwidth, without blanks: conv1,conv2 fc1,fc2."""
 
-    observation: str = "layer"
-    """What the agent sees: layer, paper or full."""
-    reward: str = "accuracy_floor"
-    """accuracy_floor, releq, releq_code, ratio, difference or lagrangian; or package.module:name, a
-    function or frozen dataclass of yours."""
+    observation: Annotated[str, _named(OBSERVATIONS)] = "layer"
+    """What the agent sees."""
+    reward: Annotated[str, _named(REWARDS)] = "accuracy_floor"
+    """What is to be large; package.module:name is a function or frozen dataclass of yours."""
     max_loss_points: float | None = None
     """Points of accuracy that accuracy_floor tolerates to lose; by default the task's."""
     reward_timing: str = "final"
     """When it is paid: final, every_step or telescoped."""
-    cost: str = "quantization_state"
-    """Cost model by name; package.module:name is a function or frozen dataclass of yours."""
+    cost: Annotated[str, _named(COSTS)] = "quantization_state"
+    """What is to be small; package.module:name is a function or frozen dataclass of yours."""
     cost_kwargs: Annotated[dict[str, Any] | None, _pairs("NAME=VALUE", name_and_value)] = None
     """Its parameters: path=mine.csv."""
     cost_budget: Annotated[dict[str, float] | None, _pairs("FIGURE=LIMIT", figure_and_limit)] = None
@@ -100,7 +107,7 @@ class Args(Generic[S]):
     """Different assignments that may be measured; by default 600, live 150. A resumed run may have
     more."""
 
-    agent: Annotated[str, tyro.conf.arg(help_behavior_hint=_agents)] = "recurrent_ppo"
+    agent: Annotated[str, _named(AGENTS)] = "recurrent_ppo"
     """What learns. Settings at the end of this list are its own."""
     preset: Annotated[str, tyro.conf.arg(help_behavior_hint=_presets)] = "default"
     """Settings to start from; some set options of the environment, too."""

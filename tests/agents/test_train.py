@@ -22,14 +22,18 @@ from agents.pictures import draw_learning_curve
 from agents.run import Run
 from agents.train import main
 from benchmarks.validate.__main__ import main as validate
+from releq_gym.costs import COSTS
 from releq_gym.env import QuantizeNetEnv
 from releq_gym.evaluators.live import REPORT_SEED, LiveEvaluator
 from releq_gym.ledger import Ledger
 from releq_gym.networks import NETWORKS
+from releq_gym.observation import OBSERVATIONS
 from releq_gym.quantized import bake, load_quantized, read_header
+from releq_gym.quantizers import QUANTIZERS
 from releq_gym.replay import read_revealed
 from releq_gym.report import evaluate_run
 from releq_gym.result import read_result
+from releq_gym.rewards import REWARDS
 
 SMALL = ("--n-envs", "4", "--episodes-per-update", "2", "--n-epochs", "1", "--no-report")
 """Few gradient steps, no report."""
@@ -323,6 +327,9 @@ def test_help_explains_every_option(capsys):
     text = capsys.readouterr().out
     for option in ("--net", "--evaluation-budget", "--no-report", "--learning-rate", "--resume"):
         assert option in text
+    registries = (AGENTS, COSTS, OBSERVATIONS, QUANTIZERS, REWARDS)
+    names = {name for registry in registries for name in registry.names()}
+    assert names <= set(re.findall(r"\w+", text))
 
 
 def test_another_agent_is_one_class(tmp_path, monkeypatch):
