@@ -31,7 +31,8 @@ def _named(registry: Registry[Any], default: str = "") -> Any:
     """An option whose help lists what is registered."""
 
     def hint(stated: str) -> str:
-        return f"(default: {default or stated}; there are {', '.join(registry.names())})"
+        begins = default if stated == "None" else stated
+        return f"(default: {begins}; there are {', '.join(registry.names())})"
 
     return tyro.conf.arg(help_behavior_hint=hint)
 

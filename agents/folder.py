@@ -18,6 +18,7 @@ from releq_gym.file_names import as_file_name
 from releq_gym.ledger import Ledger
 from releq_gym.problem import Problem
 from releq_gym.replay import read_records, read_revealed
+from releq_gym.result import RESULT_FILE, Result, read_result, write_result
 from releq_gym.whole_files import written_whole
 
 AGENT_FILE = "agent.zip"
@@ -53,28 +54,43 @@ def begin_folder(args: Args[Any], command: str) -> Path:
     return folder
 
 
-def take_up_folder(args: Args[Any], command: str, budget_of: Callable[[Args[Any]], int]) -> None:
+def take_up_folder(
+    args: Args[Any], command: str, budget_of: Callable[[Args[Any]], int]
+) -> Result | None:
     """Notes what a resumed run may have that it was not begun with: more budget, a report.
+
+    Args:
+        args: Of the resumed run.
+        command: What was typed.
+        budget_of: The budget that settings come to.
+
+    Returns:
+        What the run had found before; unfinished where the budget is higher now.
 
     Raises:
         ValueError: Where the budget is lower than before.
     """
     assert args.folder is not None
     earlier = read_settings(args.folder)
-    granted = dataclasses.replace(
-        earlier, evaluation_budget=args.evaluation_budget, report=args.report
-    )
-    if granted == earlier:
-        return
-    before = budget_of(earlier)
-    if budget_of(granted) < before:
+    granted = budget_of(args) - budget_of(earlier)
+    if granted < 0:
         raise ValueError(
-            f"--evaluation-budget {args.evaluation_budget} is less than the {before} that the run "
-            f"in {args.folder} has already; a resumed run may have more."
+            f"--evaluation-budget {args.evaluation_budget} is less than the {budget_of(earlier)} "
+            f"that the run in {args.folder} has already; a resumed run may have more."
         )
-    write_settings(args.folder, granted)
-    with (args.folder / COMMAND_FILE).open("a", encoding="utf-8") as file:
-        file.write(command + "\n")
+    result = read_result(args.folder) if (args.folder / RESULT_FILE).is_file() else None
+    if granted and result is not None and result.finished:
+        result = dataclasses.replace(result, finished=False)
+        write_result(args.folder, result)  # first: whatever stops this, the run then goes on
+    stated = args.evaluation_budget if granted else earlier.evaluation_budget
+    taken_up = dataclasses.replace(earlier, evaluation_budget=stated, report=args.report)
+    if taken_up != earlier:
+        write_settings(args.folder, taken_up)
+        typed = args.folder / COMMAND_FILE
+        if typed.is_file():
+            with typed.open("a", encoding="utf-8") as file:
+                file.write(command + "\n")
+    return result
 
 
 def seed_of_part(seed: int, environments: int = 0) -> int:

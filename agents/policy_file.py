@@ -127,6 +127,6 @@ def load_policy(path: Path, policy: torch.nn.Module) -> None:
         raise ValueError(f"The policy {path} cannot be read: {error}.") from None
     except RuntimeError as error:
         raise ValueError(
-            f"The weights in {path} do not fit this policy, perhaps since the observation has "
-            f"changed in the meantime; pretrain it again. {error}"
+            f"The weights in {path} do not fit this policy, perhaps since the observation or the "
+            f"architecture has changed in the meantime; pretrain it again. {error}"
         ) from None

@@ -28,13 +28,19 @@ from releq_gym.env import QuantizeNetEnv
 from releq_gym.evaluators.full_precision import warn_near_chance
 from releq_gym.evaluators.resolve import make_evaluator
 from releq_gym.ledger import Ledger
+from releq_gym.quantized import QUANTIZED_FILE
 from releq_gym.registry import typed
 from releq_gym.report import final_report
-from releq_gym.result import LOG_FILE, RESULT_FILE, Report, Result, read_result, write_result
+from releq_gym.result import LOG_FILE, Report, Result, write_result
 from releq_gym.searchers import confirm
 
 TABLE_BUDGET, LIVE_BUDGET = 600, 150
 """Different assignments measured where no budget is stated."""
+
+
+def is_finished(result: Result, args: Args[Any]) -> bool:
+    """Whether a run has come to its end, and has the report that is wanted."""
+    return result.finished and (result.report is not None or not args.report)
 
 
 class Run:
@@ -68,24 +74,28 @@ class Run:
             search_from_train=args.search_from_train or None,
         )
         self.problem = self._make_env(Ledger()).problem
+        self.folder = args.folder or Path()
         # Made once for nothing, so that what the agent refuses is refused while nothing is written.
-        AGENTS[args.agent](lambda: self._make_env(Ledger()), args.settings, args.seed).close()
+        self._make_agent(Ledger(), args.seed).close()
         if args.evaluator == "live":
             warn_near_chance(self.evaluator)
         self.ledger = Ledger(self.budget)
         self._started = time.perf_counter()
+        self._earlier: Result | None = None
         if args.resume:
-            self.folder, self._seconds_before = args.folder or Path(), 0.0
-            take_up_folder(args, command, self._budget_of)
-            if (self.folder / RESULT_FILE).is_file():
-                self._seconds_before = read_result(self.folder).seconds
+            self._earlier = take_up_folder(args, command, self._budget_of)
         else:
-            self.folder, self._seconds_before = begin_folder(args, command), 0.0
+            self.folder = begin_folder(args, command)
         typed = self.folder / COMMAND_FILE
         self.command = ""
         if typed.is_file():
             self.command = " && ".join(typed.read_text(encoding="utf-8").splitlines())
         restore_ledger(self.ledger, self.folder / LOG_FILE, self.problem)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether a run that was taken up has nothing left to do."""
+        return self._earlier is not None and is_finished(self._earlier, self.args)
 
     @property
     def budget(self) -> int:
@@ -117,7 +127,8 @@ class Run:
         return True
 
     def _learn(self) -> bool:
-        agent = self._make_agent()
+        seed = seed_of_part(self.args.seed, self.ledger.environments)
+        agent = self._make_agent(self.ledger, seed)
         with live_progress(self.console) as progress:
             watch = TrainingWatch(
                 self.ledger, self.problem, self.folder, progress, lambda: self._save(agent)
@@ -142,30 +153,36 @@ class Run:
             )
         return not watch.interrupted
 
-    def result(self, *, finished: bool = False, report: Report | None = None) -> Result | None:
+    def result(self) -> Result | None:
         """What is known so far; None where nothing has been measured."""
-        answer = self.ledger.best(self.problem)
+        answer, earlier = self.ledger.best(self.problem), self._earlier
         if answer is None:
             return None
+        seconds = time.perf_counter() - self._started
+        reported = earlier is not None and earlier.bitwidths == answer.bitwidths
         return Result.of(
             self.problem,
             self.ledger,
             answer,
-            finished=finished,
+            finished=False,
             data=self.args.data,
             searcher=self.args.agent,
             seed=self.args.seed,
-            seconds=self._seconds_before + time.perf_counter() - self._started,
+            seconds=seconds + (earlier.seconds if earlier else 0.0),
             command=self.command,
-            report=report,
+            report=earlier.report if earlier and reported else None,
         )
 
     def finish(self, result: Result) -> Result:
-        """Retrains and reports the answer, unless that was declined, and closes the run."""
-        report = None
-        if self.args.report:
-            with self.console.status("Retraining the answer for the report"):
-                report = self._report(result)
+        """Retrains and reports the answer, unless that was done or declined, and closes the run."""
+        report = result.report
+        if report is not None:
+            print_report(self.console, report)
+        else:
+            (self.folder / QUANTIZED_FILE).unlink(missing_ok=True)  # of an answer of before
+            if self.args.report:
+                with self.console.status("Retraining the answer for the report"):
+                    report = self._report(result)
         finished = dataclasses.replace(result, finished=True, report=report)
         write_result(self.folder, finished)
         return finished
@@ -216,13 +233,13 @@ class Run:
             ledger=ledger,
         )
 
-    def _make_agent(self) -> Agent:
+    def _make_agent(self, ledger: Ledger, seed: int) -> Agent:
         checkpoint = self.folder / AGENT_FILE
         return AGENTS[self.args.agent](
-            lambda: self._make_env(self.ledger),
+            lambda: self._make_env(ledger),
             self.args.settings,
-            seed_of_part(self.args.seed, self.ledger.environments),
-            checkpoint if checkpoint.is_file() else None,
+            seed,
+            checkpoint if self.args.resume and checkpoint.is_file() else None,
         )
 
     def _save(self, agent: Agent) -> None:

@@ -74,7 +74,7 @@ class SB3Agent(Agent):
         self._venv = DummyVecEnv([lambda: self.wrap(make_env())] * self.n_envs)
         self.problem, self.ledger = (self._venv.get_attr(name)[0] for name in ("problem", "ledger"))
         if checkpoint is not None:
-            self.model: Any = self.algorithm.load(checkpoint, env=self._venv, device="cpu")
+            self.model: Any = self._load(checkpoint)
             self.model.set_random_seed(seed)
             return
         dictionary = isinstance(self._venv.observation_space, gym.spaces.Dict)
@@ -87,6 +87,15 @@ class SB3Agent(Agent):
             device="cpu",
             **self.options(),
         )
+
+    def _load(self, checkpoint: Path) -> Any:
+        try:
+            return self.algorithm.load(checkpoint, env=self._venv, device="cpu")
+        except RuntimeError as error:
+            raise ValueError(
+                f"The agent in {checkpoint} cannot be taken up; was it made by another version of "
+                f"releq_gym? Begin a new run in another folder. {error}"
+            ) from None
 
     @property
     def n_envs(self) -> int:

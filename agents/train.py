@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from agents.args import Args
+    from releq_gym.result import Result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,21 +48,18 @@ def train(args: Args[Any], command: str) -> int:
     from rich.console import Console
 
     from agents.args import read_settings
-    from agents.run import Run
+    from agents.run import Run, is_finished
     from releq_gym.result import RESULT_FILE, read_result
 
     console = Console(emoji=False, markup=False)  # names are the user's
     if args.resume and (Path(args.folder or "") / RESULT_FILE).is_file():
         earlier = read_result(args.folder or "")
         granted = args.evaluation_budget != read_settings(args.folder or Path()).evaluation_budget
-        if earlier.finished and not granted and (earlier.report is not None or not args.report):
-            listed = " ".join(map(str, earlier.bitwidths))
-            console.print(
-                f"The run in {args.folder} is finished: bitwidths {listed}. With a higher "
-                "--evaluation-budget it goes on."
-            )
-            return 0
+        if not granted and is_finished(earlier, args):
+            return _say_finished(console, args.folder, earlier)
     run = Run(args, command, console)
+    if run.is_finished:  # as many assignments as there are
+        return _say_finished(console, run.folder, read_result(run.folder))
     console.print(
         f"{run.evaluator.name}: at most {run.budget} assignments, folder {run.folder}",
         soft_wrap=True,
@@ -74,6 +74,16 @@ def train(args: Args[Any], command: str) -> int:
         return 130
     if result is not None:
         run.finish(result)
+    return 0
+
+
+def _say_finished(console: Console, folder: Path | None, result: Result) -> int:
+    listed = " ".join(map(str, result.bitwidths))
+    console.print(
+        f"The run in {folder} is finished: bitwidths {listed}. Unless all assignments are known, a "
+        "higher --evaluation-budget lets it go on.",
+        soft_wrap=True,
+    )
     return 0
 
 

@@ -253,7 +253,11 @@ class Ledger:
 
     @property
     def evaluation_budget(self) -> dict[str, int] | None:
-        """The budget as ``{unit: limit}``; may be set to another one."""
+        """The budget as ``{unit: limit}``.
+
+        May be set to a higher one, so that a run goes on: in environments that are made then,
+        since a log tells of a budget where an environment joins.
+        """
         return None if self._budget is None else {self._budget[0]: self._budget[1]}
 
     @evaluation_budget.setter

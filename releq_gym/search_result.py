@@ -155,11 +155,11 @@ class SearchResult:
                 f"best of it. Allow a higher loss, offer more bits, {self._budget_advice()}or "
                 "retrain (recipe)."
             )
-        away = f"{error:.2f} points away (a standard error"
-        away += " at the least)" if self.record.metric is None else ", if scores were all 0 or 1)"
+        away = f"a standard error or more below that ({error:.2f} points"
+        away += ")" if self.record.metric is None else ", if scores were all 0 or 1)"
         if self.chosen.loss_points + error <= limit + 1e-9:
-            return f"{allowed}; the answer keeps {away}"
-        return f"{allowed}; nothing that was measured keeps {away}"
+            return f"{allowed}; the answer stays {away}"
+        return f"{allowed}; nothing that was measured stays {away}"
 
     def _budget_advice(self) -> str:
         """What else helps where a budget leaves too few bits."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from releq_gym.quantizers import QUANTIZERS, make_quantizer, sqnr_db
-from releq_gym.quantizers.base import SMALLEST_SCALE, Quantizer
+from releq_gym.quantizers.base import Quantizer
 from releq_gym.quantizers.uniform import least_squares_step
 from releq_gym.registry import UnknownNameError
 
@@ -446,10 +446,13 @@ def test_lsq_survives_a_step_trained_through_zero():
         assert quantized.isfinite().all()
 
 
-def test_the_step_of_zero_weights_learns():
-    step = torch.tensor(SMALLEST_SCALE, requires_grad=True)
-    make_quantizer("lsq").quantize(torch.full((4,), 0.1), {"step": step}, 4).sum().backward()
-    assert step.grad > 0
+@pytest.mark.parametrize("quantizer", [one for one in GRIDS if one.learned], ids=str)
+@pytest.mark.parametrize("bitwidth", BITWIDTHS)
+def test_the_step_of_zero_weights_learns(quantizer, bitwidth):
+    step = quantizer.init(torch.zeros(3, 4), bitwidth)["step"].requires_grad_()
+    assert (step > 0).all()
+    quantizer.quantize(torch.full((3, 4), 0.1), {"step": step}, bitwidth).sum().backward()
+    assert (step.grad > 0).all()
 
 
 @pytest.mark.parametrize("per_channel", [False, True])

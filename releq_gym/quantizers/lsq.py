@@ -43,7 +43,7 @@ class LSQ(Uniform):
     def scaled_codes(
         self, weight: Tensor, state: dict[str, Tensor], bitwidth: int
     ) -> tuple[Tensor, Tensor]:
-        """Codes in [-Q, Q] and the step."""
+        """See `grid_codes`."""
         step = positive_step(state)
         step = straight_through(step, step * step_gradient(weight, step, bitwidth, self.half))
         return grid_codes(weight, step, bitwidth, self.half)

@@ -85,7 +85,7 @@ class Uniform(Quantizer):
     def scaled_codes(
         self, weight: Tensor, state: dict[str, Tensor], bitwidth: int
     ) -> tuple[Tensor, Tensor]:
-        """Codes in [-Q, Q] and the step."""
+        """See `grid_codes`."""
         return grid_codes(weight, state["step"], bitwidth, self.half)
 
     def quantize(self, weight: Tensor, state: dict[str, Tensor], bitwidth: int) -> Tensor:
@@ -237,8 +237,8 @@ def _refit(
 ) -> tuple[Tensor, Tensor]:
     """The best steps for the codes that ``steps`` give, and their errors as in `_errors`."""
     product, energy = _sums(magnitudes, sums, steps, largest)
-    # A row without any nonzero code (all zeros) keeps its step.
-    fitted = torch.where(energy > 0, product / energy.clamp_min(1), steps)
+    # A row without any weight at a nonzero code (all zeros) keeps its step.
+    fitted = torch.where(product > 0, product / energy.clamp_min(0.25), steps)
     return fitted, -fitted * product
 
 

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from toys import toy_task
 
 from agents.args import parse
+from agents.attention import AttentionExtractor
 from agents.base import AGENTS, Agent, Preset
 from agents.folder import restore_ledger
 from agents.pictures import draw_learning_curve
@@ -32,7 +33,7 @@ from releq_gym.quantized import bake, load_quantized, read_header
 from releq_gym.quantizers import QUANTIZERS
 from releq_gym.replay import read_revealed
 from releq_gym.report import evaluate_run
-from releq_gym.result import read_result
+from releq_gym.result import read_result, write_result
 from releq_gym.rewards import REWARDS
 
 SMALL = ("--n-envs", "4", "--episodes-per-update", "2", "--n-epochs", "1", "--no-report")
@@ -177,6 +178,67 @@ def test_a_finished_run_goes_on_with_a_higher_budget(tmp_path, capsys):
     capsys.readouterr()
     assert main(again) == 0  # the higher budget is the run's from now on
     assert "is finished" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("place", ["agents.watch.TrainingWatch.after_step", "agents.run.Run._save"])
+def test_a_continuation_that_is_stopped_at_once_goes_on(tmp_path, monkeypatch, place):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "run"
+    assert run(folder, "--ent-coef", "0.5", budget=20) == 0
+    again = ["--folder", str(folder), "--resume"]
+    with monkeypatch.context() as patched:
+        patched.setattr(place, stop)
+        assert main([*again, "--evaluation-budget", "60"]) == 130
+    assert not read_result(folder).finished
+    assert main(again) == 0
+    result = read_result(folder)
+    assert (result.finished, result.evaluations) == (True, 60)
+    assert validate([str(folder)]) == 0
+
+
+def test_a_budget_beyond_all_assignments_changes_nothing(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert run(folder, "--bitwidths", "4", "8", "--ent-coef", "0.5", budget=500) == 0
+    files = {path: path.read_bytes() for path in folder.iterdir()}
+    for budget in ("600", "20"):
+        assert main(["--folder", str(folder), "--resume", "--evaluation-budget", budget]) == 0
+        assert "is finished" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in folder.iterdir()} == files
+
+
+def test_an_answer_that_stays_keeps_its_report(tmp_path, monkeypatch):
+    """Without another retraining; another answer is not left beside the network of the old one."""
+    folder = tmp_path / "run"
+    begun = ["--net", "digits", "--bitwidths", "4", "8", *SMALL[:-1], "--folder", str(folder)]
+    assert main([*begun, "--evaluation-budget", "12"]) == 0
+    earlier = read_result(folder)
+    assert earlier.report is not None and (folder / "quantized.safetensors").is_file()
+    monkeypatch.setattr("agents.run.final_report", None)
+    again = ["--folder", str(folder), "--resume", "--no-report"]
+    assert main([*again, "--evaluation-budget", "13"]) == 0
+    result = read_result(folder)
+    stays = result.bitwidths == earlier.bitwidths
+    assert result.evaluations == 13
+    assert result.report == (earlier.report if stays else None)
+    assert (folder / "quantized.safetensors").is_file() == stays
+    other = dataclasses.replace(earlier, bitwidths=(8, 8, 8, 8))
+    assert earlier.bitwidths != other.bitwidths
+    write_result(folder, other)
+    assert main([*again, "--evaluation-budget", "14"]) == 0
+    assert read_result(folder).report is None
+    assert not (folder / "quantized.safetensors").exists()
+
+
+def test_an_agent_of_another_version_is_refused_with_a_sentence(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "run"
+    assert run(folder, "--observation", "full", "--agent", "ppo", budget=20) == 0
+    monkeypatch.setattr(AttentionExtractor.__init__, "__defaults__", (32, 8))
+    again = ["--folder", str(folder), "--resume", "--evaluation-budget", "40"]
+    assert main(again) == 2
+    assert "was it made by another version of releq_gym?" in capsys.readouterr().err
+    assert read_result(folder).finished
 
 
 def test_a_finished_run_can_be_reported(tmp_path, monkeypatch):
