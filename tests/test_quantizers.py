@@ -208,6 +208,15 @@ def test_a_mid_rise_grid_has_all_levels_and_no_zero(per_channel, bitwidth):
     assert ((weight - quantized).abs() <= 0.5001 * state["step"])[inside].all()
 
 
+@pytest.mark.parametrize("bitwidth", range(2, 6))
+def test_a_mid_rise_grid_fits_gaussian_weights_better(bitwidth):
+    weight = gaussian(2, 5000)
+    fitted = error(make_quantizer("uniform"), weight, bitwidth)  # first: steps are remembered
+    least = least_squares_step(weight.reshape(1, -1), bitwidth, 0.5)
+    assert torch.equal(make_quantizer("lsq_midrise").init(weight, bitwidth)["step"], least[0])
+    assert error(make_quantizer("lsq_midrise"), weight, bitwidth) < fitted
+
+
 def test_mid_rise_by_hand():
     quantizer, state = make_quantizer("lsq_midrise"), {"step": torch.tensor(0.5)}
     weight = torch.tensor([-3.0, -0.6, -0.4, 0.0, 0.4, 0.6, 3.0])
