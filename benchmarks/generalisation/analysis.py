@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -62,6 +63,8 @@ def tables(rows: pd.DataFrame, tasks: dict[str, str]) -> Iterator[Table]:
         yield _board(rows[rows["task"].isin(counted)], found)
     if REFERENCE in found:
         yield _differences(found)
+    if (memory := _memory(found)).rows:
+        yield memory
     for net, task in tasks.items():
         of_task = rows[rows["task"] == task]
         if len(of_task):
@@ -106,12 +109,7 @@ def _differences(found: dict[str, Scores]) -> Table:
     lines = []
     for entrant, theirs in found.items():
         if entrant != REFERENCE:
-            cells = [
-                verdict(ours[one], theirs[one], enough=_enough(ours[one], theirs[one], entrant))
-                if one in ours and one in theirs
-                else ""
-                for one in BUDGETS
-            ]
+            cells = _compared(ours, theirs, entrant)
             if any(cells):
                 lines.append((ENTRANTS[entrant].label, *cells))
     return Table(
@@ -122,6 +120,34 @@ def _differences(found: dict[str, Scores]) -> Table:
         ("against", *(f"{budget} evaluations" for budget in BUDGETS)),
         lines,
     )
+
+
+def _memory(found: dict[str, Scores]) -> Table:
+    """Policies that differ by their LSTM alone."""
+    lines = []
+    for entrant, one in ENTRANTS.items():
+        bare = dataclasses.replace(one, label="", memory=False)
+        for other, without in ENTRANTS.items():
+            alike = dataclasses.replace(without, label="") == bare
+            if one.memory and alike and entrant in found and other in found:
+                lines.append((one.label, *_compared(found[entrant], found[other], other)))
+    return Table(
+        "With memory against without",
+        "As above: the search regret of a policy with an LSTM minus that of the same policy "
+        "without.",
+        ("", *(f"{budget} evaluations" for budget in BUDGETS)),
+        lines,
+    )
+
+
+def _compared(ours: Scores, theirs: Scores, entrant: str) -> list[str]:
+    """A cell per budget; ``entrant`` is the one that ours is compared with."""
+    return [
+        verdict(ours[one], theirs[one], enough=_enough(ours[one], theirs[one], entrant))
+        if one in ours and one in theirs
+        else ""
+        for one in BUDGETS
+    ]
 
 
 def _enough(ours: NDArray[np.float64], theirs: NDArray[np.float64], entrant: str) -> bool:

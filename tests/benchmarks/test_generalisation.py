@@ -83,6 +83,20 @@ def test_verdicts_are_by_evaluations():
     assert nothing == "" and ten.startswith("behind") and hundred.startswith("behind")
 
 
+def test_memory_is_compared_with_the_same_policy_without():
+    made = pd.concat(
+        [
+            rows("pretrained, paper", [0.30, 0.31, 0.32]),
+            rows("pretrained, paper, memory", [0.2, 0.21, 0.22]),
+            rows("pretrained, full, memory", [0.2, 0.21, 0.22]),
+        ]
+    )
+    (memory,) = (part for part in markdown(tables(made, TASKS)).split("## ") if "With" in part)
+    (line,) = (line for line in memory.splitlines() if "LSTM |" in line)
+    label, *cells = line.strip("| ").split(" | ")
+    assert label == "policy, `paper`, LSTM" and all(cell.startswith("ahead") for cell in cells)
+
+
 def test_one_seed_is_no_verdict():
     made = pd.concat([rows(REFERENCE, [0.3]), rows("integer_program", [0.1], budgets=(10, 100))])
     (against,) = (part for part in markdown(tables(made, TASKS)).split("## ") if "against" in part)
