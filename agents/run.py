@@ -158,8 +158,10 @@ class Run:
         answer, earlier = self.ledger.best(self.problem), self._earlier
         if answer is None:
             return None
-        seconds = time.perf_counter() - self._started
-        reported = earlier is not None and earlier.bitwidths == answer.bitwidths
+        seconds, report = time.perf_counter() - self._started, None
+        if earlier is not None:
+            seconds += earlier.seconds
+            report = earlier.report if earlier.bitwidths == answer.bitwidths else None
         return Result.of(
             self.problem,
             self.ledger,
@@ -168,9 +170,9 @@ class Run:
             data=self.args.data,
             searcher=self.args.agent,
             seed=self.args.seed,
-            seconds=seconds + (earlier.seconds if earlier else 0.0),
+            seconds=seconds,
             command=self.command,
-            report=earlier.report if earlier and reported else None,
+            report=report,
         )
 
     def finish(self, result: Result) -> Result:

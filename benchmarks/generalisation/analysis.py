@@ -16,6 +16,8 @@ from benchmarks.tables import Table
 Scores = dict[int, NDArray[np.float64]]
 """Search regret by budget, each ``[runs, tasks]``."""
 
+BUDGET_HEADS = tuple(f"{budget} evaluations" for budget in BUDGETS)
+
 
 def scores(rows: pd.DataFrame, entrant: str, tasks: Sequence[str]) -> Scores:
     """Of an entrant; without the budgets at which a run on one of the tasks is missing.
@@ -92,7 +94,7 @@ def _board(rows: pd.DataFrame, found: dict[str, Scores]) -> Table:
         "the tolerated loss on search data.",
         (
             *("", "seeds"),
-            *(f"{budget} evaluations" for budget in BUDGETS),
+            *BUDGET_HEADS,
             *(f"kept at {budget}" for budget in BUDGETS),
         ),
         lines,
@@ -117,7 +119,7 @@ def _differences(found: dict[str, Scores]) -> Table:
         "Its search regret minus theirs at the same number of evaluations, 95 % interval of the "
         f"difference; ahead or behind where that excludes 0. Fewer than {FEWEST_RUNS} seeds have "
         "no interval, but for those whose seeds are all alike.",
-        ("against", *(f"{budget} evaluations" for budget in BUDGETS)),
+        ("against", *BUDGET_HEADS),
         lines,
     )
 
@@ -135,7 +137,7 @@ def _memory(found: dict[str, Scores]) -> Table:
         "With memory against without",
         "As above: the search regret of a policy with an LSTM minus that of the same policy "
         "without.",
-        ("", *(f"{budget} evaluations" for budget in BUDGETS)),
+        ("", *BUDGET_HEADS),
         lines,
     )
 
@@ -170,7 +172,7 @@ def _net(rows: pd.DataFrame, net: str, task: str) -> Table:
         f"{net}{development}",
         f"`{task}`, medians over seeds: search regret / report regret, bits per weight, points "
         "lost on report data.",
-        ("", *(f"{budget} evaluations" for budget in BUDGETS)),
+        ("", *BUDGET_HEADS),
         lines,
     )
 

@@ -23,7 +23,7 @@ class LSQMidrise(LSQ):
     Without retraining it rounds to the mid-rise grid of least squared error.
 
     Source: Esser et al., "Learned Step Size Quantization", ICLR 2020, on the grid that the
-    signal-processing literature calls mid-rise (Gersho and Gray, 1992, section 5.4).
+    signal-processing literature calls mid-rise (Gersho and Gray, 1992, chapter 5).
     """
 
     name: ClassVar[str] = "lsq_midrise"

@@ -34,9 +34,9 @@ def round_to_grid(
     return _RoundToGrid.apply(weight, units, step, largest, step_gradient)
 
 
-def nearest_codes(units: Tensor, largest: float) -> Tensor:
-    """The code next to each number, see `round_to_grid`; a new tensor, without gradient."""
-    codes, half = units.clamp(-largest, largest), largest % 1
+def nearest_codes(units: Tensor, largest: float, out: Tensor | None = None) -> Tensor:
+    """The code next to each number, see `round_to_grid`; without gradient, in ``out`` if given."""
+    codes, half = torch.clamp(units, -largest, largest, out=out), largest % 1
     return codes.sub_(half).round_().add_(half) if half else codes.round_()
 
 

@@ -18,11 +18,11 @@ from releq_gym.quantizers.base import (
     Quantizer,
     check_bitwidth,
     largest_code,
-    round_through,
     sign_codes,
+    straight_through,
     symmetric_grid,
 )
-from releq_gym.quantizers.rounding import round_to_grid, round_to_sign
+from releq_gym.quantizers.rounding import nearest_codes, round_to_grid, round_to_sign
 
 LOOKUP_COST = 64
 """What finding one weight in a sorted row costs, in weights passed over."""
@@ -126,8 +126,9 @@ def grid_codes(
     """
     if bitwidth == 1:
         return sign_codes(weight, step), step
-    largest = largest_code(bitwidth, half)
-    codes = round_through((weight / step).clamp(-largest, largest) - half) + half
+    units, largest = weight / step, largest_code(bitwidth, half)
+    codes = nearest_codes(units.detach(), largest)
+    codes = straight_through(codes, units.clamp(-largest, largest))
     return (2 * codes, step / 2) if half else (codes, step)
 
 
@@ -220,16 +221,9 @@ def _errors(magnitudes: Tensor, sums: Tensor, steps: Tensor, largest: float) -> 
             space = divisors.new_empty(2, size)
         units, codes = space[:, :size].view(2, *some.shape[:2], count)
         torch.div(magnitudes[rows, None], some, out=units)
-        _round(units, largest, out=codes)
+        nearest_codes(units, largest, out=codes)
         torch.sum(units.sub_(codes).square_(), 2, out=left[rows, columns])
     return steps.square() * left
-
-
-def _round(units: Tensor, largest: float, out: Tensor) -> Tensor:
-    """The codes next to some magnitudes in steps, written to ``out``."""
-    if half := largest % 1:
-        return torch.floor(units, out=out).add_(half).clamp_(max=largest)
-    return torch.round(units, out=out).clamp_(max=largest)
 
 
 def _refit(
@@ -249,7 +243,7 @@ def _sums(magnitudes: Tensor, sums: Tensor, steps: Tensor, largest: float) -> tu
     if not _looks_up(count, largest):
         for rows, columns in _blocks(steps, count):
             codes = magnitudes[rows, None] / steps[rows, columns, None].to(magnitudes.dtype)
-            _round(codes, largest, out=codes)
+            nearest_codes(codes, largest, out=codes)
             product[rows, columns] = (codes * magnitudes[rows, None]).sum(2)
             energy[rows, columns] = codes.square_().sum(2)
         return product, energy
