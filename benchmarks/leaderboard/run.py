@@ -16,17 +16,18 @@ from releq_gym.whole_files import written_whole
 def run(job: Job, budgets: tuple[int, ...], results: Path) -> list[dict[str, Any]]:
     """One row per budget; the log goes to ``logs/TASK/SEARCHER/SEED.jsonl.gz``.
 
-    Of one who plans there is a run per budget, with a log ``SEED-BUDGET.jsonl.gz`` each.
+    Of one who plans there is a run per budget, with a log ``SEED-BUDGET.jsonl.gz`` each. No log is
+    kept before all of them are there.
     """
-    folder = _folder(job, results)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not ENTRANTS[job.searcher].plans:
-        return _run(job, budgets, folder / f"{job.seed}.jsonl.gz")
-    return [
-        row
-        for budget in budgets
-        for row in _run(job, (budget,), folder / f"{job.seed}-{budget}.jsonl.gz")
-    ]
+    runs = {f"{job.seed}": budgets}
+    if ENTRANTS[job.searcher].plans:
+        runs = {f"{job.seed}-{budget}": (budget,) for budget in budgets}
+    with tempfile.TemporaryDirectory() as folder:
+        logs = {name: Path(folder) / f"{name}.jsonl" for name in runs}
+        rows = [row for name, asked in runs.items() for row in run_job(job, asked, logs[name])]
+        for name, log in logs.items():
+            _keep(log, _folder(job, results) / f"{name}.jsonl.gz")
+    return rows
 
 
 def logs_of(job: Job, results: Path) -> list[Path]:
@@ -39,10 +40,7 @@ def _folder(job: Job, results: Path) -> Path:
     return results / "logs" / job.task / job.searcher
 
 
-def _run(job: Job, budgets: tuple[int, ...], kept: Path) -> list[dict[str, Any]]:
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log.jsonl"
-        rows = run_job(job, budgets, log)
-        with written_whole(kept) as partial:
-            partial.write_bytes(gzip.compress(log.read_bytes(), mtime=0))
-    return rows
+def _keep(log: Path, kept: Path) -> None:
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(kept) as partial:
+        partial.write_bytes(gzip.compress(log.read_bytes(), mtime=0))

@@ -8,6 +8,7 @@ import pytest
 
 from agents.warm_start import PLANNING
 from benchmarks.leaderboard import __main__ as leaderboard
+from benchmarks.leaderboard import run as leaderboard_run
 from benchmarks.leaderboard.analysis import standings, tables
 from benchmarks.leaderboard.page import Picture, Section, render
 from benchmarks.leaderboard.pictures import LOOKS, anytime
@@ -234,6 +235,21 @@ def test_who_plans_has_a_run_for_every_budget(tmp_path, monkeypatch):
     assert list(made["evaluations"]) == list(made["budget"]) == [5, 20, 5, 20]
     claims = ["--claims", str(tmp_path / "rows.csv"), "--workers", "1"]
     assert validate_main([str(tmp_path / "logs"), *claims]) == 0
+
+
+def test_who_plans_and_is_interrupted_keeps_no_log(tmp_path, monkeypatch):
+    def interrupted_at_20(job, budgets, log):
+        if budgets == (20,):
+            raise KeyboardInterrupt
+        return run(job, budgets, log)
+
+    monkeypatch.setattr(leaderboard_run, "run_job", interrupted_at_20)
+    job = Job("synthetic-4-0", "simulated_annealing", 0)
+    with pytest.raises(KeyboardInterrupt):
+        leaderboard_run.run(job, (5, 20), tmp_path)
+    assert leaderboard_run.logs_of(job, tmp_path) == []
+    leaderboard_run.run(job, (5,), tmp_path)
+    assert len(leaderboard_run.logs_of(job, tmp_path)) == 1
 
 
 def test_an_agents_last_row_tells_of_its_greedy_walk(tmp_path):
