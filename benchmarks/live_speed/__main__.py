@@ -13,6 +13,7 @@ from benchmarks.live_speed import (
     candidates,
     episodes,
     exhaustive,
+    memory,
     nets,
     sample,
     searches,
@@ -75,6 +76,15 @@ def _parts(data: str | None, images: int, weights: dict[str, str]) -> dict[str, 
             training_steps.StepCost._fields,
             ("net",),
             {(net,): partial(_steps, net) for net in training_steps.NETS},
+        ),
+        "memory": Part(
+            memory.COLUMNS,
+            ("net", "work"),
+            {
+                (net, work): partial(one_row, memory.measure, net, work)
+                for net in memory.NETS
+                for work in memory.WORK
+            },
         ),
         "candidates": Part(
             candidates.COLUMNS,

@@ -11,6 +11,7 @@ TITLES = {
     "episodes": "Random episodes, measured at every step",
     "sample": "A sample of 500 assignments",
     "training_steps": "Quantized training steps",
+    "memory": "Freed memory that is kept, and page faults, per piece of work",
     "candidates": "One candidate of a search, as the authors' scripts measure it",
     "searches": "`releq_gym.search` under its defaults, without retraining",
     "nets": "Published bitwidths beside uniform ones, on search images",

@@ -13,9 +13,11 @@ import time
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from releq_gym.datasets.normalise import Normalise
 from releq_gym.networks import network_layers, resolve_network
+from releq_gym.networks.base import Network
 from releq_gym.quantized import quantize_network
 from releq_gym.quantizers.base import make_quantizer
 from releq_gym.training.device import place, resolve_device
@@ -69,7 +71,7 @@ def measure_steps(
         rounds: Each takes `BURST` steps of every kind; a first one is not counted.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
     """
-    runs = {kind: _begin(net, kind, rounds, device) for kind in (PLAIN, *quantizers)}
+    runs = {kind: begin(net, kind, BURST * (rounds + 1), device) for kind in (PLAIN, *quantizers)}
     clock = time.perf_counter if runs[PLAIN].images.is_cuda else time.process_time
     times: dict[str, list[float]] = {kind: [] for kind in runs}
     for position in range(rounds + 1):
@@ -93,7 +95,16 @@ def measure_steps(
     ]
 
 
-def _begin(net: str, quantizer: str, rounds: int, device: str) -> Run:
+def begin(net: str, quantizer: str, steps: int, device: str, precision: str = "float32") -> Run:
+    """A training, none of whose steps has been taken.
+
+    Args:
+        net: Name of a network with a short recipe.
+        quantizer: Name, or `PLAIN`.
+        steps: How many it has.
+        device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
+        precision: What the recipe computes in.
+    """
     network, where = resolve_network(net), resolve_device(device)
     module = place(build_seeded(network, seed=0), where, network.input_shape)
     if quantizer != PLAIN:
@@ -101,15 +112,20 @@ def _begin(net: str, quantizer: str, rounds: int, device: str) -> Run:
         bitwidths = [BITWIDTHS[position % len(BITWIDTHS)] for position in range(len(names))]
         module = quantize_network(module, names, bitwidths, make_quantizer(quantizer))
     short = network.recipes["short"]
-    steps = BURST * (rounds + 1)
-    recipe = dataclasses.replace(short, images=steps * short.batch_size, learning_rate=1e-6)
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(
-        256, (1024, *network.input_shape), generator=generator, dtype=torch.uint8
+    recipe = dataclasses.replace(
+        short, images=steps * short.batch_size, learning_rate=1e-6, precision=precision
     )
-    labels = torch.randint(network.classes, (1024,), generator=generator)
+    images, labels = random_images(network, 1_024)
     normalise = Normalise(network.mean, network.std)
     return Run(module, recipe, images.to(where), labels.to(where), 0, normalise)
+
+
+def random_images(network: Network, count: int) -> tuple[Tensor, Tensor]:
+    """Images and labels, of the shape and the classes that a network takes."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (count, *network.input_shape)
+    images = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+    return images, torch.randint(network.classes, (count,), generator=generator)
 
 
 def main() -> None:

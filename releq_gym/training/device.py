@@ -1,9 +1,13 @@
-"""Which device a network runs on, and in which memory layout."""
+"""Which device a network runs on, in which memory layout, and where freed memory goes."""
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 import warnings
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import nn
@@ -13,6 +17,12 @@ from releq_gym.registry import UnknownNameError
 
 SMALLEST_CHANNELS_LAST = 16
 """Sides of an image from which on channels-last pays, measured on a CPU between 8 and 28."""
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
+
+LARGEST_KEPT = 32 << 20
+"""Bytes of the largest block that glibc can be told to keep."""
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -63,11 +73,14 @@ def warn_of_emulation(precision: str, device: torch.device) -> None:
 def place(module: nn.Module, device: torch.device, input_shape: Sequence[int]) -> nn.Module:
     """Moves a module to a device, in the memory layout that is fastest there; returns it.
 
+    On a CPU this process keeps its memory from then on, see `keep_freed_memory`.
     Convolutions of images run faster channels-last; on tiny images the conversions cost
     more than that saves. A network that does not work so, as one that calls ``view`` on features,
     stays as it is.
     """
     large = len(input_shape) == 3 and min(input_shape[1:]) >= SMALLEST_CHANNELS_LAST
+    if device.type == "cpu":
+        keep_freed_memory()
     module = module.to(device)
     # Of tensors with five axes PyTorch would not know the layout, and raise.
     known = all(tensor.ndim < 5 for tensor in (*module.parameters(), *module.buffers()))
@@ -77,6 +90,25 @@ def place(module: nn.Module, device: torch.device, input_shape: Sequence[int]) -
     if not _takes(module, torch.zeros(2, *input_shape, device=device)):
         module = module.to(memory_format=torch.contiguous_format)
     return module
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Has glibc keep what is freed in blocks of up to `LARGEST_KEPT`; whether it does.
+
+    Features are freed after each batch and needed again in the next one. By default the system gets
+    much of that memory back, and hands it out page by page, each filled with zeros first, which
+    takes a good part of a step. The process then stays as large as it has ever been. Nothing is
+    done where there is no glibc, or where the user's ``MALLOC_..._`` variables set one of the two
+    thresholds.
+    """
+    told = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"} & os.environ.keys()
+    if told or not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # which musl lacks
+    if mallopt is None:
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT) and mallopt(M_TRIM_THRESHOLD, -1))
 
 
 def _takes(module: nn.Module, images: torch.Tensor) -> bool:

@@ -1,7 +1,7 @@
 import csv
 
 from benchmarks.live_speed import __main__ as command
-from benchmarks.live_speed import exhaustive, nets, searches
+from benchmarks.live_speed import exhaustive, memory, nets, searches
 from benchmarks.live_speed.analysis import markdown
 from benchmarks.live_speed.naive import Naive
 from benchmarks.live_speed.sample import mixture
@@ -16,6 +16,13 @@ def test_training_steps_are_measured_for_every_quantizer():
         ("digits", "lsq", 64),
     ]
     assert all(cost.ratio > 0 and cost.quantized_ms > 0 for cost in costs)
+
+
+def test_memory_is_measured_with_and_without():
+    for work in memory.WORK:
+        row = memory.measure("digits", work, rounds=1)
+        assert tuple(row) == memory.COLUMNS
+        assert row["ratio"] > 0 and row["kept_peak_mib"] > 0
 
 
 def test_the_loop_and_the_evaluator_agree():
