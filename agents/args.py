@@ -13,7 +13,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
-from agents.base import AGENTS
+from agents.base import AGENTS, find_agent
 from releq_gym.commands.pairs import each, figure_and_limit, layer_and_bits, name_and_value
 from releq_gym.costs import COSTS
 from releq_gym.observation import OBSERVATIONS
@@ -109,7 +109,8 @@ class Args(Generic[S]):
     more."""
 
     agent: Annotated[str, _named(AGENTS)] = "recurrent_ppo"
-    """What learns. Settings at the end of this list are its own."""
+    """What learns; package.module:Class is one of yours. Settings at the end of this list are its
+    own."""
     preset: Annotated[str, tyro.conf.arg(help_behavior_hint=_presets)] = "default"
     """Settings to start from; some set options of the environment, too."""
     threads: int = 1
@@ -185,7 +186,7 @@ def read_settings(folder: Path) -> Args[Any]:
         raise ValueError(f"There is no run to resume in {folder}: it has no {SETTINGS_FILE}.")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        settings_type = type(AGENTS[record["agent"]].presets["default"].settings)
+        settings_type = type(find_agent(record["agent"]).presets["default"].settings)
         record["settings"] = settings_type(**record["settings"])
         for name in ("bitwidths", "groups"):
             if record.get(name) is not None:
@@ -196,7 +197,7 @@ def read_settings(folder: Path) -> Args[Any]:
 
 
 def _preset(agent: str, name: str) -> Args[Any]:
-    presets = AGENTS[agent].presets
+    presets = find_agent(agent).presets
     if name not in presets:
         raise UnknownNameError(f"preset of {agent}", name, presets)
     preset = presets[name]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from releq_gym.plain_numbers import is_real, is_whole
-from releq_gym.registry import Registry
+from releq_gym.registry import Registry, UnknownNameError, typed
 
 
 class Settings(Protocol):
@@ -94,7 +94,8 @@ class Agent(ABC):
     Args:
         make_env: Returns a new environment; all of them share one ledger.
         settings: Its hyper-parameters.
-        seed: Fixes everything random.
+        seed: Fixes everything random. The first environment has to be begun by
+            ``reset(seed=seed)``: a log is known as this run's by that.
         checkpoint: What `save` wrote, to go on from.
 
     Attributes:
@@ -149,3 +150,26 @@ class Agent(ABC):
 
 
 AGENTS: Registry[type[Agent]] = Registry("agent", "agents")
+
+
+def find_agent(name: str) -> type[Agent]:
+    """The agent of that name, or the user's own.
+
+    Args:
+        name: A registered one, or ``"package.module:Class"``, which is imported.
+
+    Raises:
+        ValueError: Where there is none, or it is no `Agent`.
+    """
+    found = typed("agent", name)
+    if isinstance(found, str):
+        if found not in AGENTS:
+            hint = "One of your own is --agent package.module:Class, see the README's example."
+            raise UnknownNameError("agent", found, AGENTS.names(), hint)
+        return AGENTS[found]
+    if not (isinstance(found, type) and issubclass(found, Agent)):
+        raise ValueError(
+            f"The agent {name!r} has to be a class that inherits agents.base.Agent, but is "
+            f"{found!r}."
+        )
+    return found

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 from agents.args import Args, read_settings, write_settings
 from releq_gym.file_names import as_file_name
 from releq_gym.ledger import Ledger
+from releq_gym.plain_numbers import as_json
 from releq_gym.problem import Problem
 from releq_gym.replay import read_records, read_revealed
 from releq_gym.result import RESULT_FILE, Result, read_result, write_result
@@ -39,6 +40,8 @@ def begin_folder(args: Args[Any], command: str) -> Path:
     """
     name = as_file_name(str(args.task or args.net or "digits"))
     folder = args.folder or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--folder {folder} is a file; a run needs a folder, new or empty.")
     try:
         if folder.is_dir() and any(folder.iterdir()):
             raise ValueError(
@@ -105,24 +108,53 @@ def seed_of_part(seed: int, environments: int = 0) -> int:
     return int(np.random.SeedSequence([seed, environments]).generate_state(1)[0])
 
 
-def restore_ledger(ledger: Ledger, log: Path, problem: Problem) -> None:
+def restore_ledger(
+    ledger: Ledger, log: Path, problem: Problem, earlier: Result | None = None
+) -> None:
     """Books what the log of an interrupted run holds, and lets the ledger go on writing there.
 
     Args:
         ledger: A new one without a log.
         log: Its incomplete last line, if any, is cut off.
         problem: Of that run.
+        earlier: What the run had found, if anything.
+
+    Raises:
+        ValueError: Where the log is damaged, of another problem, or lacks what ``earlier`` counts;
+            nothing is written then.
     """
-    if log.is_file():
+    records = read_records(log) if log.is_file() else []
+    _check_problem(records, log, problem)
+    if records:
         for one in read_revealed(log, problem):
             ledger.charge(problem, one.bitwidths, one.accuracy, repeat=one.repeat)
             ledger.fresh = one.number  # more than is logged, where episodes were lost
-        records = read_records(log)
-        ledger.environments = sum("actions" not in record for record in records)
+    ledger.environments = sum("actions" not in record for record in records)
+    # A run that is killed loses the episodes at hand: what they revealed is logged at their end.
+    most_lost = ledger.environments * len(problem.steps)
+    if earlier is not None and earlier.evaluations - ledger.distinct > most_lost:
+        raise ValueError(
+            f"{log} tells of {ledger.distinct} different assignments, but {RESULT_FILE} beside it "
+            f"of {earlier.evaluations}: much of the log is lost, and with it what was charged. "
+            "Restore it, or begin a new run in another --folder."
+        )
+    if records:
         lines = [json.dumps(record, separators=(",", ":")) + "\n" for record in records]
         with written_whole(log) as partial:
             partial.write_text("".join(lines), encoding="utf-8")
     ledger.log = log
+
+
+def _check_problem(records: Sequence[Mapping[str, Any]], log: Path, problem: Problem) -> None:
+    here = json.loads(json.dumps(problem.describe(), default=as_json))
+    for told in filter(None, (record.get("task") for record in records)):
+        for name in ("evaluator", "net", "bitwidths", "start", "groups"):
+            if told.get(name) != here[name]:
+                raise ValueError(
+                    f"{log} is of another run: its {name} is {told.get(name)!r}, here it is "
+                    f"{here[name]!r}. Restore the run's own, or begin a new run in another "
+                    "--folder."
+                )
 
 
 def _versions() -> dict[str, str]:

@@ -57,7 +57,7 @@ def draw_learning_curve(revealed: Sequence[Revealed], problem: Problem) -> Figur
     axes.step(distinct, chosen, where="post", label="the answer so far")
     axes.set(xlabel="different assignments measured", ylabel="objective")
     axes.set_title(problem.evaluator.name)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 

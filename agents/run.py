@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import shlex
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
+import releq_gym
 from agents.args import Args
-from agents.base import AGENTS, EPISODES_PER_EVALUATION, Agent
+from agents.base import EPISODES_PER_EVALUATION, Agent, find_agent
 from agents.folder import (
     AGENT_FILE,
     COMMAND_FILE,
@@ -31,11 +34,30 @@ from releq_gym.ledger import Ledger
 from releq_gym.quantized import QUANTIZED_FILE
 from releq_gym.registry import typed
 from releq_gym.report import final_report
-from releq_gym.result import LOG_FILE, Report, Result, write_result
+from releq_gym.result import LOG_FILE, RESULT_FILE, Report, Result, read_result, write_result
 from releq_gym.searchers import confirm
 
 TABLE_BUDGET, LIVE_BUDGET = 600, 150
 """Different assignments measured where no budget is stated."""
+
+
+def _learn(agent: Agent, steps: int, watch: TrainingWatch) -> None:
+    """As `Agent.learn`; what the user has to correct is a sentence, faults of code are not.
+
+    Raises:
+        ValueError: Of ``releq_gym``, with the agent's line, if one of its own had it raised.
+        RuntimeError: From any other ValueError.
+    """
+    try:
+        agent.learn(steps, watch)
+    except ValueError as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        ours = Path(releq_gym.__file__).parent
+        if ours not in Path(frames[-1].filename).parents:
+            raise RuntimeError(f"The agent {type(agent).__name__} failed: {error}") from error
+        own = [one for one in frames if one.filename == inspect.getfile(type(agent))]
+        where = f" (line {own[-1].lineno} of {own[-1].filename})" if own else ""
+        raise ValueError(f"{error}{where}") from error
 
 
 def is_finished(result: Result, args: Args[Any]) -> bool:
@@ -83,14 +105,17 @@ class Run:
         self._started = time.perf_counter()
         self._earlier: Result | None = None
         if args.resume:
+            known = (self.folder / RESULT_FILE).is_file()
+            earlier = read_result(self.folder) if known else None
+            restore_ledger(self.ledger, self.folder / LOG_FILE, self.problem, earlier)
             self._earlier = take_up_folder(args, command, self._budget_of)
         else:
             self.folder = begin_folder(args, command)
+            self.ledger.log = self.folder / LOG_FILE
         typed = self.folder / COMMAND_FILE
         self.command = ""
         if typed.is_file():
             self.command = " && ".join(typed.read_text(encoding="utf-8").splitlines())
-        restore_ledger(self.ledger, self.folder / LOG_FILE, self.problem)
 
     @property
     def is_finished(self) -> bool:
@@ -136,7 +161,7 @@ class Run:
             with watch.interruptible(self.console):
                 steps = EPISODES_PER_EVALUATION * self.budget * len(self.problem.steps)
                 if agent.steps < steps:
-                    agent.learn(steps - agent.steps, watch)
+                    _learn(agent, steps - agent.steps, watch)
             watch.show()
         agent.close()
         watch.save()
@@ -144,8 +169,9 @@ class Run:
             why = (
                 f"the agent ended by itself, after {agent.steps} steps"
                 if agent.steps < steps
-                else f"after {EPISODES_PER_EVALUATION} episodes for each of the budget the agent "
-                "goes on asking what it has asked before"
+                else f"{EPISODES_PER_EVALUATION} episodes for each of the budget have been played, "
+                "most of them of assignments that were known: the policy has settled. One that "
+                "explores more sees more"
             )
             self.console.print(
                 f"Ended with {self.ledger.distinct} of {self.budget} assignments: {why}.",
@@ -192,7 +218,7 @@ class Run:
     def show(self, result: Result) -> None:
         """Prints the answer and draws the pictures."""
         print_answer(self.console, self.problem, result)
-        shown = AGENTS[self.args.agent].shown
+        shown = find_agent(self.args.agent).shown
         draw_pictures(self.folder, self.problem, result.bitwidths, shown)
 
     def _report(self, result: Result) -> Report | None:
@@ -237,7 +263,7 @@ class Run:
 
     def _make_agent(self, ledger: Ledger, seed: int) -> Agent:
         checkpoint = self.folder / AGENT_FILE
-        return AGENTS[self.args.agent](
+        return find_agent(self.args.agent)(
             lambda: self._make_env(ledger),
             self.args.settings,
             seed,

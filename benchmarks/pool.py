@@ -65,7 +65,7 @@ def append_each(
     """
     with ProgressBars() as progress, process_pool(workers) as pool:
         bar = progress.add_task("runs", total=len(calls))
-        futures = [pool.submit(function, *arguments) for arguments in calls]
+        futures = {pool.submit(function, *arguments): arguments[0] for arguments in calls}
         errors = []
         try:
             for future in as_completed(futures):
@@ -75,7 +75,9 @@ def append_each(
                     raise error
                 else:
                     errors.append(error)
-                    progress.console.print(f"A run failed, the others go on: {error!r}")
+                    where = error.__cause__ or repr(error)  # the traceback of its process
+                    text = f"{futures[future]} failed, the others go on: {where}"
+                    progress.console.print(text, markup=False, highlight=False)
                 progress.advance(bar)
         except KeyboardInterrupt:
             progress.console.print("Stopping; runs that had begun are dropped.")

@@ -299,10 +299,10 @@ def make_agent(
     """
     import torch
 
-    from agents.base import AGENTS
+    from agents.base import find_agent
 
     torch.set_num_threads(1)
-    agent_type = AGENTS[agent.partition(",")[0]]
+    agent_type = find_agent(agent.partition(",")[0])
     preset = agent_type.presets["default"]
     fields = {field.name for field in dataclasses.fields(preset.settings)}
     changes = changes or {}

@@ -29,6 +29,12 @@ from releq_gym.transition import Transition
 
 TIMINGS = ("final", "every_step", "telescoped")
 EVALUATE = ("final", "every_step")
+
+KEYWORD_HINTS = {
+    "max_loss_points": "It is the reward's: reward_kwargs={'max_loss_points': 1.0}.",
+    "budget": "evaluation_budget counts assignments, cost_budget limits what one may cost.",
+}
+"""What somebody may have meant by keywords that there are not."""
 NOISE = ("sample", "mean")
 ON_MASKED = ("nearest", "raise")
 
@@ -172,7 +178,8 @@ class QuantizeNetEnv(gym.Env[Any, int]):
     ):
         if unknown:
             known = [name for name in inspect.signature(type(self)).parameters if name != "unknown"]
-            raise UnknownNameError("keyword", next(iter(unknown)), known)
+            name = next(iter(unknown))
+            raise UnknownNameError("keyword", name, known, KEYWORD_HINTS.get(name, ""))
         self.reward_timing = _one_of("reward_timing", reward_timing, TIMINGS)
         default_evaluate = "final" if reward_timing == "final" else "every_step"
         self.evaluate = _one_of("evaluate", evaluate or default_evaluate, EVALUATE)
@@ -407,7 +414,8 @@ class QuantizeNetEnv(gym.Env[Any, int]):
             choices = ", ".join(str(problem.bitwidths[i]) for i in allowed)
             raise ValueError(
                 f"{problem.bitwidths[action]} bits in layer {name!r} would break the cost budget, "
-                f"or were not measured; {choices} are left. action_masks() says so beforehand."
+                f"or were not measured; what is left there: {choices} bits. action_masks() says so "
+                "beforehand."
             )
         return executed
 

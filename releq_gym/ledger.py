@@ -197,13 +197,20 @@ class Ledger:
             if self.log.exists() and self.log.stat().st_size:
                 raise ValueError(
                     f"The log {self.log} exists already, and is not overwritten: name another "
-                    "file, or share one releq_gym.Ledger among several environments by ledger=."
+                    "file, or share one releq_gym.Ledger among several environments of one process "
+                    "by ledger= (processes, as of vectorization_mode='async', need a log each)."
                 )
             try:
                 self.log.parent.mkdir(parents=True, exist_ok=True)
                 self.log.write_text("", encoding="utf-8")
             except OSError as error:
                 raise ValueError(f"The log {self.log} cannot be written: {error}.") from error
+
+    def __repr__(self) -> str:
+        return (
+            f"Ledger({self.evaluation_budget}): {self.distinct} different assignments, "
+            f"{self.fresh} accuracies, {self.environments} environments"
+        )
 
     @classmethod
     def given(

@@ -48,8 +48,18 @@ def read_revealed(log: str | Path, problem: Problem) -> list[Revealed]:
 
 
 def read_records(log: str | Path) -> list[dict[str, Any]]:
-    """The lines of a log; an incomplete last one, of a process that was killed, is left out."""
-    return [json.loads(line) for line in read_lines(log)]
+    """The lines of a log; an incomplete last one, of a process that was killed, is left out.
+
+    Raises:
+        ValueError: Where one is no JSON object.
+    """
+    records = []
+    for number, line in enumerate(read_lines(log), 1):
+        try:
+            records.append(dict(json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{log}, line {number}, is damaged: {error}.") from None
+    return records
 
 
 def read_lines(log: str | Path) -> list[str]:

@@ -520,7 +520,7 @@ def _make_single(options: dict[str, Any]) -> QuantizeNetEnv:
         if error.kind != "keyword":
             raise
         known = ["num_envs", "autoreset_mode", *error.choices]
-        raise UnknownNameError("keyword", error.name, known) from None
+        raise UnknownNameError("keyword", error.name, known, error.hint) from None
 
 
 def make_frozen(

@@ -9,6 +9,7 @@ import torch
 import agents
 from agents.base import AGENTS
 from agents.train import main
+from benchmarks.validate.__main__ import main as validate
 from releq_gym.result import read_result
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -78,6 +79,26 @@ def test_an_agent_is_one_file_that_is_there(tmp_path, monkeypatch):
     assert last.max(axis=1).mean() > 1.5 * first.max(axis=1).mean()
     with np.load(run / "agent.zip") as saved:
         assert saved["chances"].shape == (4, 7) and saved["steps"] > 0
+
+
+def test_an_agent_may_lie_in_a_module_of_ones_own(tmp_path, monkeypatch, capsys):
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    (example,) = [code for code in blocks if "(Agent)" in code]
+    (tmp_path / "my_agents.py").write_text(example.replace('@AGENTS.register("cross_entropy")', ""))
+    monkeypatch.syspath_prepend(tmp_path)
+    run = tmp_path / "run"
+    named = ["--agent", "my_agents:CrossEntropy", "--elite", "4", "--folder", str(run)]
+    budget = ["--task", "synthetic-4-0", "--evaluation-budget"]
+    assert main([*budget, "20", *named, "--no-report"]) == 0
+    assert main(["--folder", str(run), "--resume", "--evaluation-budget", "30"]) == 0
+    result = read_result(run)
+    assert (result.searcher, result.evaluations) == ("my_agents:CrossEntropy", 30)
+    assert validate([str(run)]) == 0
+    capsys.readouterr()
+    assert main([*budget, "20", "--agent", "my_agents:np"]) == 2
+    assert "has to be a class that inherits agents.base.Agent" in capsys.readouterr().err
+    assert main([*budget, "20", "--agent", "cross_entropi"]) == 2
+    assert "One of your own is --agent package.module:Class" in capsys.readouterr().err
 
 
 def test_the_metric_it_shows_scores_each_input_in_0_to_1():

@@ -11,6 +11,7 @@ import pytest
 from toys import ToyEvaluator, toy_layer
 
 from releq_gym.cheapest import _without_stray_line, cheapest
+from releq_gym.env import QuantizeNetEnv
 from releq_gym.evaluators.base import Evaluation
 from releq_gym.searchers import SEARCHERS, Player, confirm
 from releq_gym.searchers.additive import AdditiveLoss
@@ -83,6 +84,21 @@ def regrets(name, evaluations):
 )
 def test_searchers_beat_random_search_on_a_deep_landscape(name, evaluations):
     assert max(regrets(name, evaluations)) < min(regrets("random", evaluations))
+
+
+@pytest.mark.parametrize("name", sorted(SEARCHERS))
+def test_who_would_not_end_without_a_budget_says_so(name):
+    env = QuantizeNetEnv(net="vgg11")
+    env.reset(seed=0)
+    if name in ("uniform", "ends_at_8", "sensitivity"):
+        SEARCHERS[name](env, np.random.default_rng(0))
+        assert env.ledger.distinct > 0
+        return
+    with pytest.raises(
+        ValueError, match=r"134,217,728 assignments of surrogate:vgg11-.*budget=600"
+    ):
+        SEARCHERS[name](env, np.random.default_rng(0))
+    assert env.ledger.distinct == 0
 
 
 def test_uniform_search_asks_for_each_bitwidth_once():

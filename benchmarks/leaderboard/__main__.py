@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         options.results.mkdir(parents=True, exist_ok=True)
         append_missing(run, jobs, path, COLUMNS, options.workers)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -60,8 +60,10 @@ def anytime(rows: pd.DataFrame, track: Track, random_curves: pd.DataFrame) -> Fi
         axes.set(xscale="log", xlabel="different assignments revealed", title=task)
         axes.set_xticks(track.budgets, [f"{budget:,}" for budget in track.budgets])
         axes.minorticks_off()
+        # Where most end near 0, a square root tells them apart.
+        axes.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
         axes.set_ylim(bottom=0)
-    panels[0].set_ylabel("search regret")
+    panels[0].set_ylabel("search regret (square-root scale)")
     shown = {
         label: handle
         for axes in panels
@@ -97,7 +99,7 @@ def profiles(rows: pd.DataFrame, track: Track) -> Figure:
     found = [one for one in standings(rows, track) if ENTRANTS[one.entrant].kind != "known"]
     budget = track.ranked_at
     thresholds = np.linspace(0.0, 0.5, 201)
-    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
+    figure = Figure(figsize=(9.0, 4.6), layout="constrained")
     axes = figure.subplots()
     for one in found:
         share = performance_profile(at(one.scores, budget), thresholds)
@@ -105,7 +107,7 @@ def profiles(rows: pd.DataFrame, track: Track) -> Figure:
             thresholds, share, **LOOKS[one.entrant], markevery=20, ms=4, label=one.label, lw=1.2
         )
     axes.set(xlabel=f"search regret at {budget:,}", ylabel="share of runs within it", ylim=(0, 1))
-    axes.legend(fontsize="x-small", ncols=2)
+    figure.legend(loc="outside right upper", fontsize="x-small")
     return figure
 
 

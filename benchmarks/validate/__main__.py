@@ -58,8 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         digests = {} if options.sha256 is None else read_digests(options.sha256)
         if options.sha256 and not digests:
             raise ValueError(f"{options.sha256} holds no hashes.")
-        if options.picture and len(logs) > 1:
-            raise ValueError(f"--picture is of one log, but there are {len(logs)}; name one.")
+        _check(options, logs)
         shares = [None] * len(logs) if rows is None else share_out(rows, logs)
         check_budgets(row for share in shares for row in share or ())
     except (ValueError, OSError) as error:
@@ -92,6 +91,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         absent = [Path(name) for name in digests.keys() - set(map(log_name, logs))]
         verdicts.append(_check_left(left, absent, is_complete=options.sha256 is not None))
     return 1 if DIFFERS in verdicts else 2 if UNCHECKED in verdicts else 0
+
+
+def _check(options: argparse.Namespace, logs: list[Path]) -> None:
+    """Refuses folders of tasks that are not there, and pictures that cannot be drawn."""
+    for folder in options.tasks or ():
+        if not Path(folder).is_dir():
+            raise ValueError(f"--tasks {folder}: there is no such folder.")
+    if options.picture and options.picture.suffix != ".png":
+        raise ValueError(f"--picture {options.picture} has to end in .png.")
+    if options.picture and len(logs) > 1:
+        raise ValueError(f"--picture is of one log, but there are {len(logs)}; name one.")
 
 
 def _logs(logs: list[Path]) -> str:

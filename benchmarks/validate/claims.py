@@ -54,6 +54,8 @@ def read_claims(path: Path) -> list[Row]:
     Raises:
         ValueError: Where they do not say whose they are.
     """
+    if not path.is_file():
+        raise ValueError(f"--claims {path}: there is no such file.")
     rows, read = [], read_rows(path)
     # A column that is empty throughout was added after these rows were made, and claims nothing.
     filled = {name for values in read for name, text in values.items() if text}
@@ -123,8 +125,9 @@ def check_result(result: Result, replayed: Replayed) -> Iterator[str]:
     for problem in replayed.problems.values():
         if problem.evaluator.name == result.task and (answer := ledger.best(problem)) is not None:
             outside = {name: getattr(result, name) for name in OUTSIDE if name != "version"}
-            seed = result.seed if _is_of(replayed, result.seed) else replayed.seed
-            known = Result.of(problem, ledger, answer, seed=seed, **outside)
+            if not _is_of(replayed, result.seed):
+                yield _other_seed(result.seed, replayed)
+            known = Result.of(problem, ledger, answer, seed=result.seed, **outside)
             yield from _unequal(_inside(result), _inside(known))
             break
     else:
@@ -139,6 +142,13 @@ def check_result(result: Result, replayed: Replayed) -> Iterator[str]:
 def _is_of(replayed: Replayed, seed: int) -> bool:
     """Whether a run with this seed may have written the log, be it one of `agents.train`."""
     return replayed.seed in (None, seed, seed_of_part(seed))
+
+
+def _other_seed(seed: int, replayed: Replayed) -> str:
+    return (
+        f"seed {seed} claimed, but the log begins with {replayed.seed}: it is of another run, or "
+        "of an agent whose first environment was not begun by reset(seed=seed)"
+    )
 
 
 def _inside(result: Result) -> dict[str, Any]:
@@ -166,7 +176,7 @@ def check_rows(rows: Sequence[Row], replayed: Replayed) -> Iterator[str]:
         return
     problem = problems[0]
     if not _is_of(replayed, job.seed):
-        yield f"{rows[0].source}: seed {job.seed} claimed, the log begins with {replayed.seed}"
+        yield f"{rows[0].source}: {_other_seed(job.seed, replayed)}"
     asked = {one.problem.evaluator.name for one in replayed.asked if not one.refused}
     if others := asked - {name}:
         yield (

@@ -68,7 +68,8 @@ def parse(lines: Iterable[str]) -> list[Joined | Episode]:
         try:
             record = _parsed(number, json.loads(text))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"Line {number} is no line of an action log: {error!r}.") from None
+            why = f"it lacks {error}" if isinstance(error, KeyError) else error
+            raise ValueError(f"Line {number} is no line of an action log: {why}.") from None
         if isinstance(record, Joined) and record.member in layers:
             raise ValueError(
                 f"Line {number} begins environment {record.member} a second time: processes that "

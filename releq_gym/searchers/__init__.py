@@ -30,6 +30,10 @@ IDLE = 10_000
 """Questions in a row that may reveal nothing new: a cost budget can execute all of them as one."""
 
 
+MOST_WITHOUT_BUDGET = 100_000
+"""Assignments of a problem that may all be asked for: an environment of more needs a budget."""
+
+
 class Played(NamedTuple):
     """What one episode revealed.
 
@@ -50,6 +54,7 @@ class Player:
     Args:
         env: Any `QuantizeNetEnv` that measures only complete assignments; wrapped or not, if its
             actions are still the bitwidths.
+        until_spent: Whether it asks until the evaluation budget is spent.
 
     Attributes:
         steps: How many bitwidths a choice has.
@@ -60,10 +65,10 @@ class Player:
     Raises:
         ValueError: Where the environment measures at every step, which would charge a searcher
             for answers that it did not ask for, walks over several networks, or takes other
-            actions.
+            actions; or where a search would not end, for want of a budget.
     """
 
-    def __init__(self, env: gym.Env):
+    def __init__(self, env: gym.Env, *, until_spent: bool = False):
         base: Any = env.unwrapped
         if not isinstance(base, QuantizeNetEnv):
             raise ValueError(
@@ -83,6 +88,12 @@ class Player:
         self.env, self.problem, self.ledger = env, base.problem, base.ledger
         self.steps = len(self.problem.steps)
         self.repeats = base.problem.evaluator.repeats if base.noise == "sample" else 1
+        if until_spent and self.ledger.left is None and self._size > MOST_WITHOUT_BUDGET:
+            raise ValueError(
+                f"This searcher asks until the evaluation budget is spent, and there is none for "
+                f"the {self._size:,} assignments of {self.problem.evaluator.name}; make the "
+                "environment with one, such as evaluation_budget=600."
+            )
         self.spent = False
         self.known: dict[Choice, Played] = {}
         self._best: Any = None

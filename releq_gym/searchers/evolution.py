@@ -34,7 +34,7 @@ def evolution(env: gym.Env, rng: np.random.Generator) -> None:
         env: Environment with ``evaluate="final"`` and an evaluation budget.
         rng: The first population, tournaments and mutations.
     """
-    player = Player(env)
+    player = Player(env, until_spent=True)
     population: deque[tuple[float, Choice]] = deque(maxlen=POPULATION)
     while not player.done:
         if len(population) < POPULATION:

@@ -22,7 +22,7 @@ def greedy(env: gym.Env, rng: np.random.Generator) -> None:
         env: Environment with ``evaluate="final"`` and an evaluation budget.
         rng: Which layers go back.
     """
-    player = Player(env)
+    player = Player(env, until_spent=True)
     best = _descend(player, player.start)
     while not player.done:
         asked = len(player.known)

@@ -51,7 +51,7 @@ def integer_program(env: gym.Env, rng: np.random.Generator) -> None:
         env: Environment with ``evaluate="final"`` and an evaluation budget.
         rng: Draws the losses.
     """
-    player = Player(env)
+    player = Player(env, until_spent=True)
     probed = probe(player)
     if probed is not None:
         ask_promising(player, take_up(player, AdditiveLoss(player, *probed)), rng)

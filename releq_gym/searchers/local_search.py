@@ -19,7 +19,7 @@ def local_search(env: gym.Env, rng: np.random.Generator) -> None:
         env: Environment with ``evaluate="final"`` and an evaluation budget.
         rng: Order of the neighbours, and the restarts.
     """
-    player = Player(env)
+    player = Player(env, until_spent=True)
     current = player.most_bits
     while not player.done:
         around = player.neighbours(current)

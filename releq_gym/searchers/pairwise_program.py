@@ -52,7 +52,7 @@ def pairwise_program(env: gym.Env, rng: np.random.Generator) -> None:
         env: Environment with ``evaluate="final"`` and an evaluation budget.
         rng: Draws the losses.
     """
-    player = Player(env)
+    player = Player(env, until_spent=True)
     left = player.left
     probed = probe(player)
     if probed is None:

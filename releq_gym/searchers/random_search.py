@@ -21,7 +21,7 @@ def random_search(env: gym.Env, rng: np.random.Generator) -> None:
         env: Environment with ``evaluate="final"`` and an evaluation budget.
         rng: Source of the assignments.
     """
-    player, tries = Player(env), TRIES
+    player, tries = Player(env, until_spent=True), TRIES
     while not player.done:
         for _ in range(tries):
             choice = player.draw(rng)

@@ -37,7 +37,7 @@ def simulated_annealing(env: gym.Env, rng: np.random.Generator) -> None:
         env: Environment with ``evaluate="final"`` and an evaluation budget.
         rng: Proposals, and which of them are accepted.
     """
-    player = Player(env)
+    player = Player(env, until_spent=True)
     unit = _layer_worth(player)
     current = player.ask(player.start)
     worth = player.worth(current)

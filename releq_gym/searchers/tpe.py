@@ -39,7 +39,7 @@ def tpe(env: gym.Env, rng: np.random.Generator) -> None:
         ModuleNotFoundError: If optuna is not installed; says how to install it.
     """
     optuna = _require_optuna()
-    player = Player(env)
+    player = Player(env, until_spent=True)
     with _quiet(optuna):
         sampler = optuna.samplers.TPESampler(seed=int(rng.integers(2**32)), multivariate=True)
         study = optuna.create_study(sampler=sampler, direction="maximize")

@@ -99,4 +99,8 @@ def find_task(task: str | Path) -> Task:
     hint = "A folder with a card.json serves too; 'synthetic-LAYERS-SEED' is generated."
     if (folder := Path("tasks") / task).is_dir():
         hint = f"There is a folder of that name, {folder}, which serves too."
+    elif task in DEFAULT_TASKS:
+        hint = f"A net has its task by net={task!r} (--net {task})."
+    elif task in FROZEN:
+        hint = f"It is the id of an environment, whose task is {FROZEN[task]['task']!r}."
     raise UnknownNameError("task", str(task), shipped_tasks(), hint)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from agents.base import AGENTS, Agent, Preset
 from agents.folder import restore_ledger
 from agents.pictures import draw_learning_curve
 from agents.run import Run
-from agents.train import main
+from agents.train import main, train
 from benchmarks.validate.__main__ import main as validate
 from releq_gym.costs import COSTS
 from releq_gym.env import QuantizeNetEnv
@@ -43,6 +44,34 @@ SMALL = ("--n-envs", "4", "--episodes-per-update", "2", "--n-epochs", "1", "--no
 def run(folder, *options, task="synthetic-4-0", budget=40):
     options = ["--task", task, "--evaluation-budget", str(budget), *SMALL, *options]
     return main([*options, "--folder", str(folder)])
+
+
+FAULTY = """from dataclasses import dataclass
+import numpy as np
+from agents.base import Agent, Preset
+
+
+@dataclass(frozen=True)
+class Settings:
+    gamma: float = 1.0
+
+
+class Faulty(Agent):
+    presets = {"default": Preset(Settings())}
+
+    def __init__(self, make_env, settings, seed, checkpoint=None):
+        self.env = make_env()
+        self.env.reset(seed=seed)
+
+    def learn(self, steps, watch):
+        FAULT
+
+    def save(self, path):
+        path.write_text("")
+
+    def close(self):
+        self.env.close()
+"""
 
 
 def log_of(folder):
@@ -284,6 +313,62 @@ def test_interrupted_run_goes_on_to_its_budget(tmp_path):
     environments = [record["env"] for record in log_of(folder) if "task" in record]
     assert environments == list(range(8))
     assert validate([str(folder)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        (0, "tells of 0 different assignments, but result.json beside it of 40"),
+        (8, "much of the log is lost"),
+    ],
+)
+def test_a_run_without_its_log_is_not_resumed(finished, tmp_path, capsys, lines, sentence):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    log, result = folder / "log.jsonl", (folder / "result.json").read_text()
+    kept = log.read_text().splitlines(keepends=True)[:lines]
+    log.write_text("".join(kept))
+    assert main(["--folder", str(folder), "--resume", "--evaluation-budget", "60"]) == 2
+    assert sentence in capsys.readouterr().err
+    assert (folder / "result.json").read_text() == result
+    assert log.read_text() == "".join(kept)
+
+
+def test_the_log_of_another_run_is_not_taken_up(finished, tmp_path, capsys):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    QuantizeNetEnv(task="synthetic-5-0", log=tmp_path / "other.jsonl").close()
+    (tmp_path / "other.jsonl").replace(folder / "log.jsonl")
+    assert main(["--folder", str(folder), "--resume", "--evaluation-budget", "60"]) == 2
+    told = "is of another run: its evaluator is 'synthetic-5-0', here it is 'synthetic-4-0'"
+    assert told in capsys.readouterr().err
+
+
+def test_a_damaged_line_is_named(finished, tmp_path, capsys):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    log = folder / "log.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    log.write_text("".join([*lines[:3], "nonsense\n", *lines[4:]]))
+    assert main(["--folder", str(folder), "--resume", "--evaluation-budget", "60"]) == 2
+    assert "log.jsonl, line 4, is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fault", "raised", "told"),
+    [
+        ("np.zeros(3) + np.zeros(2)", RuntimeError, "could not be broadcast"),
+        ("self.env.step(99)", ValueError, r"99.* \(line 19 of .*faulty.py\)"),
+    ],
+)
+def test_faults_of_an_agent_are_told_from_what_the_user_has_to_mend(
+    tmp_path, monkeypatch, fault, raised, told
+):
+    (tmp_path / "faulty.py").write_text(FAULTY.replace("FAULT", fault))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "faulty", raising=False)
+    args = parse(
+        ["--agent", "faulty:Faulty", "--task", "synthetic-4-0", "--folder", f"{tmp_path}/run"]
+    )
+    with pytest.raises(raised, match=told):
+        train(args, "command")
 
 
 def test_half_a_line_in_the_log_is_cut_off(finished, tmp_path):

@@ -34,6 +34,9 @@ DIGITS = "digits-digits-wrpn-short-w2to8"
 def few_draws(monkeypatch):
     """Behind the random mean of landscapes, which takes seconds."""
     monkeypatch.setattr("releq_gym.tasks.score.RANDOM_DRAWS", 50)
+    scorer_of.cache_clear()
+    yield
+    scorer_of.cache_clear()
 
 
 def play(env, episodes, seed=None, rng=None):
@@ -682,7 +685,7 @@ def test_a_log_of_another_seed_is_not_that_of_a_row(tmp_path, capsys):
     path = tmp_path / "rows.csv"
     append_rows(path, [{**rows[0], "seed": 4}], list(rows[0]))
     assert main([str(renamed), "--claims", str(path)]) == 1
-    assert "seed 4 claimed, the log begins with 3" in capsys.readouterr().out
+    assert "seed 4 claimed, but the log begins with 3" in capsys.readouterr().out
 
 
 def test_what_other_tasks_of_a_log_reveal_is_counted(tmp_path, capsys):
