@@ -14,7 +14,7 @@ from benchmarks.tables import grid
 
 FULL_PRECISION = "full precision"
 
-FURTHER = "another candidate of ours"
+FURTHER, FURTHER_PROGRAM = "another candidate of ours", "another candidate of the integer program"
 
 SHAPES = {"uniform": "best uniform", "ends_at_8": "best 8-b-...-b-8"}
 """Families that nobody has to search for, and how tables call their best."""
@@ -40,7 +40,9 @@ def labels(
     for source, bitwidths in plan.published.items():
         named.setdefault(spaced(bitwidths), []).append(f"{source}, published")
     for bitwidths in plan.further:
-        named.setdefault(spaced(bitwidths), []).append(FURTHER)
+        families = {row["family"] for row in candidates if row["bitwidths"] == spaced(bitwidths)}
+        label = FURTHER_PROGRAM if families == {"integer_program"} else FURTHER
+        named.setdefault(spaced(bitwidths), []).append(label)
     for bits in plan.shown:
         named.setdefault(spaced((bits,) * depth), []).append(f"uniform {bits}")
     return {bitwidths: tuple(names) for bitwidths, names in named.items()}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.paper_table.analysis import FURTHER
+from benchmarks.paper_table.analysis import FURTHER, FURTHER_PROGRAM
 from releq_gym.whole_files import written_whole
 
 MOST_POINTS = 1.0
@@ -20,6 +20,7 @@ STYLES = {
     FURTHER: ("C6", "*", 9),
     "integer program, then RecurrentPPO": ("C4", "*", 11),
     "integer program": ("C0", "s", 6),
+    FURTHER_PROGRAM: ("C0", "s", 4),
     "random search": ("C9", "o", 6),
     "best uniform": ("C2", "D", 6),
     "best 8-b-...-b-8": ("C8", "P", 7),

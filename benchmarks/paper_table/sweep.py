@@ -150,6 +150,10 @@ PLANS: dict[str, tuple[Plan, ...]] = {
             uniform=(1, 2, 3, 4),
             ends_at_8=(1, 2, 3, 4),
             published={"ReLeQ": PUBLISHED["resnet20"]},
+            further=(
+                (4, 3, 5, 4, 4, 5, 5, 3, 3, 5, 3, 3, 3, 3, 3, 3, 3, 3, 1, 1, 1, 5),
+                (5, 5, 5, 5, 5, 5, 3, 4, 3, 5, 3, 2, 3, 3, 3, 2, 4, 1, 1, 1, 1, 5),
+            ),
             long={"images": 4 * 45_000, "precision": "bfloat16", "distillation": 0.5},
         ),
     ),

@@ -10,16 +10,16 @@ import pytest
 
 from agents.examples.ppo_single_file import Args
 from agents.examples.ppo_single_file import main as single_file
+from benchmarks.validate.__main__ import main as validate
 from releq_gym.tasks.score import make_scorer
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "agents" / "README.md").read_text(encoding="utf-8")
 
 
-def command(start):
-    """The command of the README that begins so."""
-    (found,) = re.findall(rf"^{re.escape(start)}.*$", README, re.M)
-    return shlex.split(found)
+def commands(start):
+    """The commands of the README that begin so."""
+    return list(map(shlex.split, re.findall(rf"^{re.escape(start)}.*$", README, re.M)))
 
 
 def output(*words):
@@ -40,10 +40,20 @@ def test_ppo_in_one_file_learns(capsys):
 
 def test_rl_zoo3_trains_by_the_command_of_the_readme(tmp_path):
     pytest.importorskip("rl_zoo3")
-    words = command("python -m rl_zoo3.train")
+    words, _ = commands("python -m rl_zoo3.train")
     printed = output(sys.executable, *words[1:], "-n", "240", "-f", str(tmp_path))
     assert re.search(r"total_timesteps +\| 240 ", printed)
     assert list(tmp_path.glob("ppo_lstm/*/releq-DigitsWRPN-v0.zip"))
+
+
+def test_rl_zoo3_has_an_answer_by_the_command_of_the_readme(tmp_path, capsys):
+    pytest.importorskip("rl_zoo3")
+    _, words = commands("python -m rl_zoo3.train")
+    log = tmp_path / "zoo.jsonl"
+    words = [word.replace("zoo.jsonl", str(log)) for word in words]
+    output(sys.executable, *words[1:], "-n", "240", "-f", str(tmp_path))
+    assert validate([str(log)]) == 0
+    assert re.search(r"60 episodes, fresh 60.*\n  answer \d \d \d \d .*, regret", capsys.readouterr().out)
 
 
 @pytest.mark.slow
