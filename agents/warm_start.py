@@ -169,6 +169,8 @@ class _Part(gym.Wrapper):
         watch: Is told of every step.
     """
 
+    ends_search = True
+
     def __init__(self, env: gym.Env, searched: int, watch: Watch):
         super().__init__(env)
         self._searched, self._watch = searched, watch

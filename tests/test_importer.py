@@ -108,7 +108,7 @@ def test_a_masked_choice_can_be_refused(tmp_path):
     env = make(imported(tmp_path, SOME), on_masked="raise")
     env.reset(seed=0)
     env.step(1)
-    with pytest.raises(ValueError, match="or were not measured; 8 are left"):
+    with pytest.raises(ValueError, match="or were not measured; what is left there: 8 bits"):
         env.step(0)
 
 

@@ -104,7 +104,7 @@ def _from_task(
     if isinstance(bitwidths, Sequence):
         listed = list(bitwidths)
         if not listed or not all(is_whole(one) and one in BITWIDTHS for one in listed):
-            raise ValueError(f"bitwidths={bitwidths!r}; give a list of one or more of 1 to 8.")
+            raise ValueError(f"bitwidths={bitwidths!r} has to be a list of one or more of 1 to 8.")
     wrong = {k: v for k, v in stated.items() if v is not None and v != card.get(k)}
     if isinstance(bitwidths, Sequence) and any(each not in found.bitwidths for each in bitwidths):
         wrong["bitwidths"] = list(bitwidths)

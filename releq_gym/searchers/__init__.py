@@ -54,7 +54,8 @@ class Player:
     Args:
         env: Any `QuantizeNetEnv` that measures only complete assignments; wrapped or not, if its
             actions are still the bitwidths.
-        until_spent: Whether it asks until the evaluation budget is spent.
+        until_spent: Whether it asks until the evaluation budget is spent. Then there has to be
+            one, unless a wrapper that has the attribute ``ends_search`` sees to that.
 
     Attributes:
         steps: How many bitwidths a choice has.
@@ -88,7 +89,10 @@ class Player:
         self.env, self.problem, self.ledger = env, base.problem, base.ledger
         self.steps = len(self.problem.steps)
         self.repeats = base.problem.evaluator.repeats if base.noise == "sample" else 1
-        if until_spent and self.ledger.left is None and self._size > MOST_WITHOUT_BUDGET:
+        endless = (
+            until_spent and self.ledger.left is None and not env.has_wrapper_attr("ends_search")
+        )
+        if endless and self._size > MOST_WITHOUT_BUDGET:
             raise ValueError(
                 f"This searcher asks until the evaluation budget is spent, and there is none for "
                 f"the {self._size:,} assignments of {self.problem.evaluator.name}; make the "

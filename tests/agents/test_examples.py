@@ -53,7 +53,9 @@ def test_rl_zoo3_has_an_answer_by_the_command_of_the_readme(tmp_path, capsys):
     words = [word.replace("zoo.jsonl", str(log)) for word in words]
     output(sys.executable, *words[1:], "-n", "240", "-f", str(tmp_path))
     assert validate([str(log)]) == 0
-    assert re.search(r"60 episodes, fresh 60.*\n  answer \d \d \d \d .*, regret", capsys.readouterr().out)
+    assert re.search(
+        r"60 episodes, fresh 60.*\n  answer \d \d \d \d .*, regret", capsys.readouterr().out
+    )
 
 
 @pytest.mark.slow

@@ -100,8 +100,6 @@ def test_an_assignment_bears_every_name_it_has():
     ours = SEARCHERS["recurrent_ppo"]
     assert named["2 2"] == (ours, "best uniform", "They, published", "uniform 2")
     assert named["8 8"] == ("uniform 8",) and named["3 3"] == ("another candidate of ours",)
-    named = labels(plan, [*offered, candidate("integer_program", "3 3", 3, 0.2)], 2)
-    assert named["3 3"] == ("integer program",)
     offered += [candidate("integer_program", each, 3, 0.2) for each in ("2 3", "3 3")]
     assert labels(plan, offered, 2)["3 3"] == ("another candidate of the integer program",)
 
