@@ -172,4 +172,8 @@ def find_agent(name: str) -> type[Agent]:
             f"The agent {name!r} has to be a class that inherits agents.base.Agent, but is "
             f"{found!r}."
         )
+    if lacking := sorted(found.__abstractmethods__):
+        raise ValueError(f"The agent {name!r} lacks {', '.join(lacking)}, see agents/base.py.")
+    if "default" not in getattr(found, "presets", {}):
+        raise ValueError(f"The agent {name!r} lacks presets = {{'default': Preset(Settings())}}.")
     return found

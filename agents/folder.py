@@ -18,13 +18,16 @@ from releq_gym.file_names import as_file_name
 from releq_gym.ledger import Ledger
 from releq_gym.plain_numbers import as_json
 from releq_gym.problem import Problem
-from releq_gym.replay import read_records, read_revealed
-from releq_gym.result import RESULT_FILE, Result, read_result, write_result
+from releq_gym.replay import read_lines, read_records, read_revealed
+from releq_gym.result import RESULT_FILE, Result, write_result
 from releq_gym.whole_files import written_whole
 
 AGENT_FILE = "agent.zip"
 COMMAND_FILE = "command.txt"
 POLICY_FILE = "policy.npz"
+
+PROBLEM = ("evaluator", "net", "bitwidths", "start", "groups", "reward", "max_loss_points", "cost")
+"""What a log tells of its problem, and all parts of a run have in common."""
 
 PACKAGES = (
     *("releq_gym", "gymnasium", "numpy", "torch"),
@@ -58,7 +61,10 @@ def begin_folder(args: Args[Any], command: str) -> Path:
 
 
 def take_up_folder(
-    args: Args[Any], command: str, budget_of: Callable[[Args[Any]], int]
+    args: Args[Any],
+    command: str,
+    budget_of: Callable[[Args[Any]], int],
+    result: Result | None = None,
 ) -> Result | None:
     """Notes what a resumed run may have that it was not begun with: more budget, a report.
 
@@ -66,9 +72,10 @@ def take_up_folder(
         args: Of the resumed run.
         command: What was typed.
         budget_of: The budget that settings come to.
+        result: What the run had found before, if anything.
 
     Returns:
-        What the run had found before; unfinished where the budget is higher now.
+        That; unfinished where the budget is higher now.
 
     Raises:
         ValueError: Where the budget is lower than before.
@@ -81,7 +88,6 @@ def take_up_folder(
             f"--evaluation-budget {args.evaluation_budget} is less than the {budget_of(earlier)} "
             f"that the run in {args.folder} has already; a resumed run may have more."
         )
-    result = read_result(args.folder) if (args.folder / RESULT_FILE).is_file() else None
     if granted and result is not None and result.finished:
         result = dataclasses.replace(result, finished=False)
         write_result(args.folder, result)  # first: whatever stops this, the run then goes on
@@ -111,47 +117,53 @@ def seed_of_part(seed: int, environments: int = 0) -> int:
 def restore_ledger(
     ledger: Ledger, log: Path, problem: Problem, earlier: Result | None = None
 ) -> None:
-    """Books what the log of an interrupted run holds, and lets the ledger go on writing there.
+    """Books what the log of an interrupted run holds; writes nothing.
 
     Args:
         ledger: A new one without a log.
-        log: Its incomplete last line, if any, is cut off.
+        log: An incomplete last line, if any, does not count.
         problem: Of that run.
         earlier: What the run had found, if anything.
 
     Raises:
-        ValueError: Where the log is damaged, of another problem, or lacks what ``earlier`` counts;
-            nothing is written then.
+        ValueError: Where the log is damaged, of another problem, or lacks what ``earlier`` counts.
     """
     records = read_records(log) if log.is_file() else []
     _check_problem(records, log, problem)
-    if records:
-        for one in read_revealed(log, problem):
-            ledger.charge(problem, one.bitwidths, one.accuracy, repeat=one.repeat)
-            ledger.fresh = one.number  # more than is logged, where episodes were lost
-    ledger.environments = sum("actions" not in record for record in records)
+    for one in read_revealed(log, problem) if records else ():
+        ledger.charge(problem, one.bitwidths, one.accuracy, repeat=one.repeat)
+        ledger.fresh = one.number  # more than is logged, where episodes were lost
+    joined = [record for record in records if "actions" not in record]
+    ledger.environments = len(joined)
     # A run that is killed loses the episodes at hand: what they revealed is logged at their end.
-    most_lost = ledger.environments * len(problem.steps)
+    every_step = any(
+        (record.get("task") or {}).get("evaluate") == "every_step" for record in joined
+    )
+    most_lost = len(joined) * (len(problem.steps) if every_step else 1)
     if earlier is not None and earlier.evaluations - ledger.distinct > most_lost:
         raise ValueError(
             f"{log} tells of {ledger.distinct} different assignments, but {RESULT_FILE} beside it "
             f"of {earlier.evaluations}: much of the log is lost, and with it what was charged. "
             "Restore it, or begin a new run in another --folder."
         )
-    if records:
-        lines = [json.dumps(record, separators=(",", ":")) + "\n" for record in records]
+
+
+def go_on_logging(ledger: Ledger, log: Path) -> None:
+    """Lets a ledger write to the log of its run, whose incomplete last line, if any, is cut off."""
+    if log.is_file():
         with written_whole(log) as partial:
-            partial.write_text("".join(lines), encoding="utf-8")
+            partial.write_text("".join(read_lines(log)), encoding="utf-8")
     ledger.log = log
 
 
 def _check_problem(records: Sequence[Mapping[str, Any]], log: Path, problem: Problem) -> None:
     here = json.loads(json.dumps(problem.describe(), default=as_json))
     for told in filter(None, (record.get("task") for record in records)):
-        for name in ("evaluator", "net", "bitwidths", "start", "groups"):
-            if told.get(name) != here[name]:
+        # Logs of old may lack one.
+        for name in (one for one in PROBLEM if one in told):
+            if told[name] != here[name]:
                 raise ValueError(
-                    f"{log} is of another run: its {name} is {told.get(name)!r}, here it is "
+                    f"{log} is of another run: its {name} is {told[name]!r}, here it is "
                     f"{here[name]!r}. Restore the run's own, or begin a new run in another "
                     "--folder."
                 )

@@ -7,19 +7,21 @@ import inspect
 import shlex
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
-import releq_gym
 from agents.args import Args
 from agents.base import EPISODES_PER_EVALUATION, Agent, find_agent
 from agents.folder import (
     AGENT_FILE,
     COMMAND_FILE,
     begin_folder,
+    go_on_logging,
     restore_ledger,
     seed_of_part,
     take_up_folder,
@@ -41,23 +43,29 @@ TABLE_BUDGET, LIVE_BUDGET = 600, 150
 """Different assignments measured where no budget is stated."""
 
 
-def _learn(agent: Agent, steps: int, watch: TrainingWatch) -> None:
-    """As `Agent.learn`; what the user has to correct is a sentence, faults of code are not.
+@contextmanager
+def _faults_told(agent_type: type[Agent]) -> Iterator[None]:
+    """What somebody raised for the user is a sentence; a fault of an agent's code is not.
 
     Raises:
-        ValueError: Of ``releq_gym``, with the agent's line, if one of its own had it raised.
-        RuntimeError: From any other ValueError.
+        ValueError: What a ``raise`` statement has raised, with the agent's line.
+        RuntimeError: From any other ValueError, such as one of numpy.
     """
     try:
-        agent.learn(steps, watch)
+        yield
     except ValueError as error:
         frames = traceback.extract_tb(error.__traceback__)
-        ours = Path(releq_gym.__file__).parent
-        if ours not in Path(frames[-1].filename).parents:
-            raise RuntimeError(f"The agent {type(agent).__name__} failed: {error}") from error
-        own = [one for one in frames if one.filename == inspect.getfile(type(agent))]
-        where = f" (line {own[-1].lineno} of {own[-1].filename})" if own else ""
-        raise ValueError(f"{error}{where}") from error
+        if not (frames[-1].line or "").startswith("raise"):
+            raise RuntimeError(f"The agent {agent_type.__name__} failed: {error}") from error
+        if "found invalid values" in str(error):  # torch, of probabilities
+            raise ValueError(
+                "The policy's probabilities are no numbers any more: the training has diverged. "
+                "A lower learning rate helps."
+            ) from error
+        own = [one for one in frames if one.filename == inspect.getfile(agent_type)]
+        if not own or " in line " in str(error):
+            raise
+        raise ValueError(f"{error} (line {own[-1].lineno} of {own[-1].filename})") from error
 
 
 def is_finished(result: Result, args: Args[Any]) -> bool:
@@ -108,10 +116,10 @@ class Run:
             known = (self.folder / RESULT_FILE).is_file()
             earlier = read_result(self.folder) if known else None
             restore_ledger(self.ledger, self.folder / LOG_FILE, self.problem, earlier)
-            self._earlier = take_up_folder(args, command, self._budget_of)
+            self._earlier = take_up_folder(args, command, self._budget_of, earlier)
         else:
             self.folder = begin_folder(args, command)
-            self.ledger.log = self.folder / LOG_FILE
+        go_on_logging(self.ledger, self.folder / LOG_FILE)
         typed = self.folder / COMMAND_FILE
         self.command = ""
         if typed.is_file():
@@ -161,17 +169,19 @@ class Run:
             with watch.interruptible(self.console):
                 steps = EPISODES_PER_EVALUATION * self.budget * len(self.problem.steps)
                 if agent.steps < steps:
-                    _learn(agent, steps - agent.steps, watch)
+                    with _faults_told(type(agent)):
+                        agent.learn(steps - agent.steps, watch)
             watch.show()
-        agent.close()
-        watch.save()
+        with _faults_told(type(agent)):
+            agent.close()
+            watch.save()
         if not (watch.interrupted or self.ledger.spent):
             why = (
                 f"the agent ended by itself, after {agent.steps} steps"
                 if agent.steps < steps
                 else f"{EPISODES_PER_EVALUATION} episodes for each of the budget have been played, "
-                "most of them of assignments that were known: the policy has settled. One that "
-                "explores more sees more"
+                "most of them of assignments that were known: the policy has settled. Options such "
+                "as --novelty or --ent-coef, where the agent has them, let it explore more"
             )
             self.console.print(
                 f"Ended with {self.ledger.distinct} of {self.budget} assignments: {why}.",
@@ -263,12 +273,14 @@ class Run:
 
     def _make_agent(self, ledger: Ledger, seed: int) -> Agent:
         checkpoint = self.folder / AGENT_FILE
-        return find_agent(self.args.agent)(
-            lambda: self._make_env(ledger),
-            self.args.settings,
-            seed,
-            checkpoint if self.args.resume and checkpoint.is_file() else None,
-        )
+        agent_type = find_agent(self.args.agent)
+        with _faults_told(agent_type):
+            return agent_type(
+                lambda: self._make_env(ledger),
+                self.args.settings,
+                seed,
+                checkpoint if self.args.resume and checkpoint.is_file() else None,
+            )
 
     def _save(self, agent: Agent) -> None:
         agent.save(self.folder / AGENT_FILE)

@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 
 from releq_gym.problem import Problem
 
+EPISODE = {"env", "seed", "actions", "revealed", "rewards", "bitwidths", "cut"}
+"""What the line of an episode tells."""
+
 
 class Revealed(NamedTuple):
     """One accuracy of the action log.
@@ -51,14 +54,23 @@ def read_records(log: str | Path) -> list[dict[str, Any]]:
     """The lines of a log; an incomplete last one, of a process that was killed, is left out.
 
     Raises:
-        ValueError: Where one is no JSON object.
+        ValueError: Where one is none of a log.
     """
+    try:
+        lines = read_lines(log)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{log} is damaged: {error}.") from None
     records = []
-    for number, line in enumerate(read_lines(log), 1):
+    for number, line in enumerate(lines, 1):
         try:
-            records.append(dict(json.loads(line)))
-        except (ValueError, TypeError) as error:
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError(f"{line.strip():.40} is no object of JSON")
+            if lacking := EPISODE - record.keys() if "revealed" in record else ():
+                raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
+        except ValueError as error:
             raise ValueError(f"{log}, line {number}, is damaged: {error}.") from None
+        records.append(record)
     return records
 
 

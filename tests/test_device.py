@@ -1,4 +1,4 @@
-import sys
+import ctypes
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from releq_gym.training import device
 from releq_gym.training.device import keep_freed_memory, place
 
 resource = pytest.importorskip("resource")
-on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is on Linux")
+on_linux = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc")
 
 
 def faults():
@@ -26,6 +26,12 @@ def faults_of_the_last_pass():
     return faults() - before
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_set(monkeypatch):
+    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @on_linux
 def test_memory_is_needed_again_without_page_faults():
     with process_pool(1) as pool:
@@ -33,10 +39,16 @@ def test_memory_is_needed_again_without_page_faults():
 
 
 @on_linux
-@pytest.mark.parametrize("variable", ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"])
-def test_who_sets_a_threshold_keeps_it(variable, monkeypatch):
-    assert keep_freed_memory.__wrapped__()
-    monkeypatch.setenv(variable, "131072")
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MALLOC_TRIM_THRESHOLD_", "131072"),
+        ("MALLOC_MMAP_THRESHOLD_", "131072"),
+        ("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=131072"),
+    ],
+)
+def test_who_sets_a_threshold_keeps_it(variable, value, monkeypatch):
+    monkeypatch.setenv(variable, value)
     assert not keep_freed_memory.__wrapped__()
     with process_pool(1) as pool:
         assert pool.submit(faults_of_the_last_pass).result() > 10_000

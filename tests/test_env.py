@@ -476,7 +476,10 @@ def test_a_task_folder_of_ones_own(tmp_path):
             "Did you mean 'evaluation_budget'",
         ),
         ({"bitwidths": 5}, "bitwidths=5 has to be a list"),
-        ({"bitwidths": [2.7]}, r"bitwidths=\[2.7\] has to be a list of one or more of 1 to 8"),
+        (
+            {"bitwidths": [2.7]},
+            r"bitwidths=\[2.7\] has to be a list of one or more whole numbers, 1 to 8",
+        ),
         ({"gamma": "x"}, "gamma='x' must lie"),
         ({"cost_budget": 0.5}, "must be a dict"),
         ({"cost_budget": {"cost": "x"}}, "must be a number above 0"),

@@ -73,6 +73,8 @@ def _median(timed: list[Timed]) -> Timed:
 def _time(net: str, work: str, keep: bool) -> Timed:
     torch.set_num_threads(1)
     if keep:
+        if not device.keep_freed_memory():
+            raise ValueError("this system, or its environment, does not let memory be kept")
         return _work(net, work)
     with patch.object(device, "keep_freed_memory"):
         return _work(net, work)

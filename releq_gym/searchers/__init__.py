@@ -30,7 +30,7 @@ IDLE = 10_000
 """Questions in a row that may reveal nothing new: a cost budget can execute all of them as one."""
 
 
-MOST_WITHOUT_BUDGET = 100_000
+MOST_WITHOUT_BUDGET = 10_000
 """Assignments of a problem that may all be asked for: an environment of more needs a budget."""
 
 

@@ -21,6 +21,8 @@ SMALLEST_CHANNELS_LAST = 16
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 
+THRESHOLDS = ("trim_threshold", "mmap_threshold")
+
 LARGEST_KEPT = 32 << 20
 """Bytes of the largest block that glibc can be told to keep."""
 
@@ -99,10 +101,10 @@ def keep_freed_memory() -> bool:
     Features are freed after each batch and needed again in the next one. By default the system gets
     much of that memory back, and hands it out page by page, each filled with zeros first, which
     takes a good part of a step. The process then stays as large as it has ever been. Nothing is
-    done where there is no glibc, or where the user's ``MALLOC_..._`` variables set one of the two
-    thresholds.
+    done where there is no glibc, or where the user's environment sets one of the two thresholds.
     """
-    told = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"} & os.environ.keys()
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    told = any(f"MALLOC_{name.upper()}_" in os.environ or name in tunables for name in THRESHOLDS)
     if told or not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # which musl lacks

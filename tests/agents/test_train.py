@@ -19,7 +19,7 @@ from toys import toy_task
 from agents.args import parse
 from agents.attention import AttentionExtractor
 from agents.base import AGENTS, Agent, Preset
-from agents.folder import restore_ledger
+from agents.folder import go_on_logging, restore_ledger
 from agents.pictures import draw_learning_curve
 from agents.run import Run
 from agents.train import main, train
@@ -320,6 +320,7 @@ def test_interrupted_run_goes_on_to_its_budget(tmp_path):
     [
         (0, "tells of 0 different assignments, but result.json beside it of 40"),
         (8, "much of the log is lost"),
+        (35, "tells of 31 different assignments"),
     ],
 )
 def test_a_run_without_its_log_is_not_resumed(finished, tmp_path, capsys, lines, sentence):
@@ -346,9 +347,13 @@ def test_a_damaged_line_is_named(finished, tmp_path, capsys):
     folder = shutil.copytree(finished, tmp_path / "run")
     log = folder / "log.jsonl"
     lines = log.read_text().splitlines(keepends=True)
-    log.write_text("".join([*lines[:3], "nonsense\n", *lines[4:]]))
+    for damaged in ("nonsense", "[]", '{"env":0,"revealed":[[4,0,0.9,1]]}'):
+        log.write_text("".join([*lines[:3], damaged + "\n", *lines[4:]]))
+        assert main(["--folder", str(folder), "--resume", "--evaluation-budget", "60"]) == 2
+        assert "log.jsonl, line 4, is damaged" in capsys.readouterr().err
+    log.write_bytes(b"\xff" + "".join(lines).encode())
     assert main(["--folder", str(folder), "--resume", "--evaluation-budget", "60"]) == 2
-    assert "log.jsonl, line 4, is damaged" in capsys.readouterr().err
+    assert "log.jsonl is damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -371,6 +376,22 @@ def test_faults_of_an_agent_are_told_from_what_the_user_has_to_mend(
         train(args, "command")
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (("def save(", "def keep("), "lacks save, see agents/base.py"),
+        (("presets =", "chosen ="), "lacks presets = {'default'"),
+        (("self.env = make_env()", "raise ValueError('no')"), "no (line 15 of "),
+    ],
+)
+def test_what_an_agent_lacks_is_said(tmp_path, monkeypatch, capsys, change, sentence):
+    (tmp_path / "faulty.py").write_text(FAULTY.replace(*change))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "faulty", raising=False)
+    assert main(["--agent", "faulty:Faulty", "--task", "synthetic-4-0"]) == 2
+    assert sentence in capsys.readouterr().err
+
+
 def test_half_a_line_in_the_log_is_cut_off(finished, tmp_path):
     problem = QuantizeNetEnv(task="synthetic-4-0").problem
     log = tmp_path / "log.jsonl"
@@ -379,7 +400,12 @@ def test_half_a_line_in_the_log_is_cut_off(finished, tmp_path):
     ledger = Ledger(100)
     restore_ledger(ledger, log, problem)
     assert (ledger.distinct, ledger.environments) == (40, 4)
+    go_on_logging(ledger, log)
     assert log.read_text() == whole
+    log.write_text('{"env":0,"task":{"ev')
+    restore_ledger(Ledger(), log, problem)
+    go_on_logging(ledger, log)
+    assert log.read_text() == "" and ledger.log == log
 
 
 def test_numbers_go_on_behind_those_of_episodes_that_were_lost(finished, tmp_path):

@@ -1,5 +1,7 @@
 import csv
 
+import pytest
+
 from benchmarks.live_speed import __main__ as command
 from benchmarks.live_speed import exhaustive, memory, nets, searches
 from benchmarks.live_speed.analysis import markdown
@@ -22,7 +24,16 @@ def test_memory_is_measured_with_and_without():
     for work in memory.WORK:
         row = memory.measure("digits", work, rounds=1)
         assert tuple(row) == memory.COLUMNS
-        assert row["ratio"] > 0 and row["kept_peak_mib"] > 0
+        assert row["ratio"] == row["default_ms"] / row["kept_ms"] > 0
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_memory_is_kept_where_it_is_told(keep, monkeypatch):
+    kept = []
+    monkeypatch.setattr(memory.device, "keep_freed_memory", lambda: kept.append(1) or True)
+    monkeypatch.setattr(memory, "_work", lambda net, work: memory.device.keep_freed_memory())
+    memory._time("digits", memory.WORK[0], keep)
+    assert bool(kept) == keep
 
 
 def test_the_loop_and_the_evaluator_agree():
