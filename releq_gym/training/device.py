@@ -75,10 +75,9 @@ def warn_of_emulation(precision: str, device: torch.device) -> None:
 def place(module: nn.Module, device: torch.device, input_shape: Sequence[int]) -> nn.Module:
     """Moves a module to a device, in the memory layout that is fastest there; returns it.
 
-    On a CPU this process keeps its memory from then on, see `keep_freed_memory`.
-    Convolutions of images run faster channels-last; on tiny images the conversions cost
-    more than that saves. A network that does not work so, as one that calls ``view`` on features,
-    stays as it is.
+    On a CPU this process keeps its memory from then on, see `keep_freed_memory`. Convolutions of
+    images run faster channels-last; on tiny images the conversions cost more than that saves. A
+    network that does not work so, as one that calls ``view`` on features, stays as it is.
     """
     large = len(input_shape) == 3 and min(input_shape[1:]) >= SMALLEST_CHANNELS_LAST
     if device.type == "cpu":
@@ -99,9 +98,10 @@ def keep_freed_memory() -> bool:
     """Has glibc keep what is freed in blocks of up to `LARGEST_KEPT`; whether it does.
 
     Features are freed after each batch and needed again in the next one. By default the system gets
-    much of that memory back, and hands it out page by page, each filled with zeros first, which
-    takes a good part of a step. The process then stays as large as it has ever been. Nothing is
-    done where there is no glibc, or where the user's environment sets one of the two thresholds.
+    much of that memory back, and hands it out page by page, each filled with zeros first: up to a
+    third of the time, mostly much less (``benchmarks/live_speed``). The process then stays as large
+    as it has ever been. Nothing is done where there is no glibc, or where the user's environment
+    sets one of the two thresholds.
     """
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     told = any(f"MALLOC_{name.upper()}_" in os.environ or name in tunables for name in THRESHOLDS)
