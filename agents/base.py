@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from releq_gym.plain_numbers import is_real, is_whole
-from releq_gym.registry import Registry, UnknownNameError, typed
+from releq_gym.registry import Registry, typed
 
 
 class Settings(Protocol):
@@ -149,7 +149,9 @@ class Agent(ABC):
         """Closes the environments, which completes the action log."""
 
 
-AGENTS: Registry[type[Agent]] = Registry("agent", "agents")
+AGENTS: Registry[type[Agent]] = Registry(
+    "agent", "agents", "One of your own is --agent package.module:Class, see the README's example."
+)
 
 
 def find_agent(name: str) -> type[Agent]:
@@ -163,9 +165,6 @@ def find_agent(name: str) -> type[Agent]:
     """
     found = typed("agent", name)
     if isinstance(found, str):
-        if found not in AGENTS:
-            hint = "One of your own is --agent package.module:Class, see the README's example."
-            raise UnknownNameError("agent", found, AGENTS.names(), hint)
         return AGENTS[found]
     if not (isinstance(found, type) and issubclass(found, Agent)):
         raise ValueError(

@@ -63,7 +63,7 @@ def _faults_told(agent_type: type[Agent]) -> Iterator[None]:
                 "A lower learning rate helps."
             ) from error
         own = [one for one in frames if one.filename == inspect.getfile(agent_type)]
-        if not own or " in line " in str(error):
+        if not own or error.__cause__ is not None:  # it tells already where it comes from
             raise
         raise ValueError(f"{error} (line {own[-1].lineno} of {own[-1].filename})") from error
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from releq_gym.evaluators.base import Evaluator
 from releq_gym.layers import BITWIDTHS, Layer
+from releq_gym.plain_numbers import is_whole
 from releq_gym.registry import UnknownNameError
 
 
@@ -64,6 +65,11 @@ def check_bitwidths(bitwidths: Sequence[int] | None, evaluator: Evaluator) -> tu
             f"has: {', '.join(map(str, evaluator.bitwidths))}."
         )
     return tuple(sorted({int(bitwidth) for bitwidth in listed}))
+
+
+def are_bitwidths(listed: list[Any]) -> bool:
+    """Whether it is one or more whole numbers, 1 to 8."""
+    return bool(listed) and all(is_whole(one) and one in BITWIDTHS for one in listed)
 
 
 def as_list(bitwidths: Any) -> list[Any]:

@@ -65,10 +65,11 @@ class Registry(Generic[T]):
     Args:
         kind: What an entry is called in messages, for instance ``"reward"``.
         package: The package whose modules hold the entries; None where they stand beside it.
+        hint: What else can be done where a name is unknown.
     """
 
-    def __init__(self, kind: str, package: str | None = None):
-        self.kind, self.package = kind, package
+    def __init__(self, kind: str, package: str | None = None, hint: str = ""):
+        self.kind, self.package, self.hint = kind, package, hint
         self._entries: dict[str, T] = {}
         self._discovered = package is None
 
@@ -91,7 +92,7 @@ class Registry(Generic[T]):
             UnknownNameError: Where there is none.
         """
         if name not in self:
-            raise UnknownNameError(self.kind, name, self._entries)
+            raise UnknownNameError(self.kind, name, self._entries, self.hint)
         return self._entries[name]
 
     def make(self, name: Any, /, **kwargs: Any) -> Any:

@@ -1,4 +1,5 @@
 import ctypes
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -52,6 +53,16 @@ def test_who_sets_a_threshold_keeps_it(variable, value, monkeypatch):
     assert not keep_freed_memory.__wrapped__()
     with process_pool(1) as pool:
         assert pool.submit(faults_of_the_last_pass).result() > 10_000
+
+
+def test_both_thresholds_are_set(monkeypatch):
+    calls = []
+    libc = SimpleNamespace(mallopt=lambda *given: calls.append(given) or 1)
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: libc)
+    monkeypatch.setattr(device.sys, "platform", "linux")
+    assert keep_freed_memory.__wrapped__()
+    told = {(device.M_TRIM_THRESHOLD, -1), (device.M_MMAP_THRESHOLD, device.LARGEST_KEPT)}
+    assert set(calls) == told
 
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])

@@ -10,6 +10,7 @@ from toys import ToyEvaluator, toy_problem
 
 from releq_gym import Ledger
 from releq_gym import ledger as ledger_module
+from releq_gym.env import QuantizeNetEnv
 from releq_gym.pareto import pareto_set
 
 
@@ -249,3 +250,12 @@ def test_among_equals_of_one_cost_the_more_accurate_is_the_answer():
         assert ledger.best(problem).bitwidths in {p.bitwidths for p in pareto_set(ledger, problem)}
     assert ledger.best(problem).bitwidths == (4, 2, 4)
     assert [point.bitwidths for point in pareto_set(ledger, problem)] == [(4, 2, 4)]
+
+
+def test_it_says_what_was_revealed():
+    env = QuantizeNetEnv(task="synthetic-4-0", evaluation_budget=9)
+    env.reset(seed=0)
+    for _ in range(4):
+        env.step(0)
+    told = "Ledger({'distinct': 9}): 1 different assignments, 1 accuracies, 1 environments"
+    assert repr(env.ledger) == told

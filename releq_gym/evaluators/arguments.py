@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from releq_gym.activations import ACTIVATION_BITWIDTHS
-from releq_gym.choices import as_list
+from releq_gym.choices import are_bitwidths, as_list
 from releq_gym.datasets import DATASETS, Split, Splits, load_splits
 from releq_gym.datasets.base import refuse_seen, shared_images
 from releq_gym.datasets.normalise import Normalise
@@ -58,7 +58,7 @@ def resolve_bitwidths(bitwidths: Sequence[int] | None, quantizer: Quantizer) -> 
         # Only a quantizer that fits its scale to the weights means something at 1 bit.
         return tuple(b for b in BITWIDTHS if b > 1 or isinstance(quantizer, Uniform))
     listed = as_list(bitwidths)
-    if not listed or not all(is_whole(one) and one in BITWIDTHS for one in listed):
+    if not are_bitwidths(listed):
         raise ValueError(f"bitwidths={listed!r}; give one or more of 1 to 8.")
     return tuple(sorted(map(int, set(listed))))
 

@@ -7,14 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from releq_gym.choices import as_list
+from releq_gym.choices import are_bitwidths, as_list
 from releq_gym.evaluators.base import Evaluator
 from releq_gym.evaluators.remembered import recall_or_build
 from releq_gym.evaluators.surrogate import SurrogateEvaluator
 from releq_gym.evaluators.synthetic import is_synthetic, make_synthetic
 from releq_gym.evaluators.table import PartialTableEvaluator, TableEvaluator
-from releq_gym.layers import BITWIDTHS
-from releq_gym.plain_numbers import is_whole
 from releq_gym.registry import UnknownNameError
 from releq_gym.tasks.catalog import DEFAULT_TASKS, find_task, shipped_tasks
 from releq_gym.tasks.format import Task
@@ -102,12 +100,10 @@ def _from_task(
         found, card = task_evaluator(loaded), loaded.card
     if net is not None and net != found.net:
         raise ValueError(f"The task {str(task)!r} is about the net {found.net!r}, not {net!r}.")
-    if bitwidths is not None:
-        listed = as_list(bitwidths)
-        if not listed or not all(is_whole(one) and one in BITWIDTHS for one in listed):
-            raise ValueError(
-                f"bitwidths={bitwidths!r} has to be a list of one or more whole numbers, 1 to 8."
-            )
+    if bitwidths is not None and not are_bitwidths(as_list(bitwidths)):
+        raise ValueError(
+            f"bitwidths={bitwidths!r} has to be a list of one or more whole numbers, 1 to 8."
+        )
     wrong = {k: v for k, v in stated.items() if v is not None and v != card.get(k)}
     if isinstance(bitwidths, Sequence) and any(each not in found.bitwidths for each in bitwidths):
         wrong["bitwidths"] = list(bitwidths)

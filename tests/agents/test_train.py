@@ -480,6 +480,13 @@ def test_used_folder_is_refused(finished, capsys):
     assert "is not empty" in capsys.readouterr().err
 
 
+def test_a_file_is_no_folder(tmp_path, capsys):
+    (tmp_path / "file").write_text("kept")
+    assert run(tmp_path / "file") == 2
+    assert "is a file; a run needs a folder, new or empty" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "kept"
+
+
 def test_nothing_to_resume(tmp_path, capsys):
     assert main(["--folder", str(tmp_path), "--resume"]) == 2
     assert "no run to resume" in capsys.readouterr().err

@@ -342,3 +342,10 @@ def test_the_legend_names_what_stands_in_any_panel():
 
 def test_who_plans_is_known_alike_to_the_board_and_to_a_warm_start():
     assert {name for name, one in ENTRANTS.items() if one.plans} == set(PLANNING)
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    asked = ["--searcher", "random", "--seeds", "1", "--results", str(tmp_path / "file" / "board")]
+    assert leaderboard.main(asked) == 2
+    assert "file" in capsys.readouterr().err

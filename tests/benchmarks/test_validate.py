@@ -854,3 +854,17 @@ def test_a_log_is_drawn(tmp_path, capsys):
     unknown.write_text(log.read_text().replace(DIGITS, "nothing-of-the-kind"))
     assert main([str(unknown), "--picture", str(tmp_path / "no.png")]) == 2
     assert "cannot be drawn" in capsys.readouterr().err and not (tmp_path / "no.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--claims", "nope.csv"], "--claims nope.csv: there is no such file"),
+        (["--tasks", "nope"], "--tasks nope: there is no such folder"),
+        (["--picture", "curve.txt"], "--picture curve.txt has to end in .png"),
+    ],
+)
+def test_options_that_name_nothing_are_refused(options, sentence, tmp_path, capsys):
+    single(tmp_path / "log.jsonl", episodes=2)
+    assert main([str(tmp_path / "log.jsonl"), *options]) == 2
+    assert sentence in capsys.readouterr().err
